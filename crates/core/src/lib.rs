@@ -1,0 +1,37 @@
+//! Every rule about limits on calls to language models, as one deterministic state machine.
+//!
+//! The crate knows no clock, no IO, no thread and no randomness of its own: time comes in as the first argument, a seed
+//! at construction, and everything that is to happen comes out of [`Engine::poll_output`]. The same calls in the same
+//! order give the same answers on every machine.
+//!
+//! The contract is one law: after every call that takes `now`, drain [`Engine::poll_output`] until it returns `None`,
+//! then sleep until [`Engine::poll_timeout`] and call [`Engine::handle_timeout`]. A panic in this crate is a bug in this
+//! crate: no request, configuration, header or clock value reaches one.
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+
+mod charge;
+mod decision;
+mod estimate;
+mod limit;
+mod outcome;
+mod plan;
+pub mod provider;
+mod request;
+mod signal;
+mod time;
+mod units;
+
+pub use charge::{Charge, ChargeModel};
+pub use decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId, WaitReason};
+pub use estimate::TextShape;
+pub use limit::{Discipline, Limit, LimitRef};
+pub use outcome::{Failure, Outcome, Usage};
+pub use plan::{Plan, QueueBounds, QuotaId, QuotaKey, QuotaPlan, RetryPolicy};
+pub use request::{Demand, Request};
+pub use signal::{RateLimited, Reading, Readings, UpstreamSignal, Verdict};
+pub use time::Timestamp;
+pub use units::{Amount, Bytes, Dimension, Tokens};

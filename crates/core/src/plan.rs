@@ -1,0 +1,141 @@
+//! The checked configuration as the engine sees it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::charge::ChargeModel;
+use crate::limit::Limit;
+
+/// Identifies a quota group of the plan by its name, so that a reload may reorder groups freely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuotaId(u64);
+
+impl QuotaId {
+    /// Returns the identifier of the group called `name` (FNV-1a, 64 bits).
+    pub const fn of(name: &str) -> Self {
+        let bytes = name.as_bytes();
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut at = 0;
+        while at < bytes.len() {
+            hash ^= bytes[at] as u64;
+            hash = hash.wrapping_mul(0x0100_0000_01b3);
+            at += 1;
+        }
+        Self(hash)
+    }
+}
+
+/// One quota group at run time: a group of the plan, and which account uses it.
+///
+/// With an upstream key of Tidegate's own there is one account (0). Where clients' keys are passed through, each key
+/// (and, where no limits are configured, each model) has limits of its own: `account` is then a keyed hash of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuotaKey {
+    /// The group of the plan.
+    pub id: QuotaId,
+    /// Which account of it.
+    pub account: u64,
+}
+
+impl QuotaKey {
+    /// The only account of the group called `name`.
+    pub const fn named(name: &str) -> Self {
+        Self { id: QuotaId::of(name), account: 0 }
+    }
+}
+
+/// All limits that one request must pass together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaPlan {
+    /// The group's name, unique in the plan; shown in status and metrics.
+    pub name: String,
+    /// The configured limits; may be empty.
+    pub limits: Vec<Limit>,
+    /// What a request takes from each dimension, and when.
+    pub charge: ChargeModel,
+    /// Whether limits are adopted from response headers for dimensions that have none configured.
+    pub learn: bool,
+    /// The length of the provider's "minute": the window of limits that headers tell of.
+    pub window: Duration,
+    /// How long a permit is valid (τ): it is void if the request is not on the wire by then.
+    pub permit_ttl: Duration,
+}
+
+impl QuotaPlan {
+    /// Makes a group with the defaults: a 60 s minute, permits valid for 100 ms, limits learned where none are given.
+    pub fn new(name: impl Into<String>, limits: Vec<Limit>, charge: ChargeModel) -> Self {
+        Self {
+            name: name.into(),
+            limits,
+            charge,
+            learn: true,
+            window: Duration::from_secs(60),
+            permit_ttl: Duration::from_millis(100),
+        }
+    }
+
+    /// Returns the group's identifier.
+    pub fn id(&self) -> QuotaId {
+        QuotaId::of(&self.name)
+    }
+}
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueBounds {
+    /// The most requests waiting in one quota group.
+    pub requests_max: usize,
+    /// The most bytes held by requests waiting in all quota groups.
+    pub bytes_max: u64,
+    /// The longest that one request may wait, whatever its deadline says.
+    pub wait_max: Duration,
+}
+
+impl Default for QueueBounds {
+    fn default() -> Self {
+        Self { requests_max: 10_000, bytes_max: 1 << 30, wait_max: Duration::from_secs(600) }
+    }
+}
+
+/// When and how often a failed attempt is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The first pause after an overload or a transient fault.
+    pub backoff_min: Duration,
+    /// The longest pause; pauses double up to it.
+    pub backoff_max: Duration,
+    /// Pauses vary at random by this many percent either way.
+    pub jitter_percent: u8,
+    /// How long after its arrival a request may still be tried again.
+    pub horizon: Duration,
+    /// Retries allowed for every hundred requests of the last ten seconds…
+    pub budget_percent: u32,
+    /// … and in any case this many in ten seconds.
+    pub budget_floor: u32,
+}
+
+impl Default for RetryPolicy {
+    /// 1 s doubling to 60 s, ±25 %, for 90 s; a fifth of the requests and 100 in ten seconds besides (theory.md §5).
+    fn default() -> Self {
+        Self {
+            backoff_min: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(60),
+            jitter_percent: 25,
+            horizon: Duration::from_secs(90),
+            budget_percent: 20,
+            budget_floor: 100,
+        }
+    }
+}
+
+/// Everything that is configured about limits.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// The quota groups, each with a name of its own.
+    pub quotas: Vec<QuotaPlan>,
+    /// How much may wait.
+    pub queue: QueueBounds,
+    /// When failed attempts are tried again.
+    pub retry: RetryPolicy,
+}

@@ -1,0 +1,46 @@
+//! How each provider speaks about its limits: header codecs and the classification of refusals.
+//!
+//! Everything here is a pure function from text to values; which limits follow from it is the engine's business.
+
+mod anthropic;
+mod openai;
+mod text;
+
+use crate::signal::{Readings, Verdict};
+use crate::time::Timestamp;
+
+/// The largest part of an error body that is looked at.
+pub const ERROR_BODY_MAX: usize = 16 * 1024;
+
+/// The dialect in which a provider speaks about limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dialect {
+    /// OpenAI and everything that imitates it.
+    OpenAi,
+    /// Anthropic.
+    Anthropic,
+}
+
+/// Response headers, as far as they are text. Names are lower case.
+pub trait Headers {
+    /// Returns the first value of the header called `name`, if it is visible text.
+    fn text(&self, name: &str) -> Option<&str>;
+}
+
+impl Dialect {
+    /// Reads what the headers of a response say about limits. Unreadable values count as absent.
+    pub fn readings(self, now: Timestamp, headers: &impl Headers) -> Readings {
+        match self {
+            Self::OpenAi => openai::readings(headers),
+            Self::Anthropic => anthropic::readings(now, headers),
+        }
+    }
+
+    /// Tells what an answer with this status, these headers and (the first [`ERROR_BODY_MAX`] bytes of) this body means.
+    pub fn classify(self, now: Timestamp, status: u16, headers: &impl Headers, body: &[u8]) -> Verdict {
+        match self {
+            Self::OpenAi => openai::classify(now, status, headers, body),
+            Self::Anthropic => anthropic::classify(now, status, headers, body),
+        }
+    }
+}

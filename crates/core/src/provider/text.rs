@@ -1,0 +1,1 @@
+//! Durations, dates and numbers as providers write them.

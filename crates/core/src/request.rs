@@ -1,0 +1,49 @@
+//! What a caller asks of the engine.
+
+use core::num::NonZeroU32;
+
+use crate::plan::QuotaKey;
+use crate::time::Timestamp;
+use crate::units::{Bytes, Tokens};
+
+/// One request that wants to go upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// The quota group whose limits it must pass.
+    pub quota: QuotaKey,
+    /// What it may consume.
+    pub demand: Demand,
+    /// The memory that it holds while it waits.
+    pub bytes: Bytes,
+    /// The moment after which nobody waits for it any more.
+    pub deadline: Timestamp,
+}
+
+/// What a request may consume, before any provider's charge model has looked at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// The estimated input tokens.
+    pub input: Tokens,
+    /// The most output tokens per choice, if the request says so.
+    pub max_output: Option<Tokens>,
+    /// How many choices are generated (`n` or `best_of`).
+    pub choices: NonZeroU32,
+    /// Whether any tokens are generated at all (`false` for embeddings, moderation, token counting).
+    pub generates: bool,
+}
+
+impl Demand {
+    /// A request that counts as one request and nothing else.
+    pub const REQUEST_ONLY: Self =
+        Self { input: Tokens::ZERO, max_output: None, choices: NonZeroU32::MIN, generates: false };
+
+    /// A request with a known number of input tokens and no generated output (an embedding, say).
+    pub const fn input_only(input: Tokens) -> Self {
+        Self { input, max_output: None, choices: NonZeroU32::MIN, generates: false }
+    }
+
+    /// A request with estimated input and at most `max_output` generated tokens.
+    pub const fn generating(input: Tokens, max_output: Option<Tokens>) -> Self {
+        Self { input, max_output, choices: NonZeroU32::MIN, generates: true }
+    }
+}
