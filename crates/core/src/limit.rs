@@ -36,12 +36,21 @@ pub struct Limit {
 impl Limit {
     /// Makes a limit kept as a rolling window.
     pub const fn rolling(dimension: Dimension, window: Duration, amount: NonZeroU64) -> Self {
-        Self { dimension, window, amount, discipline: Discipline::Rolling }
+        Self {
+            dimension,
+            window,
+            amount,
+            discipline: Discipline::Rolling,
+        }
     }
 
     /// Returns what identifies the limit to people.
     pub const fn name(&self) -> LimitRef {
-        LimitRef { dimension: self.dimension, window: self.window, amount: self.amount.get() }
+        LimitRef {
+            dimension: self.dimension,
+            window: self.window,
+            amount: self.amount.get(),
+        }
     }
 }
 

@@ -41,7 +41,10 @@ pub struct QuotaKey {
 impl QuotaKey {
     /// The only account of the group called `name`.
     pub const fn named(name: &str) -> Self {
-        Self { id: QuotaId::of(name), account: 0 }
+        Self {
+            id: QuotaId::of(name),
+            account: 0,
+        }
     }
 }
 
@@ -94,7 +97,11 @@ pub struct QueueBounds {
 
 impl Default for QueueBounds {
     fn default() -> Self {
-        Self { requests_max: 10_000, bytes_max: 1 << 30, wait_max: Duration::from_secs(600) }
+        Self {
+            requests_max: 10_000,
+            bytes_max: 1 << 30,
+            wait_max: Duration::from_secs(600),
+        }
     }
 }
 

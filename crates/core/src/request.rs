@@ -34,16 +34,30 @@ pub struct Demand {
 
 impl Demand {
     /// A request that counts as one request and nothing else.
-    pub const REQUEST_ONLY: Self =
-        Self { input: Tokens::ZERO, max_output: None, choices: NonZeroU32::MIN, generates: false };
+    pub const REQUEST_ONLY: Self = Self {
+        input: Tokens::ZERO,
+        max_output: None,
+        choices: NonZeroU32::MIN,
+        generates: false,
+    };
 
     /// A request with a known number of input tokens and no generated output (an embedding, say).
     pub const fn input_only(input: Tokens) -> Self {
-        Self { input, max_output: None, choices: NonZeroU32::MIN, generates: false }
+        Self {
+            input,
+            max_output: None,
+            choices: NonZeroU32::MIN,
+            generates: false,
+        }
     }
 
     /// A request with estimated input and at most `max_output` generated tokens.
     pub const fn generating(input: Tokens, max_output: Option<Tokens>) -> Self {
-        Self { input, max_output, choices: NonZeroU32::MIN, generates: true }
+        Self {
+            input,
+            max_output,
+            choices: NonZeroU32::MIN,
+            generates: true,
+        }
     }
 }

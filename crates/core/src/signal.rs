@@ -75,7 +75,8 @@ impl RateLimited {
         if over == 0 {
             return None;
         }
-        let micros = u128::from(crate::time::micros(self.retry_after?)) * u128::from(limit) / u128::from(over);
+        let micros =
+            u128::from(crate::time::micros(self.retry_after?)) * u128::from(limit) / u128::from(over);
         Some(Duration::from_micros(u64::try_from(micros).ok()?))
     }
 }

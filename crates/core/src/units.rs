@@ -96,8 +96,13 @@ pub enum Dimension {
 
 impl Dimension {
     /// Every dimension, in the order in which they are listed everywhere.
-    pub const ALL: [Self; 5] =
-        [Self::Requests, Self::Tokens, Self::InputTokens, Self::OutputTokens, Self::Concurrency];
+    pub const ALL: [Self; 5] = [
+        Self::Requests,
+        Self::Tokens,
+        Self::InputTokens,
+        Self::OutputTokens,
+        Self::Concurrency,
+    ];
 
     /// Returns the position of the dimension in [`Dimension::ALL`].
     pub const fn index(self) -> usize {

@@ -1,1 +1,5 @@
-//! Placeholder.
+//! The Tidegate gateway: everything HTTP around the limiter. It decides nothing about limits.
+
+pub mod command;
+pub mod config;
+pub mod provider;
