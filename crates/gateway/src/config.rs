@@ -1,1 +1,293 @@
-//! Configuration, read in two steps: what the file says (`RawConfig`), then what it means (`Config`).
+//! Configuration, read in two steps: what the file or the flags say ([`RawConfig`]), then what it means ([`Config`]).
+//!
+//! Everything that asks "what is configured?" asks a [`Config`]: every default is filled in, every value is checked,
+//! and nothing in it is an `Option` that means "default". The first start, a reload and `tidegate check` take one path.
+
+mod base_url;
+pub mod defaults;
+pub mod duration;
+mod model;
+mod secret;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use tidegate_core::provider::Dialect;
+use tidegate_core::{ChargeModel, Discipline, Limit, Plan, QueueBounds, QuotaId, QuotaPlan, RetryPolicy};
+
+pub use base_url::{BaseUrl, Scheme};
+pub use model::ModelPattern;
+use model::ModelTable;
+pub use secret::Secret;
+
+/// The checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What concerns the listeners and the clients' side.
+    pub server: Server,
+    /// The upstreams in the order of the file; never empty, each with a name of its own.
+    pub upstreams: Vec<Upstream>,
+    /// How much may wait.
+    pub queue: QueueBounds,
+    /// When failed attempts are tried again.
+    pub retry: RetryPolicy,
+    /// Where the configuration came from, in words: a file's name, `flags` or `defaults`.
+    pub source: String,
+}
+
+/// What concerns the listeners and the clients' side.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// The admin listener; `None` when it is switched off.
+    pub admin: Option<Admin>,
+    /// Worker threads, each with a runtime of its own.
+    pub workers: NonZeroUsize,
+    /// The largest request head, in bytes.
+    pub head_bytes_max: usize,
+    /// The most headers in one request.
+    pub headers_max: usize,
+    /// The largest request body, in bytes.
+    pub body_bytes_max: usize,
+    /// The most client connections at one time, over all workers.
+    pub connections_max: usize,
+    /// How long a client may take to send a request's head.
+    pub head_timeout: Duration,
+    /// How long a request's body may stand still while it is being read.
+    pub body_timeout: Duration,
+    /// How long a client's connection may stay idle between requests.
+    pub idle_timeout: Duration,
+    /// How long a drain waits for answers that are not streams.
+    pub drain_timeout: Duration,
+    /// How long a drain waits for streams.
+    pub stream_drain_timeout: Duration,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What callers must send as `Authorization: Bearer …`; always there when the address is not loopback.
+    pub token: Option<Secret>,
+}
+
+/// The provider behind an upstream: the shape of its paths, bodies and errors, and how it charges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Provider {
+    /// OpenAI itself.
+    OpenAi,
+    /// Anthropic itself.
+    Anthropic,
+    /// Anything that speaks OpenAI's API: vLLM, Ollama, DeepSeek …
+    Compatible,
+}
+
+/// Which version of HTTP an upstream is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Http2 {
+    /// What the server chooses in the TLS handshake; HTTP/1.1 without TLS.
+    #[default]
+    Auto,
+    /// HTTP/1.1 always.
+    Never,
+    /// HTTP/2 always, also without TLS (prior knowledge).
+    Always,
+}
+
+/// One account or deployment of a provider.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Its name, unique: the first segment of `/{name}/…` and the label in metrics.
+    pub name: String,
+    /// The provider behind it.
+    pub provider: Provider,
+    /// Where it is.
+    pub base_url: BaseUrl,
+    /// The key that replaces the client's; `None` passes the client's key through.
+    pub api_key: Option<Secret>,
+    /// The length of the provider's "minute".
+    pub window: Duration,
+    /// How limits are kept.
+    pub discipline: Discipline,
+    /// What a request takes, and when.
+    pub charge: ChargeModel,
+    /// How long a permit is valid.
+    pub permit_ttl: Duration,
+    /// How long connecting may take, TLS included.
+    pub connect_timeout: Duration,
+    /// How long the provider may take until the head of its answer.
+    pub first_byte_timeout: Duration,
+    /// How long an answer may stand still once it has begun.
+    pub idle_timeout: Duration,
+    /// Which version of HTTP is spoken.
+    pub http2: Http2,
+    /// The configured quota groups in the order of the file.
+    pub groups: Vec<Group>,
+    /// The group of everything that no configured group names: without limits of its own, it learns them, for each
+    /// model apart.
+    pub unlisted: Group,
+    models: ModelTable,
+}
+
+/// A quota group: models that share limits.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Its place among all groups of the configuration, which is also its place in [`Plan::quotas`]: for tables of
+    /// pre-resolved things, such as metrics.
+    pub index: usize,
+    /// Its name, unique in the configuration: `upstream/first-model`, or the upstream's name for the unlisted group.
+    pub name: String,
+    /// The models in it; empty for the unlisted group.
+    pub models: Vec<ModelPattern>,
+    /// Its limits; empty for the unlisted group.
+    pub limits: Vec<Limit>,
+}
+
+/// Where a request's quota is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuotaRoute {
+    /// The group of the plan.
+    pub id: QuotaId,
+    /// The group's place in [`Plan::quotas`].
+    pub index: usize,
+    /// Whether each model has an account of its own in the group: then the model goes into [`account`].
+    pub per_model: bool,
+}
+
+impl Config {
+    /// Returns what the engine needs to know. Group `i` of the plan is the group whose [`Group::index`] is `i`.
+    pub fn plan(&self) -> Plan {
+        let quotas = self
+            .upstreams
+            .iter()
+            .flat_map(|upstream| upstream.all_groups().map(|group| upstream.quota(group)))
+            .collect();
+        Plan {
+            quotas,
+            queue: self.queue,
+            retry: self.retry,
+        }
+    }
+
+    /// Returns every quota group in the order of [`Group::index`], with its upstream.
+    pub fn groups(&self) -> impl Iterator<Item = (&Upstream, &Group)> {
+        self.upstreams
+            .iter()
+            .flat_map(|upstream| upstream.all_groups().map(move |group| (upstream, group)))
+    }
+
+    /// Returns the upstream called `name`, with its place in [`Config::upstreams`].
+    pub fn upstream(&self, name: &str) -> Option<(usize, &Upstream)> {
+        self.upstreams
+            .iter()
+            .enumerate()
+            .find(|(_, upstream)| upstream.name == name)
+    }
+
+    /// Returns the first upstream that speaks `dialect`: it serves the paths without an upstream's name
+    /// (`/v1/chat/completions`, `/v1/messages`).
+    pub fn first_speaking(&self, dialect: Dialect) -> Option<(usize, &Upstream)> {
+        self.upstreams
+            .iter()
+            .enumerate()
+            .find(|(_, upstream)| upstream.provider.dialect() == dialect)
+    }
+}
+
+impl Upstream {
+    /// Returns the quota group of a request for `model`, or of one that names no model.
+    ///
+    /// An exact name goes before a pattern, a longer pattern before a shorter one. What no group lists goes to the
+    /// unlisted group.
+    pub fn route(&self, model: Option<&str>) -> QuotaRoute {
+        let listed = model
+            .and_then(|model| self.models.find(model))
+            .and_then(|at| self.groups.get(at));
+        let group = listed.unwrap_or(&self.unlisted);
+        QuotaRoute {
+            id: QuotaId::of(&group.name),
+            index: group.index,
+            per_model: listed.is_none(),
+        }
+    }
+
+    /// Returns the configured groups and, last, the unlisted one.
+    pub fn all_groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().chain(std::iter::once(&self.unlisted))
+    }
+
+    fn quota(&self, group: &Group) -> QuotaPlan {
+        QuotaPlan {
+            name: group.name.clone(),
+            limits: group.limits.clone(),
+            charge: self.charge,
+            learn: true,
+            window: self.window,
+            permit_ttl: self.permit_ttl,
+        }
+    }
+}
+
+impl Provider {
+    /// Every provider that is supported.
+    pub const ALL: [Self; 3] = [Self::OpenAi, Self::Anthropic, Self::Compatible];
+
+    /// Returns its name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Compatible => "compatible",
+        }
+    }
+
+    /// Returns how it speaks about limits.
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::OpenAi | Self::Compatible => Dialect::OpenAi,
+            Self::Anthropic => Dialect::Anthropic,
+        }
+    }
+
+    /// Returns its own address; a compatible provider has none.
+    pub const fn default_base_url(self) -> Option<&'static str> {
+        match self {
+            Self::OpenAi => Some("https://api.openai.com"),
+            Self::Anthropic => Some("https://api.anthropic.com"),
+            Self::Compatible => None,
+        }
+    }
+
+    /// Returns how it charges unless the configuration says otherwise.
+    pub const fn default_charge(self) -> ChargeModel {
+        match self {
+            Self::OpenAi => ChargeModel::OpenAi,
+            Self::Anthropic => ChargeModel::Anthropic,
+            Self::Compatible => ChargeModel::Settled,
+        }
+    }
+}
+
+/// Tells accounts apart without keeping what identifies them: a keyed hash with a key of this process.
+///
+/// Make one at the start of the program and keep it over reloads, or every account begins anew.
+#[derive(Debug, Clone, Default)]
+pub struct AccountHasher(std::hash::RandomState);
+
+impl AccountHasher {
+    /// Returns the account of a request: 0 where Tidegate's own key is used for a group with limits.
+    ///
+    /// `client_key` is the key that is passed through (`None` where the upstream has a key of Tidegate's own), `model`
+    /// counts where the route says that each model has an account of its own.
+    pub fn account(&self, route: QuotaRoute, client_key: Option<&[u8]>, model: Option<&str>) -> u64 {
+        use std::hash::BuildHasher;
+        match (client_key, route.per_model) {
+            (None, false) => 0,
+            (key, false) => self.0.hash_one((key, None::<&str>)),
+            (key, true) => self.0.hash_one((key, model)),
+        }
+    }
+}
