@@ -1,0 +1,1 @@
+//! Server-sent events, cut apart however they arrive.

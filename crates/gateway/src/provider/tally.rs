@@ -1,0 +1,1 @@
+//! Texts counted without keeping them.
