@@ -3,8 +3,14 @@
 //! Everything here is a pure function from text to values; which limits follow from it is the engine's business.
 
 mod anthropic;
+mod json;
 mod openai;
+#[cfg(test)]
+mod tests;
 mod text;
+mod wait;
+
+use core::time::Duration;
 
 use crate::signal::{Readings, Verdict};
 use crate::time::Timestamp;
@@ -42,5 +48,23 @@ impl Dialect {
             Self::OpenAi => openai::classify(now, status, headers, body),
             Self::Anthropic => anthropic::classify(now, status, headers, body),
         }
+    }
+
+    /// Returns the time the provider says it spent on the request before answering.
+    pub fn processing(self, headers: &impl Headers) -> Option<Duration> {
+        match self {
+            Self::OpenAi => headers.text("openai-processing-ms").and_then(text::milliseconds),
+            Self::Anthropic => None,
+        }
+    }
+}
+
+/// Tells what a status means that needs neither headers nor body.
+fn plain_verdict(status: u16) -> Verdict {
+    match status {
+        ..=399 => Verdict::Success,
+        // "Not implemented" and "version not supported" stay true however often one asks.
+        408 | 500 | 502 | 504 | 506..=599 => Verdict::Transient,
+        _ => Verdict::ClientError,
     }
 }
