@@ -6,7 +6,7 @@ use super::CommandError;
 
 /// Arguments of `tidegate demo`.
 #[derive(Debug, clap::Args)]
-pub struct DemoArgs {}
+pub(super) struct DemoArgs {}
 
 pub(super) fn run(_args: DemoArgs) -> Result<ExitCode, CommandError> {
     Err("not built yet".into())

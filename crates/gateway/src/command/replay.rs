@@ -1,13 +1,243 @@
 //! `tidegate replay`.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::CommandError;
+use crate::replay::{
+    Dialect, PlayError, Player, Progress, QuotaLimits, Report, SdkRetries, Settings, Span, Trace,
+};
 
 /// Arguments of `tidegate replay`.
 #[derive(Debug, clap::Args)]
-pub struct ReplayArgs {}
+#[command(after_help = "\
+A trace is a CSV file that starts with the line TIMESTAMP,ContextTokens,GeneratedTokens, or a log of JSON lines with \
+ts (RFC 3339 or epoch seconds), input_tokens, output_tokens and optionally model and stream.
 
-pub(super) fn run(_args: ReplayArgs) -> Result<ExitCode, CommandError> {
-    Err("not built yet".into())
+Requests start at the times of the trace, whatever becomes of the ones before (open loop). Every latency counts from \
+the time at which the request was to start.")]
+pub(super) struct ReplayArgs {
+    /// The trace: CSV or JSON lines.
+    #[arg(long, value_name = "FILE")]
+    trace: PathBuf,
+    /// The server, with or without /v1: Tidegate, a provider or `tidegate mock`.
+    #[arg(long, value_name = "URL")]
+    base_url: String,
+    /// Leave out what comes before this time of the trace.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    from: Duration,
+    /// Leave out what comes at or after this time of the trace.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    to: Option<Duration>,
+    /// Requests arrive this many times faster than in the trace.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    speed: f64,
+    /// The whole world runs this many times faster: arrivals, pauses and timeouts are shorter, and all times are
+    /// reported in the time of the trace. For a server whose windows are shortened alike.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    time_scale: f64,
+    /// The share of requests that ask for a stream, where the trace does not say.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    stream: f64,
+    /// How the server speaks.
+    #[arg(long, value_enum, default_value_t)]
+    dialect: Dialect,
+    /// The model to ask, where the trace does not say.
+    #[arg(long, default_value = "gpt-4o")]
+    model: String,
+    /// The variable that holds the API key, as env:NAME. Without it a key is made up, which mocks and Tidegate with a
+    /// key of its own accept.
+    #[arg(long, value_name = "env:NAME")]
+    api_key: Option<String>,
+    /// Retries that the official SDKs would make: their default is 2.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
+    /// How long to wait for an answer to begin, and to go on.
+    #[arg(long, value_name = "TIME", default_value = "600s", value_parser = duration)]
+    timeout: Duration,
+    /// The most requests in flight at once.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    max_in_flight: usize,
+    /// Report how much of this many requests per window was used.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    rpm: Option<u64>,
+    /// Report how much of this many tokens per window was used.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    tpm: Option<u64>,
+    /// The window of --rpm and --tpm, in the time of the trace.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    window: Duration,
+    /// Decides which requests stream.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write the report to this file as JSON (- for standard output, instead of the tables).
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(super) fn run(args: ReplayArgs) -> Result<ExitCode, CommandError> {
+    let settings = Settings {
+        dialect: args.dialect,
+        model: args.model,
+        api_key: api_key(args.api_key.as_deref())?,
+        speed: args.speed,
+        time_scale: args.time_scale,
+        stream_share: args.stream,
+        retries: SdkRetries { max: args.retries },
+        timeout: args.timeout,
+        max_in_flight: args.max_in_flight,
+        seed: args.seed,
+        limits: QuotaLimits {
+            requests: args.rpm,
+            tokens: args.tpm,
+            window: args.window,
+        },
+        ..Settings::new(args.base_url)
+    };
+    let span = Span {
+        from: args.from,
+        to: args.to.unwrap_or(Duration::MAX),
+    };
+    let player = Player::new(Trace::file(args.trace), span, settings)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(watched(player))?;
+    match args.json {
+        Some(path) if path.as_os_str() == "-" => println!("{}", serde_json::to_string_pretty(&report)?),
+        Some(path) => {
+            let text = serde_json::to_string_pretty(&report)?;
+            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+            print!("{report}");
+        }
+        None => print!("{report}"),
+    }
+    Ok(if report.all_answered() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Plays with a progress bar (where there is a terminal) until the end or the first interrupt.
+async fn watched(player: Player) -> Result<Report, PlayError> {
+    let progress = Arc::new(Progress::default());
+    let bar = ProgressBar::new(player.summary().requests).with_style(bar_style());
+    let play = player.play(Arc::clone(&progress));
+    tokio::pin!(play);
+    let mut redraw = tokio::time::interval(Duration::from_millis(100));
+    let mut listening = true;
+    let report = loop {
+        tokio::select! {
+            report = &mut play => break report,
+            _ = redraw.tick() => show(&bar, &progress),
+            interrupt = tokio::signal::ctrl_c(), if listening => {
+                listening = false;
+                if interrupt.is_ok() {
+                    progress.stop();
+                }
+            }
+        }
+    };
+    bar.finish_and_clear();
+    report
+}
+
+pub(super) fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template("  {prefix:18} [{bar:30}] {pos:>5}/{len} {msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+pub(super) fn show(bar: &ProgressBar, progress: &Progress) {
+    let done = progress.answered() + progress.failed();
+    bar.set_position(progress.started());
+    bar.set_message(format!(
+        "started, {} open, {} failed, {} × 429",
+        progress.started().saturating_sub(done),
+        progress.failed(),
+        progress.refused()
+    ));
+}
+
+/// Reads `env:NAME`: keys on a command line would be seen by every other user of the machine.
+fn api_key(argument: Option<&str>) -> Result<HeaderValue, CommandError> {
+    let value = match argument {
+        None => "sk-replay".to_owned(),
+        Some(argument) => {
+            let name = argument
+                .strip_prefix("env:")
+                .ok_or("--api-key names a variable: env:OPENAI_API_KEY")?;
+            std::env::var(name).map_err(|_| format!("--api-key: the variable {name} is not set"))?
+        }
+    };
+    let mut value = HeaderValue::from_str(value.trim())
+        .map_err(|_| "--api-key: the key holds characters that no header can carry")?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Reads `180s`, `3m`, `1h`, `250ms`, or seconds without a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a time; write 180s, 3m, 1h or 250ms");
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let seconds = match unit {
+        "" | "s" => 1.0,
+        "ms" => 1e-3,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_with_units() {
+        let check = |text: &str, ms: u64| assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        check("180s", 180_000);
+        check("180", 180_000);
+        check("2.5s", 2500);
+        check("3m", 180_000);
+        check("1h", 3_600_000);
+        check("250ms", 250);
+        for text in [
+            "",
+            "s",
+            "-1s",
+            "1d",
+            "1.2.3s",
+            "1 s",
+            "9e99h",
+            "99999999999999999999999h",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_come_from_the_environment_and_are_never_shown() {
+        let error = api_key(Some("sk-canary")).expect_err("a key in the open");
+        assert!(!error.to_string().contains("sk-canary"));
+        let error = api_key(Some("env:TIDEGATE_NO_SUCH_VARIABLE")).expect_err("not set");
+        assert!(error.to_string().contains("TIDEGATE_NO_SUCH_VARIABLE is not set"));
+        let settings = Settings {
+            api_key: api_key(None).expect("made up"),
+            ..Settings::new("http://127.0.0.1:1")
+        };
+        assert!(!format!("{settings:?}").contains("sk-replay"));
+    }
 }
