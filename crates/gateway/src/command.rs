@@ -26,7 +26,7 @@ enum Command {
     /// Run a provider that charges, limits and refuses as the real ones do.
     Mock(mock::MockArgs),
     /// Play a trace of requests against a base URL and print what happened.
-    Replay(replay::ReplayArgs),
+    Replay(Box<replay::ReplayArgs>),
     /// Show what Tidegate does: a real trace against a limited provider, without and with it.
     Demo(demo::DemoArgs),
     /// Say what is wrong with a configuration file, and how to mend it.

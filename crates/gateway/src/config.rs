@@ -16,7 +16,7 @@ use std::time::Duration;
 use tidegate_core::provider::Dialect;
 use tidegate_core::{ChargeModel, Discipline, Limit, Plan, QueueBounds, QuotaId, QuotaPlan, RetryPolicy};
 
-pub use base_url::{BaseUrl, Scheme};
+pub use base_url::{BaseUrl, BaseUrlError, Scheme};
 pub use model::ModelPattern;
 use model::ModelTable;
 pub use secret::Secret;

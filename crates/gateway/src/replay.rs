@@ -15,7 +15,7 @@ mod trace;
 mod wire;
 
 pub use client::{Dialect, Failure};
-pub use connection::BaseUrlError;
+pub use connection::ServerError;
 pub use interval::Interval;
 pub use player::{PlayError, Player, Progress, Record, Settings};
 pub use report::{LimitUse, MinuteRow, Quantiles, QuotaLimits, Report};

@@ -8,8 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, timeout};
 
-use super::connection::{BaseUrlError, Connections};
+use super::connection::{Connections, ServerError};
 use super::wire::AnswerReader;
+use crate::config::{BaseUrl, BaseUrlError};
 
 /// How a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -81,21 +82,19 @@ impl Client {
         dialect: Dialect,
         api_key: &HeaderValue,
         timeout: Duration,
-    ) -> Result<Self, BaseUrlError> {
-        let malformed = || BaseUrlError::Malformed(base_url.to_owned());
-        let base: Uri = base_url.parse().map_err(|_| malformed())?;
-        let authority = base.authority().ok_or_else(malformed)?;
+    ) -> Result<Self, ServerError> {
+        let base = BaseUrl::parse(base_url)?;
+        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| BaseUrlError::Unreadable);
         let mut headers = HeaderMap::new();
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| malformed())?;
-        headers.insert(HOST, host);
+        headers.insert(HOST, value(base.authority().as_str())?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let path = match dialect {
             Dialect::OpenAi => {
-                let mut value = HeaderValue::from_maybe_shared([b"Bearer ", api_key.as_bytes()].concat())
-                    .map_err(|_| malformed())?;
-                value.set_sensitive(true);
-                headers.insert(AUTHORIZATION, value);
+                let mut bearer = HeaderValue::from_bytes(&[b"Bearer ", api_key.as_bytes()].concat())
+                    .expect("what follows is a header's value itself");
+                bearer.set_sensitive(true);
+                headers.insert(AUTHORIZATION, bearer);
                 "chat/completions"
             }
             Dialect::Anthropic => {
@@ -105,13 +104,11 @@ impl Client {
                 "messages"
             }
         };
-        // Base URLs are written with and without the version; both are meant alike.
-        let prefix = base.path().trim_end_matches('/');
-        let prefix = prefix.strip_suffix("/v1").unwrap_or(prefix);
+        let uri = format!("{}/v1/{path}", base.prefix()).parse();
         Ok(Self {
             connections: Connections::to(&base)?,
             dialect,
-            uri: format!("{prefix}/v1/{path}").parse().map_err(|_| malformed())?,
+            uri: uri.map_err(|_| BaseUrlError::Unreadable)?,
             headers,
             timeout,
         })

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -16,12 +16,17 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Why a base URL cannot be used.
+use crate::config::{BaseUrl, BaseUrlError, Scheme};
+
+/// Why a server cannot be spoken to.
 #[derive(Debug, thiserror::Error)]
-pub enum BaseUrlError {
-    /// It is not a URL of a server.
-    #[error("{0:?} is not a base URL; it looks like http://127.0.0.1:8080/v1")]
-    Malformed(String),
+pub enum ServerError {
+    /// The base URL is not one.
+    #[error("--base-url: {0}; it looks like http://127.0.0.1:8080/v1")]
+    BaseUrl(#[from] BaseUrlError),
+    /// The host of the base URL can have no certificate.
+    #[error("--base-url: there are no certificates for a host like this")]
+    Host,
     /// The system's certificates cannot be used.
     #[error("certificates of this system cannot be used: {0}")]
     Tls(#[from] rustls::Error),
@@ -48,27 +53,23 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn to(base_url: &Uri) -> Result<Self, BaseUrlError> {
-        let malformed = || BaseUrlError::Malformed(base_url.to_string());
-        let host = base_url.host().ok_or_else(malformed)?;
-        // An IPv6 address stands in brackets in a URL only.
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let (tls, port) = match base_url.scheme_str() {
-            Some("http") => (None, 80),
-            Some("https") => {
+    pub(super) fn to(base_url: &BaseUrl) -> Result<Self, ServerError> {
+        let host = base_url.host().to_owned();
+        let tls = match base_url.scheme() {
+            Scheme::Http => None,
+            Scheme::Https => {
                 let provider = Arc::new(rustls::crypto::ring::default_provider());
                 let config = ClientConfig::builder_with_provider(provider)
                     .with_safe_default_protocol_versions()?
                     .with_platform_verifier()?
                     .with_no_client_auth();
-                let name = ServerName::try_from(host.clone()).map_err(|_| malformed())?;
-                (Some((TlsConnector::from(Arc::new(config)), name)), 443)
+                let name = ServerName::try_from(host.clone()).map_err(|_| ServerError::Host)?;
+                Some((TlsConnector::from(Arc::new(config)), name))
             }
-            _ => return Err(malformed()),
         };
         Ok(Self {
+            port: base_url.port(),
             host,
-            port: base_url.port_u16().unwrap_or(port),
             tls,
             idle: Mutex::new(Vec::new()),
         })

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::{Client, Dialect, Failure};
-use super::connection::BaseUrlError;
+use super::connection::ServerError;
 use super::prompt;
 use super::report::{QuotaLimits, Report};
 use super::retry::SdkRetries;
@@ -83,9 +83,9 @@ pub enum PlayError {
     /// The trace cannot be read.
     #[error(transparent)]
     Trace(#[from] TraceError),
-    /// The base URL cannot be used.
+    /// The server cannot be spoken to.
     #[error(transparent)]
-    BaseUrl(#[from] BaseUrlError),
+    Server(#[from] ServerError),
     /// A setting is out of its range.
     #[error("{0}")]
     Setting(&'static str),

@@ -210,17 +210,13 @@ impl Report {
 
     /// Returns how much of the limits was used during the given (merged) intervals, say those of another run.
     pub fn use_during(&self, intervals: &[Interval], limits: &QuotaLimits) -> Vec<LimitUse> {
-        let dimensions: [(_, _, fn(&Record) -> u64); 2] = [
-            ("requests", limits.requests, |_| 1),
-            ("tokens", limits.tokens, |record| record.tokens),
-        ];
-        let measured = dimensions.into_iter().filter_map(|(dimension, limit, amount)| {
+        let dimensions = [("requests", limits.requests), ("tokens", limits.tokens)];
+        let measured = dimensions.into_iter().filter_map(|(dimension, limit)| {
             let limit = limit?;
             let takes = self.records.iter().filter_map(|record| {
-                Some(Take {
-                    at: record.admitted?,
-                    amount: amount(record),
-                })
+                let amount = if dimension == "tokens" { record.tokens } else { 1 };
+                let at = record.admitted?;
+                Some(Take { at, amount })
             });
             let used = RollingUse::new(takes.collect(), limits.window);
             Some(LimitUse {

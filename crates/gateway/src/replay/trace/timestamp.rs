@@ -32,7 +32,7 @@ impl UnixNanos {
         let [date, time] = halves(whole).ok_or(EXPECTED)?;
         let mut date = date.split('-');
         let mut time = time.split(':');
-        let mut next = |parts: &mut std::str::Split<'_, char>, len| {
+        let next = |parts: &mut std::str::Split<'_, char>, len| {
             parts
                 .next()
                 .and_then(|part| digits(part, len..=len))
