@@ -50,8 +50,8 @@ impl Cli {
             Command::Mock(args) => mock::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Demo(args) => demo::run(args),
-            Command::Check(args) => check::run(args),
-            Command::Schema(args) => schema::run(args),
+            Command::Check(args) => check::run(&args),
+            Command::Schema(schema::SchemaArgs {}) => schema::run(),
         }
     }
 }

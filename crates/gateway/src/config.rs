@@ -3,22 +3,36 @@
 //! Everything that asks "what is configured?" asks a [`Config`]: every default is filled in, every value is checked,
 //! and nothing in it is an `Option` that means "default". The first start, a reload and `tidegate check` take one path.
 
+mod args;
 mod base_url;
+mod check;
 pub mod defaults;
 pub mod duration;
+mod field;
 mod model;
+mod problem;
+mod raw;
+mod read;
+mod schema;
 mod secret;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::Duration;
 
 use tidegate_core::provider::Dialect;
 use tidegate_core::{ChargeModel, Discipline, Limit, Plan, QueueBounds, QuotaId, QuotaPlan, RetryPolicy};
 
+pub use args::ConfigArgs;
 pub use base_url::{BaseUrl, BaseUrlError, Scheme};
+use check::{Checker, Environment, Findings};
 pub use model::ModelPattern;
 use model::ModelTable;
+pub use problem::{ConfigError, Problem};
+pub use raw::{RawConfig, RawLimits, RawRetry, RawServer, RawUpstream};
+pub use schema::{reference, schema};
 pub use secret::Secret;
 
 /// The checked configuration.
@@ -34,6 +48,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// Where the configuration came from, in words: a file's name, `flags` or `defaults`.
     pub source: String,
+    /// What is allowed but doubtful: for `tidegate check` and the log at start.
+    pub warnings: Vec<Problem>,
 }
 
 /// What concerns the listeners and the clients' side.
@@ -158,6 +174,84 @@ pub struct QuotaRoute {
 }
 
 impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// Returns everything that is wrong with it, worded for the person who wrote it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::load_with(path, |_| ())
+    }
+
+    /// Reads and checks the text of a file called `source`.
+    ///
+    /// # Errors
+    ///
+    /// Returns everything that is wrong with it.
+    pub fn from_toml(text: &str, source: &str) -> Result<Self, ConfigError> {
+        Self::read(text, source, &|name| std::env::var(name), |_| ())
+    }
+
+    /// Reads and checks the text of a file, with environment variables of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// Returns everything that is wrong with it.
+    pub fn from_toml_with(
+        text: &str,
+        source: &str,
+        environment: impl Fn(&str) -> Result<String, std::env::VarError>,
+    ) -> Result<Self, ConfigError> {
+        Self::read(text, source, &environment, |_| ())
+    }
+
+    fn load_with(path: &Path, change: impl FnOnce(&mut RawConfig)) -> Result<Self, ConfigError> {
+        let text = read::text(path)?;
+        Self::read(
+            &text,
+            &path.display().to_string(),
+            &|name| std::env::var(name),
+            change,
+        )
+    }
+
+    fn from_raw(raw: &RawConfig, source: &str) -> Result<Self, ConfigError> {
+        Self::check(raw, source, "", &|name| std::env::var(name), Findings::default())
+    }
+
+    fn read(
+        text: &str,
+        source: &str,
+        environment: Environment<'_>,
+        change: impl FnOnce(&mut RawConfig),
+    ) -> Result<Self, ConfigError> {
+        let mut findings = Findings::default();
+        let mut raw = read::raw(text, &mut findings);
+        change(&mut raw);
+        Self::check(&raw, source, text, environment, findings)
+    }
+
+    fn check(
+        raw: &RawConfig,
+        source: &str,
+        text: &str,
+        environment: Environment<'_>,
+        errors: Findings,
+    ) -> Result<Self, ConfigError> {
+        let mut checker = Checker {
+            environment,
+            errors,
+            warnings: Findings::default(),
+        };
+        let mut config = checker.config(raw, source);
+        if !checker.errors.is_empty() {
+            let problems = checker.errors.problems(source, text);
+            return Err(ConfigError::Invalid { problems });
+        }
+        config.warnings = checker.warnings.problems(source, text);
+        Ok(config)
+    }
+
     /// Returns what the engine needs to know. Group `i` of the plan is the group whose [`Group::index`] is `i`.
     pub fn plan(&self) -> Plan {
         let quotas = self

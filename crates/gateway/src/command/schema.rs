@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use super::CommandError;
+use crate::config;
 
 /// Arguments of `tidegate schema`.
 #[derive(Debug, clap::Args)]
-pub struct SchemaArgs {}
+pub(super) struct SchemaArgs {}
 
-pub(super) fn run(_args: SchemaArgs) -> Result<ExitCode, CommandError> {
-    Err("not built yet".into())
+pub(super) fn run() -> Result<ExitCode, CommandError> {
+    println!("{}", serde_json::to_string_pretty(&config::schema())?);
+    Ok(ExitCode::SUCCESS)
 }

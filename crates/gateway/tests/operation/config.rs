@@ -1,0 +1,543 @@
+//! Configuration: what parses, what does not, and what is said then.
+
+use std::env::VarError;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use tidegate_core::provider::Dialect;
+use tidegate_core::{ChargeModel, Dimension, Discipline, QuotaId};
+use tidegate_gateway::config::{self, AccountHasher, Config, ConfigArgs, ConfigError, Http2, Provider};
+
+use crate::golden;
+
+/// Never to be seen in anything that is printed.
+const CANARY: &str = "sk-canary-7f3a9c51";
+
+fn environment(name: &str) -> Result<String, VarError> {
+    match name {
+        "KEY" | "TOKEN" => Ok(format!(" {CANARY}\n")),
+        "EMPTY" => Ok(String::new()),
+        "BROKEN" => Ok(format!("{CANARY} \"quoted\"")),
+        _ => Err(VarError::NotPresent),
+    }
+}
+
+fn read(text: &str) -> Result<Config, ConfigError> {
+    Config::from_toml_with(text, "tidegate.toml", environment)
+}
+
+fn flags(args: &[&str]) -> Result<Config, ConfigError> {
+    #[derive(clap::Parser)]
+    struct Flags {
+        #[command(flatten)]
+        config: ConfigArgs,
+    }
+    let args = std::iter::once("tidegate").chain(args.iter().copied());
+    <Flags as clap::Parser>::parse_from(args).config.load()
+}
+
+#[test]
+fn nothing_configured_serves_both_providers_with_the_clients_keys() {
+    for config in [
+        read("").unwrap(),
+        flags(&[]).unwrap(),
+        read("[server]\nworkers = 1").unwrap(),
+    ] {
+        let names: Vec<_> = config
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.name.as_str())
+            .collect();
+        assert_eq!(names, ["openai", "anthropic"]);
+        assert!(config.upstreams.iter().all(|upstream| upstream.api_key.is_none()));
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(
+            config.server.admin.as_ref().unwrap().listen.to_string(),
+            "127.0.0.1:9090"
+        );
+        let plan = config.plan();
+        assert_eq!(plan.quotas.len(), 2);
+        assert!(
+            plan.quotas
+                .iter()
+                .all(|quota| quota.limits.is_empty() && quota.learn)
+        );
+        assert_eq!(plan.quotas[1].charge, ChargeModel::Anthropic);
+        assert_eq!(config.first_speaking(Dialect::Anthropic).unwrap().0, 1);
+    }
+}
+
+#[test]
+fn the_defaults_of_the_core_and_of_the_configuration_are_the_same() {
+    let plan = read("").unwrap().plan();
+    assert_eq!(plan.queue, tidegate_core::QueueBounds::default());
+    assert_eq!(plan.retry, tidegate_core::RetryPolicy::default());
+    let quota = &plan.quotas[0];
+    assert_eq!(
+        *quota,
+        tidegate_core::QuotaPlan::new("openai", vec![], ChargeModel::OpenAi)
+    );
+}
+
+#[test]
+fn every_example_parses_without_a_warning() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let config = Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(config.warnings, [], "{}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2);
+}
+
+#[test]
+fn everything_that_can_be_said_arrives() {
+    let config = read(
+        r#"
+        [server]
+        listen = "0.0.0.0:0"
+        admin = "0.0.0.0:0"
+        admin_token = "env:TOKEN"
+        workers = 3
+        connections_max = 5
+        head_bytes_max = 2048
+        headers_max = 7
+        body_bytes_max = "1MiB"
+        head_timeout = "1s"
+        body_timeout = "2s"
+        idle_timeout = "3s"
+        drain_timeout = "4s"
+        stream_drain_timeout = "5s"
+        queue_requests_max = 6
+        queue_bytes_max = "2MiB"
+        max_wait = "7s"
+        [retry]
+        backoff_min = "10ms"
+        backoff_max = "20ms"
+        horizon = "30ms"
+        budget_percent = 0
+        budget_floor = 0
+        [[upstreams]]
+        name = "a"
+        provider = "compatible"
+        base_url = "https://host:8443/api/v1/"
+        api_key = "env:KEY"
+        window = "6s"
+        algorithm = "token-bucket"
+        slice = "1s"
+        charge = "openai"
+        http2 = "always"
+        connect_timeout = "11s"
+        first_byte_timeout = "12s"
+        idle_timeout = "13s"
+        permit_ttl = "14ms"
+        [[upstreams.limits]]
+        models = ["m", "n*"]
+        rpm = 60
+        tpm = 1_000
+        itpm = 800
+        otpm = 200
+        rpd = 5_000
+        tpd = 6_000
+        concurrent = 3
+        "#,
+    )
+    .unwrap();
+    let server = &config.server;
+    let admin = server.admin.as_ref().unwrap();
+    assert!(admin.token.as_ref().unwrap().matches(CANARY.as_bytes()));
+    assert_eq!(
+        (
+            server.workers.get(),
+            server.connections_max,
+            server.head_bytes_max
+        ),
+        (3, 5, 2048)
+    );
+    assert_eq!((server.headers_max, server.body_bytes_max), (7, 1 << 20));
+    let seconds = [
+        server.head_timeout,
+        server.body_timeout,
+        server.idle_timeout,
+        server.drain_timeout,
+        server.stream_drain_timeout,
+    ];
+    assert_eq!(seconds.map(|timeout| timeout.as_secs()), [1, 2, 3, 4, 5]);
+    assert_eq!((config.queue.requests_max, config.queue.bytes_max), (6, 2 << 20));
+    assert_eq!(config.queue.wait_max, Duration::from_secs(7));
+    assert_eq!((config.retry.budget_percent, config.retry.budget_floor), (0, 0));
+    let upstream = &config.upstreams[0];
+    assert_eq!(
+        (upstream.provider, upstream.http2),
+        (Provider::Compatible, Http2::Always)
+    );
+    assert_eq!(upstream.base_url.to_string(), "https://host:8443/api");
+    assert_eq!(upstream.api_key.as_ref().unwrap().expose(), CANARY);
+    let times = [
+        upstream.connect_timeout,
+        upstream.first_byte_timeout,
+        upstream.idle_timeout,
+    ];
+    assert_eq!(times.map(|time| time.as_secs()), [11, 12, 13]);
+
+    let plan = config.plan();
+    let quota = &plan.quotas[0];
+    assert_eq!((quota.name.as_str(), quota.charge), ("a/m", ChargeModel::OpenAi));
+    assert_eq!(
+        (quota.window, quota.permit_ttl),
+        (Duration::from_secs(6), Duration::from_millis(14))
+    );
+    let limits: Vec<_> = quota
+        .limits
+        .iter()
+        .map(|limit| {
+            (
+                limit.dimension,
+                limit.amount.get(),
+                limit.window.as_secs(),
+                limit.discipline,
+            )
+        })
+        .collect();
+    let (rolling, bucket) = (Discipline::Rolling, Discipline::TokenBucket);
+    assert_eq!(
+        limits,
+        [
+            (Dimension::Requests, 60, 6, bucket),
+            (Dimension::Requests, 10, 1, rolling),
+            (Dimension::Tokens, 1_000, 6, bucket),
+            (Dimension::InputTokens, 800, 6, bucket),
+            (Dimension::OutputTokens, 200, 6, bucket),
+            (Dimension::Requests, 5_000, 86_400, rolling),
+            (Dimension::Tokens, 6_000, 86_400, rolling),
+            (Dimension::Concurrency, 3, 6, bucket),
+        ]
+    );
+}
+
+#[test]
+fn flags_say_the_same_as_a_file() {
+    let flags = flags(&[
+        "--upstream=openai",
+        "--rpm=500",
+        "--tpm=30000",
+        "--base-url=http://127.0.0.1:9001",
+        "--listen=127.0.0.1:0",
+        "--admin=off",
+        "--window=6s",
+    ])
+    .unwrap();
+    let file = read(
+        r#"
+        server = { listen = "127.0.0.1:0", admin = "off" }
+        [[upstreams]]
+        provider = "openai"
+        base_url = "http://127.0.0.1:9001"
+        window = "6s"
+        [[upstreams.limits]]
+        models = ["*"]
+        rpm = 500
+        tpm = 30000
+        "#,
+    )
+    .unwrap();
+    let shown = |config: &Config| format!("{config:?}").replace(&config.source, "");
+    assert_eq!(flags.plan(), file.plan());
+    assert_eq!(shown(&flags), shown(&file));
+}
+
+#[test]
+fn listen_and_admin_flags_go_before_the_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[server]\nlisten = \"127.0.0.1:1\"\nworkers = 2").unwrap();
+    let config = flags(&[
+        "--config",
+        file.path().to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:2",
+    ])
+    .unwrap();
+    assert_eq!((config.server.listen.port(), config.server.workers.get()), (2, 2));
+}
+
+#[test]
+fn models_find_their_group_and_clients_their_account() {
+    let config = read(
+        r#"
+        [[upstreams]]
+        name = "through"
+        provider = "openai"
+        [[upstreams.limits]]
+        models = ["gpt-4o", "gpt-4o-2024-*"]
+        rpm = 1
+        [[upstreams]]
+        name = "own"
+        provider = "anthropic"
+        api_key = "env:KEY"
+        [[upstreams.limits]]
+        models = ["*"]
+        rpm = 1
+        "#,
+    )
+    .unwrap();
+    let names: Vec<_> = config
+        .groups()
+        .map(|(_, group)| (group.index, group.name.as_str()))
+        .collect();
+    assert_eq!(
+        names,
+        [(0, "through/gpt-4o"), (1, "through"), (2, "own/*"), (3, "own")]
+    );
+    let plan = config.plan();
+    for (at, (_, name)) in names.iter().enumerate() {
+        assert_eq!(plan.quotas[at].name, *name);
+    }
+
+    let (_, through) = config.upstream("through").unwrap();
+    let shared = through.route(Some("gpt-4o-2024-08-06"));
+    assert_eq!(
+        (shared.id, shared.per_model),
+        (QuotaId::of("through/gpt-4o"), false)
+    );
+    assert_eq!(shared, through.route(Some("gpt-4o")));
+    let unlisted = through.route(Some("o3"));
+    assert_eq!(
+        (unlisted.id, unlisted.index, unlisted.per_model),
+        (QuotaId::of("through"), 1, true)
+    );
+    assert_eq!(unlisted, through.route(None));
+
+    let hasher = AccountHasher::default();
+    let account = |route, key: Option<&str>, model| hasher.account(route, key.map(str::as_bytes), model);
+    let one = account(shared, Some("k1"), Some("gpt-4o"));
+    assert_eq!(
+        one,
+        account(shared, Some("k1"), Some("gpt-4o-2024-08-06")),
+        "models share the key's limits"
+    );
+    assert_ne!(one, account(shared, Some("k2"), Some("gpt-4o")), "keys do not");
+    let one = account(unlisted, Some("k1"), Some("o3"));
+    assert_ne!(
+        one,
+        account(unlisted, Some("k1"), Some("o4")),
+        "unlisted models have limits of their own"
+    );
+    assert_ne!(one, account(unlisted, Some("k2"), Some("o3")));
+    let (_, own) = config.upstream("own").unwrap();
+    assert_eq!(account(own.route(Some("claude")), None, Some("claude")), 0);
+}
+
+/// One text for each thing that can be wrong.
+const WRONG: &[&str] = &[
+    // the form
+    "server = 3",
+    "upstreams = \"openai\"",
+    "[upstreams]\nprovider = \"openai\"",
+    "upstreams = [1]",
+    "[server\nlisten = 1",
+    "[server]\nlisten = ",
+    "[server]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"",
+    "[[upstreams]]\napi_key = sk-canary-7f3a9c51",
+    "[[upstreams]]\nprovider = \"openai\"\napi_key = \"sk-canary-7f3a9c51",
+    "[servers]\nlisten = \"127.0.0.1:1\"",
+    "[server]\nlistn = \"127.0.0.1:1\"\nport = 3\nzebra = 1",
+    "[[upstreams]]\nprovider = \"openai\"\nurl = \"https://host\"\n[[upstreams.limits]]\nmodels = [\"*\"]\nrequests_per_minute = 3",
+    "[[tenants]]\nname = \"a\"\n[store]\nredis = \"redis://127.0.0.1\"\n[[routes]]\npath = \"/\"",
+    // the server
+    "[server]\nlisten = 8080",
+    "[server]\nlisten = \"localhost:8080\"",
+    "[server]\nlisten = \":8080\"",
+    "[server]\nlisten = \"127.0.0.1:9090\"",
+    "[server]\nlisten = \"0.0.0.0:9000\"\nadmin = \"127.0.0.1:9000\"",
+    "[server]\nadmin = \"0.0.0.0:9090\"",
+    "[server]\nadmin = \"of\"",
+    "[server]\nadmin_token = \"env:NONE\"",
+    "[server]\nadmin_token = \"env:EMPTY\"",
+    "[server]\nadmin_token = \"env:BROKEN\"",
+    "[server]\nadmin_token = 3",
+    "[server]\nworkers = 0",
+    "[server]\nworkers = 2000",
+    "[server]\nworkers = 1.5",
+    "[server]\nconnections_max = -1",
+    "[server]\nheaders_max = \"many\"",
+    "[server]\nhead_bytes_max = \"64 kilobytes\"",
+    "[server]\nhead_bytes_max = 10",
+    "[server]\nbody_bytes_max = \"9999999999GiB\"",
+    "[server]\nbody_bytes_max = 99999999999999999999999999",
+    "[server]\nhead_timeout = 10",
+    "[server]\nhead_timeout = \"10\"",
+    "[server]\nbody_timeout = \"0s\"",
+    "[server]\nidle_timeout = \"2d\"",
+    "[server]\nmax_wait = \"99999999999999999999s\"",
+    "[server]\ndrain_timeout = \"-1s\"",
+    // retries
+    "[retry]\nbackoff_min = \"2m\"",
+    "[retry]\nbudget_percent = -1",
+    // upstreams
+    "[[upstreams]]",
+    "[[upstreams]]\nprovider = \"gpt4\"",
+    "[[upstreams]]\nprovider = \"OpenAi\"",
+    "[[upstreams]]\nprovider = \"sk-canary-7f3a9c51\"",
+    "[[upstreams]]\nprovider = \"azure\"",
+    "[[upstreams]]\nprovider = \"gemini\"\n[[upstreams]]\nprovider = \"groq\"\n[[upstreams]]\nprovider = \"mistral\"\n[[upstreams]]\nprovider = \"openrouter\"\n[[upstreams]]\nprovider = \"bedrock\"",
+    "[[upstreams]]\nprovider = \"compatible\"",
+    "[[upstreams]]\nprovider = \"openai\"\nname = \"Open AI\"",
+    "[[upstreams]]\nprovider = \"openai\"\nname = \"v1\"",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams]]\nprovider = \"openai\"",
+    "[[upstreams]]\nprovider = \"openai\"\nname = \"a\"\n[[upstreams]]\nprovider = \"anthropic\"\nname = \"a\"",
+    "[[upstreams]]\nprovider = \"openai\"\nbase_url = \"api.openai.com\"",
+    "[[upstreams]]\nprovider = \"openai\"\nbase_url = \"ftp://host\"",
+    "[[upstreams]]\nprovider = \"openai\"\nbase_url = \"https://user:sk-canary-7f3a9c51@host\"",
+    "[[upstreams]]\nprovider = \"openai\"\nbase_url = \"https://host?key=sk-canary-7f3a9c51\"",
+    "[[upstreams]]\nprovider = \"openai\"\nbase_url = \"https://host:0\"",
+    "[[upstreams]]\nprovider = \"openai\"\nbase_url = \"https://\"",
+    "[[upstreams]]\nprovider = \"openai\"\napi_key = \"env:OPENAI_API_KEY\"",
+    "[[upstreams]]\nprovider = \"openai\"\napi_key = \"env:sk-canary-7f3a9c51\"",
+    "[[upstreams]]\nprovider = \"openai\"\napi_key = \"env:\"",
+    "[[upstreams]]\nprovider = \"openai\"\napi_key = [\"sk-canary-7f3a9c51\"]",
+    "[[upstreams]]\nprovider = \"openai\"\nwindow = \"0s\"",
+    "[[upstreams]]\nprovider = \"openai\"\nwindow = 60",
+    "[[upstreams]]\nprovider = \"openai\"\nwindow = \"10s\"\nslice = \"10s\"",
+    "[[upstreams]]\nprovider = \"openai\"\nalgorithm = \"token_bucket\"\ncharge = \"free\"\nhttp2 = true",
+    "[[upstreams]]\nprovider = \"openai\"\npermit_ttl = \"1m\"",
+    // limits
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nrpm = 1",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = []\nrpm = 1",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = \"gpt-4o\"\nrpm = 1",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [1]\nrpm = 1",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"\", \"gpt-*-mini\"]\nrpm = 1",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\", \"a\"]\nrpm = 1",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\"]\nrpm = 1\n[[upstreams.limits]]\nmodels = [\"b\", \"a\"]\nrpm = 1",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\"]\nrpm = 0\ntpm = -1\nitpm = 1.5\notpm = \"1\"\nrpd = 9223372036854775807\ntpd = 99999999999999999999\nconcurrent = true",
+];
+
+/// Allowed, but doubtful.
+const DOUBTFUL: &[&str] = &[
+    "[[upstreams]]\nprovider = \"openai\"\napi_key = \"sk-canary-7f3a9c51\"",
+    "[[upstreams]]\nprovider = \"openai\"\napi_key = \"env:KEY\"\nbase_url = \"http://far.example\"",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\"]",
+];
+
+#[test]
+fn everything_wrong_is_said_with_its_place_and_its_cure() {
+    let mut page = String::new();
+    for text in WRONG {
+        let error = read(text).expect_err(text);
+        let _ = writeln!(page, "{}\n----\n{error}\n", text.replace(CANARY, "<secret>"));
+    }
+    for text in DOUBTFUL {
+        let config = read(text).expect(text);
+        let _ = writeln!(
+            page,
+            "{}\n---- allowed, with a warning",
+            text.replace(CANARY, "<secret>")
+        );
+        for warning in &config.warnings {
+            let _ = writeln!(page, "{warning}\n");
+        }
+    }
+    assert!(!page.contains(CANARY), "a secret is shown:\n{page}");
+    golden::check("crates/gateway/tests/golden/config-errors.txt", &page);
+}
+
+#[test]
+fn secrets_are_not_in_what_is_printed() {
+    let text = format!(
+        "[server]\nadmin_token = \"env:TOKEN\"\n[[upstreams]]\nprovider = \"openai\"\napi_key = \"{CANARY}\"\n\
+         [[upstreams]]\nprovider = \"anthropic\"\napi_key = \"env:KEY\""
+    );
+    let config = read(&text).unwrap();
+    assert_eq!(config.upstreams[0].api_key.as_ref().unwrap().expose(), CANARY);
+    let shown = format!("{config:?} {config:#?} {:?} {:?}", config.plan(), config.warnings);
+    assert!(!shown.contains(CANARY), "{shown}");
+
+    for wrong in WRONG {
+        let error = read(wrong).expect_err(wrong);
+        let shown = format!("{error} {error:?} {error:#?}");
+        assert!(!shown.contains(CANARY), "{shown}");
+    }
+}
+
+#[test]
+fn everything_wrong_is_said_at_once() {
+    let error = read(
+        "[server]\nworkers = 0\nheaders_max = 0\n[[upstreams]]\n[[upstreams]]\nprovider = \"x\"\nbase = 1",
+    );
+    let Err(ConfigError::Invalid { problems }) = error else {
+        panic!("{error:?}");
+    };
+    let places: Vec<_> = problems.iter().map(|problem| problem.place.as_str()).collect();
+    let expect = ["2:11", "3:15", "4:1", "6:12", "7:1"].map(|place| format!("tidegate.toml:{place}"));
+    assert_eq!(places, expect);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |name: &str, content: Option<&[u8]>, expect: &str| {
+        let path = folder.path().join(name);
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let error = Config::load(&path).expect_err(name).to_string();
+        assert!(error.contains(name) && error.contains(expect), "{error}");
+    };
+    check("none.toml", None, "cannot be read");
+    check("latin.toml", Some(b"# fine\n# caf\xe9\n"), ":2: is not UTF-8");
+    check(
+        "large.toml",
+        Some(&vec![b' '; (1 << 20) + 1]),
+        "larger than 1048576 bytes",
+    );
+    check("nul.toml", Some(b"\0"), ":1:1");
+    let deep = format!("x = {}", "[".repeat(100_000));
+    check("deep.toml", Some(deep.as_bytes()), ":1:");
+    let error = Config::load(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("cannot be read"), "{error}");
+}
+
+#[test]
+fn the_reference_is_what_the_program_reads() {
+    golden::check("docs/reference/config.md", &config::reference());
+    let schema = serde_json::to_string_pretty(&config::schema()).unwrap() + "\n";
+    golden::check("docs/reference/config.schema.json", &schema);
+}
+
+#[test]
+fn the_schema_states_the_defaults_that_are_used() {
+    // The defaults that the schema shows, written into a file, change nothing.
+    let schema = config::schema();
+    let mut text = String::new();
+    for (section, name) in [
+        ("[server]", "Server"),
+        ("[retry]", "Retry"),
+        ("[[upstreams]]\nprovider = \"openai\"", "Upstream"),
+    ] {
+        let _ = writeln!(text, "{section}");
+        let fields = schema
+            .as_value()
+            .pointer(&format!("/$defs/{name}/properties"))
+            .unwrap();
+        for (key, field) in fields.as_object().unwrap() {
+            if let Some(default) = field.get("default").filter(|default| !default.is_array()) {
+                let _ = writeln!(text, "{key} = {default}");
+            }
+        }
+    }
+    assert!(text.lines().count() > 25, "{text}");
+    let shown = |config: &Config| format!("{:?} {:?} {:?}", config.server, config.queue, config.retry);
+    let (written, silent) = (
+        read(&text).unwrap(),
+        read("[[upstreams]]\nprovider = \"openai\"").unwrap(),
+    );
+    assert_eq!(shown(&written), shown(&silent));
+    assert_eq!(
+        format!("{:?}", written.upstreams),
+        format!("{:?}", silent.upstreams)
+    );
+}
