@@ -25,6 +25,7 @@ use std::time::Duration;
 use tidegate_core::provider::Dialect;
 use tidegate_core::{ChargeModel, Discipline, Limit, Plan, QueueBounds, QuotaId, QuotaPlan, RetryPolicy};
 
+use crate::provider::Provider;
 pub use args::ConfigArgs;
 pub use base_url::{BaseUrl, BaseUrlError, Scheme};
 use check::{Checker, Environment, Findings};
@@ -88,17 +89,6 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// What callers must send as `Authorization: Bearer …`; always there when the address is not loopback.
     pub token: Option<Secret>,
-}
-
-/// The provider behind an upstream: the shape of its paths, bodies and errors, and how it charges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Provider {
-    /// OpenAI itself.
-    OpenAi,
-    /// Anthropic itself.
-    Anthropic,
-    /// Anything that speaks OpenAI's API: vLLM, Ollama, DeepSeek …
-    Compatible,
 }
 
 /// Which version of HTTP an upstream is spoken to in.
@@ -287,7 +277,7 @@ impl Config {
         self.upstreams
             .iter()
             .enumerate()
-            .find(|(_, upstream)| upstream.provider.dialect() == dialect)
+            .find(|(_, upstream)| upstream.provider.profile().dialect == dialect)
     }
 }
 
@@ -321,46 +311,6 @@ impl Upstream {
             learn: true,
             window: self.window,
             permit_ttl: self.permit_ttl,
-        }
-    }
-}
-
-impl Provider {
-    /// Every provider that is supported.
-    pub const ALL: [Self; 3] = [Self::OpenAi, Self::Anthropic, Self::Compatible];
-
-    /// Returns its name in the configuration.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::OpenAi => "openai",
-            Self::Anthropic => "anthropic",
-            Self::Compatible => "compatible",
-        }
-    }
-
-    /// Returns how it speaks about limits.
-    pub const fn dialect(self) -> Dialect {
-        match self {
-            Self::OpenAi | Self::Compatible => Dialect::OpenAi,
-            Self::Anthropic => Dialect::Anthropic,
-        }
-    }
-
-    /// Returns its own address; a compatible provider has none.
-    pub const fn default_base_url(self) -> Option<&'static str> {
-        match self {
-            Self::OpenAi => Some("https://api.openai.com"),
-            Self::Anthropic => Some("https://api.anthropic.com"),
-            Self::Compatible => None,
-        }
-    }
-
-    /// Returns how it charges unless the configuration says otherwise.
-    pub const fn default_charge(self) -> ChargeModel {
-        match self {
-            Self::OpenAi => ChargeModel::OpenAi,
-            Self::Anthropic => ChargeModel::Anthropic,
-            Self::Compatible => ChargeModel::Settled,
         }
     }
 }

@@ -9,7 +9,8 @@ use super::check::{Checker, Finding, repeated};
 use super::field::{Field, Origin, Table};
 use super::model::{ModelPattern, ModelTable};
 use super::raw::{RawLimits, RawUpstream};
-use super::{BaseUrl, Group, Http2, Provider, Scheme, Upstream, defaults};
+use super::{BaseUrl, Group, Http2, Scheme, Upstream, defaults};
+use crate::provider::{Provider, UnknownProvider};
 
 /// A day, over which `rpd` and `tpd` count.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -23,26 +24,12 @@ const AMOUNT_MAX: i64 = 1_000_000_000_000;
 /// The most upstreams, and the most quota groups in each.
 const UPSTREAMS_MAX: usize = 1_000;
 
-/// Providers that have a profile of their own coming.
-const NOT_YET: [(&str, &str); 6] = [
-    (
-        "azure",
-        "use provider = \"compatible\" and base_url = \"https://RESOURCE.openai.azure.com/openai\"",
-    ),
-    ("gemini", "it needs a profile of its own; leave the upstream out"),
-    (
-        "groq",
-        "use provider = \"compatible\" and base_url = \"https://api.groq.com/openai\"",
-    ),
-    (
-        "mistral",
-        "use provider = \"compatible\" and base_url = \"https://api.mistral.ai\"",
-    ),
-    (
-        "openrouter",
-        "use provider = \"compatible\" and base_url = \"https://openrouter.ai/api\"",
-    ),
-    ("bedrock", "it needs a profile of its own; leave the upstream out"),
+/// Where providers without rules of their own offer OpenAI's API.
+const COMPATIBLE: [(&str, &str); 4] = [
+    ("azure", "https://RESOURCE.openai.azure.com/openai"),
+    ("groq", "https://api.groq.com/openai"),
+    ("mistral", "https://api.mistral.ai"),
+    ("openrouter", "https://openrouter.ai/api"),
 ];
 
 /// Checks all upstreams; without any there are two that pass clients' keys through and learn their limits.
@@ -139,7 +126,7 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
     ];
     let charge = checker
         .word(&key("charge"), &raw.charge, &charges)
-        .unwrap_or(provider.default_charge());
+        .unwrap_or(provider.profile().charge);
     let versions = [
         ("auto", Http2::Auto),
         ("never", Http2::Never),
@@ -207,20 +194,22 @@ fn provider(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, key: &str) -> O
         );
         return None;
     }
-    let text = checker.given(key, field)?.trim().to_owned();
-    let known = Provider::ALL.into_iter().find(|provider| provider.name() == text);
-    if known.is_none() {
-        match NOT_YET.iter().find(|(name, _)| *name == text) {
-            Some((name, help)) => {
-                checker.error(field, format!("`{key}`: \"{name}\" is not supported yet"), help);
-            }
-            None => {
-                let names = Provider::ALL.map(Provider::name);
-                checker.unknown_word(key, field, &names);
-            }
+    let parsed = checker.given(key, field)?.trim().parse();
+    match parsed {
+        Ok(provider) => return Some(provider),
+        Err(UnknownProvider::Planned { name }) => {
+            let base_url = COMPATIBLE.iter().find(|(planned, _)| *planned == name);
+            let help = match base_url {
+                Some((_, url)) => format!("use provider = \"compatible\" and base_url = \"{url}\""),
+                None => "it needs rules of its own; leave the upstream out".to_owned(),
+            };
+            checker.error(field, format!("`{key}`: \"{name}\" is not supported yet"), &help);
+        }
+        Err(UnknownProvider::Unknown { .. }) => {
+            checker.unknown_word(key, field, &Provider::ALL.map(Provider::name));
         }
     }
-    known
+    None
 }
 
 fn name(checker: &mut Checker<'_>, raw: &RawUpstream, key: &str, fallback: &str) -> String {
@@ -252,7 +241,7 @@ fn base_url(
     origin: &Origin,
 ) -> BaseUrl {
     let fallback = provider
-        .and_then(Provider::default_base_url)
+        .and_then(|provider| provider.profile().base_url)
         .unwrap_or("http://127.0.0.1");
     if let Some(text) = checker.given(key, &raw.base_url) {
         match BaseUrl::parse(text) {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tidegate_core::provider::Dialect;
 use tidegate_core::{ChargeModel, Dimension, Discipline, QuotaId};
-use tidegate_gateway::config::{self, AccountHasher, Config, ConfigArgs, ConfigError, Http2, Provider};
+use tidegate_gateway::config::{self, AccountHasher, Config, ConfigArgs, ConfigError, Http2};
+use tidegate_gateway::provider::Provider;
 
 use crate::golden;
 
