@@ -2,5 +2,11 @@
 
 pub mod command;
 pub mod config;
+mod connection;
+mod phase;
+mod pool;
 pub mod provider;
+mod proxy;
 pub mod replay;
+mod shared;
+mod site;

@@ -5,11 +5,11 @@
 //! one request at a time and come back when its answer has been read to the end; an HTTP/2 connection is shared up to a
 //! bounded number of streams.
 
-use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +32,8 @@ pub(crate) enum Payload {
     Full(Bytes),
     /// Passed on as it arrives.
     Stream(Incoming),
+    /// Passed on already; stands where a stream was.
+    Spent,
 }
 
 impl Payload {
@@ -47,11 +49,12 @@ impl Body for Payload {
 
     fn poll_frame(
         self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
-            Self::Full(bytes) if bytes.is_empty() => std::task::Poll::Ready(None),
-            Self::Full(bytes) => std::task::Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Spent => Poll::Ready(None),
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Stream(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -60,6 +63,7 @@ impl Body for Payload {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Stream(body) => body.is_end_stream(),
+            Self::Spent => true,
         }
     }
 
@@ -67,6 +71,7 @@ impl Body for Payload {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream(body) => body.size_hint(),
+            Self::Spent => SizeHint::with_exact(0),
         }
     }
 }
@@ -80,6 +85,19 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
     /// The name its certificate must bear; `None` for plain TCP.
     pub(crate) tls_name: Option<ServerName<'static>>,
+    /// Which version of HTTP is spoken.
+    pub(crate) protocol: Protocol,
+}
+
+/// Which version of HTTP an endpoint is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, without TLS by prior knowledge.
+    Http2,
+    /// What the server chooses in the TLS handshake; HTTP/1.1 without TLS.
+    Negotiated,
 }
 
 /// The bounds of one pool.
@@ -133,7 +151,8 @@ pub(crate) struct Pool {
     endpoint: Endpoint,
     tls: Option<TlsConnector>,
     bounds: PoolBounds,
-    protocol: AtomicU8,
+    /// Whether the endpoint is known to speak HTTP/1.1 only: then connections are not shared, and made side by side.
+    is_http1: AtomicBool,
     state: Mutex<State>,
     /// Held while a connection is made to an upstream that may speak HTTP/2, so that a burst makes one and shares it.
     making: tokio::sync::Mutex<()>,
@@ -156,10 +175,6 @@ struct Shared {
     since: Instant,
 }
 
-const PROTOCOL_UNKNOWN: u8 = 0;
-const PROTOCOL_HTTP1: u8 = 1;
-const PROTOCOL_HTTP2: u8 = 2;
-
 /// What ALPN calls HTTP/2.
 const ALPN_HTTP2: &[u8] = b"h2";
 
@@ -176,16 +191,16 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 impl Pool {
     /// Makes an empty pool; `tls` must be given if the endpoint has a TLS name.
     pub(crate) fn new(endpoint: Endpoint, tls: Option<TlsConnector>, bounds: PoolBounds) -> Self {
-        let protocol = if endpoint.tls_name.is_some() {
-            PROTOCOL_UNKNOWN
-        } else {
-            PROTOCOL_HTTP1
+        let is_http1 = match endpoint.protocol {
+            Protocol::Http1 => true,
+            Protocol::Http2 => false,
+            Protocol::Negotiated => endpoint.tls_name.is_none(),
         };
         Self {
             endpoint,
             tls,
             bounds,
-            protocol: AtomicU8::new(protocol),
+            is_http1: AtomicBool::new(is_http1),
             state: Mutex::default(),
             making: tokio::sync::Mutex::new(()),
         }
@@ -219,7 +234,7 @@ impl Pool {
     /// Returns why no connection could be made.
     pub(crate) async fn fresh(self: &Arc<Self>) -> Result<Lease, ConnectError> {
         let making = tokio::time::timeout(self.bounds.connect_timeout, async {
-            if self.protocol.load(Ordering::Relaxed) == PROTOCOL_HTTP1 {
+            if self.is_http1.load(Ordering::Relaxed) {
                 return self.connect().await;
             }
             let _making = self.making.lock().await;
@@ -296,7 +311,12 @@ impl Pool {
     }
 
     async fn connect(self: &Arc<Self>) -> Result<Lease, ConnectError> {
-        let Endpoint { host, port, tls_name } = &self.endpoint;
+        let Endpoint {
+            host,
+            port,
+            tls_name,
+            protocol,
+        } = &self.endpoint;
         let tcp_error = |source| ConnectError::Tcp {
             host: host.clone(),
             port: *port,
@@ -305,7 +325,10 @@ impl Pool {
         let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(tcp_error)?;
         stream.set_nodelay(true).map_err(tcp_error)?;
         let (Some(name), Some(connector)) = (tls_name, &self.tls) else {
-            return self.handshake_http1(stream).await;
+            return match protocol {
+                Protocol::Http2 => self.handshake_http2(stream).await,
+                Protocol::Http1 | Protocol::Negotiated => self.handshake_http1(stream).await,
+            };
         };
         let stream = connector
             .connect(name.clone(), stream)
@@ -315,11 +338,11 @@ impl Pool {
                 port: *port,
                 source,
             })?;
-        if stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2) {
-            self.protocol.store(PROTOCOL_HTTP2, Ordering::Relaxed);
+        let chosen = stream.get_ref().1.alpn_protocol();
+        if *protocol == Protocol::Http2 || chosen == Some(ALPN_HTTP2) {
             self.handshake_http2(stream).await
         } else {
-            self.protocol.store(PROTOCOL_HTTP1, Ordering::Relaxed);
+            self.is_http1.store(true, Ordering::Relaxed);
             self.handshake_http1(stream).await
         }
     }
@@ -466,16 +489,12 @@ impl Lease {
         }
     }
 
-    /// Waits until the connection takes a request: at once for a fresh or checked one.
-    ///
-    /// # Errors
-    ///
-    /// Returns hyper's error if the connection has closed meanwhile.
-    pub(crate) async fn ready(&mut self) -> Result<(), hyper::Error> {
-        match self.line.as_mut() {
-            Some(Line::Http1(sender)) => poll_fn(|cx| sender.poll_ready(cx)).await,
-            Some(Line::Http2(sender, _)) => sender.ready().await,
-            None => Ok(()),
+    /// Returns whether a connection that was kept for a while still takes a request.
+    pub(crate) fn is_usable(&self) -> bool {
+        match &self.line {
+            Some(Line::Http1(sender)) => sender.is_ready() || self.is_fresh && !sender.is_closed(),
+            Some(Line::Http2(sender, _)) => sender.is_ready(),
+            None => false,
         }
     }
 }

@@ -1,0 +1,102 @@
+//! How long a client will wait: what it says itself, or what its SDK says for it.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::config::duration;
+use crate::provider::ErrorReply;
+
+/// Longest wait in seconds: a number, or a length of time such as `2m`.
+const MAX_WAIT: &str = "x-tidegate-max-wait";
+
+/// The read timeouts of the official SDKs in seconds: Python's, then Node's.
+const SDK_TIMEOUTS: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
+
+/// The part of an SDK's timeout that is kept for the answer's way back, and its least.
+const MARGIN_DIVISOR: u32 = 10;
+const MARGIN_MIN: Duration = Duration::from_secs(1);
+
+/// Longer than anybody waits; keeps sums of times far from overflow.
+const WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Returns how long a request may wait, `wait_max` at most.
+///
+/// # Errors
+///
+/// Returns the answer for a `x-tidegate-max-wait` that cannot be read: whoever sets it relies on it. An SDK's header that
+/// cannot be read counts as absent.
+pub(super) fn wait(headers: &HeaderMap, wait_max: Duration) -> Result<Duration, ErrorReply> {
+    let mut wait = wait_max.min(WAIT_MAX);
+    if let Some(value) = headers.get(MAX_WAIT) {
+        let asked = value.to_str().ok().and_then(read).ok_or_else(|| {
+            ErrorReply::bad_request(
+                "x-tidegate-max-wait must be a number of seconds or a length of time such as \"90s\" or \"2m\"",
+            )
+        })?;
+        wait = wait.min(asked);
+    }
+    for name in SDK_TIMEOUTS {
+        let timeout = headers.get(name).and_then(|value| value.to_str().ok());
+        if let Some(timeout) = timeout.and_then(read) {
+            wait = wait.min(less_margin(timeout));
+        }
+    }
+    Ok(wait)
+}
+
+/// A tenth is kept for the way back, a second at least, and never more than half.
+fn less_margin(timeout: Duration) -> Duration {
+    let margin = (timeout / MARGIN_DIVISOR).max(MARGIN_MIN).min(timeout / 2);
+    timeout.saturating_sub(margin)
+}
+
+fn read(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds)
+            .ok()
+            .map(|wait| wait.min(WAIT_MAX)),
+        Err(_) => duration::parse(text).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_patience_counts() {
+        let check = |lines: &[(&'static str, &'static str)], expect_ms: Option<u64>| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.insert(*name, http::HeaderValue::from_static(value));
+            }
+            let wait = wait(&headers, Duration::from_secs(600));
+            assert_eq!(wait.ok(), expect_ms.map(Duration::from_millis), "{lines:?}");
+        };
+        check(&[], Some(600_000));
+        check(&[("x-tidegate-max-wait", "5")], Some(5_000));
+        check(&[("x-tidegate-max-wait", "0.25")], Some(250));
+        check(&[("x-tidegate-max-wait", "2m")], Some(120_000));
+        check(&[("x-tidegate-max-wait", "0")], Some(0));
+        check(&[("x-tidegate-max-wait", "1e300")], None);
+        check(&[("x-tidegate-max-wait", "9999999")], Some(600_000));
+        for bad in ["", "-1", "NaN", "inf", "soon", "1 day"] {
+            check(&[("x-tidegate-max-wait", bad)], None);
+            check(&[("x-stainless-read-timeout", bad)], Some(600_000));
+        }
+        check(&[("x-stainless-read-timeout", "600")], Some(540_000));
+        check(&[("x-stainless-read-timeout", "600.0")], Some(540_000));
+        check(&[("x-stainless-read-timeout", "5")], Some(4_000));
+        check(&[("x-stainless-read-timeout", "1")], Some(500));
+        check(&[("x-stainless-timeout", "60")], Some(54_000));
+        check(
+            &[
+                ("x-tidegate-max-wait", "10"),
+                ("x-stainless-read-timeout", "600"),
+            ],
+            Some(10_000),
+        );
+    }
+}

@@ -1,0 +1,357 @@
+//! From a permit to the head of an answer: connecting, sending, and trying again where that may help.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
+use http::uri::{PathAndQuery, Scheme as UriScheme, Uri};
+use http::{Method, Request, response};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tidegate::{Limiter, Permit};
+use tidegate_core::provider::{ERROR_BODY_MAX, Headers};
+use tidegate_core::{Failure, Refusal, Tokens, Verdict};
+
+use super::headers;
+use crate::config::{Scheme, Upstream};
+use crate::pool::{Lease, Payload, Pool, SendError};
+use crate::provider::ErrorReply;
+use crate::site::Target;
+
+/// One request as it is sent, perhaps more than once.
+pub(super) struct Call<'a> {
+    pub(super) limiter: &'a Limiter,
+    pub(super) upstream: &'a Upstream,
+    pub(super) target: &'a Target,
+    pub(super) pool: &'a Arc<Pool>,
+    pub(super) method: &'a Method,
+    /// Path and query, the upstream's prefix included.
+    pub(super) path: PathAndQuery,
+    /// The client's headers.
+    pub(super) headers: &'a HeaderMap,
+    pub(super) payload: Payload,
+}
+
+/// The head of an answer, and where its body comes from.
+pub(super) struct Received {
+    pub(super) head: response::Parts,
+    /// What was read of the body already.
+    pub(super) prefix: Bytes,
+    /// Where the rest comes from; `None` if the prefix is all.
+    pub(super) rest: Option<(Incoming, Lease)>,
+    /// The permit that is to be settled at the answer's end; `None` if the attempt has been reported already.
+    pub(super) permit: Option<Permit>,
+}
+
+/// What became of the attempts, for headers, log and metrics.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// Requests that were written to an upstream, in whole or in part.
+    pub(super) sent: u32,
+    /// Time spent waiting for permits.
+    pub(super) queued: Duration,
+    /// The first reason for waiting.
+    pub(super) limited_by: Option<&'static str>,
+    /// What last went wrong, in words for the log.
+    pub(super) trouble: Option<String>,
+    /// The status of each answer that was not relayed because another attempt followed.
+    pub(super) retried: Vec<u16>,
+}
+
+/// The answer's own word on how long the provider worked on it (OpenAI).
+const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
+
+/// Keys of clients, which an upstream's own key replaces.
+const KEY_HEADERS: [HeaderName; 3] = [
+    AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+];
+
+/// How long the body of an error may take: it is wanted for its words only.
+const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A permit that is given back whole if the client leaves before the request is sent.
+struct Unsent(Option<Permit>);
+
+impl Unsent {
+    fn take(&mut self) -> Permit {
+        self.0.take().expect("a permit is put back before the loop goes on")
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        if let Some(permit) = self.0.take() {
+            permit.not_sent();
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Sends the request until an answer comes that is to be relayed.
+    ///
+    /// # Errors
+    ///
+    /// Returns the gateway's own answer where no upstream gave one.
+    pub(super) async fn forward(mut self, permit: Permit, attempts: &mut Attempts) -> Result<Received, ErrorReply> {
+        attempts.queued = permit.waited();
+        attempts.limited_by = permit.limited_by().map(|reason| reason.name());
+        let mut unsent = Unsent(Some(permit));
+        let mut kept: Option<Lease> = None;
+        let mut last: Option<Received> = None;
+        loop {
+            let lease = match kept.take().filter(Lease::is_usable) {
+                Some(lease) => Ok(lease),
+                None => self.pool.lease().await,
+            };
+            let failure = match lease {
+                Err(error) => {
+                    attempts.trouble = Some(error.to_string());
+                    Failure::Transient { sent: false }
+                }
+                // Connecting may take longer than a permit lasts: then the connection is kept for the next one.
+                Ok(lease) if !unsent.0.as_ref().is_some_and(Permit::is_valid) => {
+                    kept = Some(lease);
+                    Failure::Late
+                }
+                Ok(lease) => match self.attempt(lease, unsent.take(), attempts).await? {
+                    Attempt::Answered(received) => return Ok(received),
+                    Attempt::Failed(permit, failure, answer) => {
+                        unsent.0 = Some(permit);
+                        if let Some(answer) = answer {
+                            attempts.retried.push(answer.head.status.as_u16());
+                            last = Some(answer);
+                        }
+                        failure
+                    }
+                },
+            };
+            match retry(unsent.take(), failure, self.payload.is_repeatable(), attempts).await {
+                Ok(permit) => unsent.0 = Some(permit),
+                Err(refusal) => return self.give_up(last, refusal, attempts),
+            }
+        }
+    }
+
+    /// No further attempt: relays the last answer of the upstream, or says why there is none.
+    fn give_up(
+        &self,
+        last: Option<Received>,
+        refusal: Option<Refusal>,
+        attempts: &mut Attempts,
+    ) -> Result<Received, ErrorReply> {
+        if let Some(last) = last {
+            attempts.retried.pop();
+            return Ok(last);
+        }
+        match refusal {
+            Some(refusal) if attempts.trouble.is_none() => Err(ErrorReply::refusal(&refusal)),
+            _ => Err(ErrorReply::upstream_unreachable(&self.upstream.name)),
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        mut lease: Lease,
+        permit: Permit,
+        attempts: &mut Attempts,
+    ) -> Result<Attempt, ErrorReply> {
+        let request = self.request(&lease);
+        let first_byte_timeout = self.upstream.first_byte_timeout;
+        permit.sent();
+        attempts.sent += 1;
+        let sending = tokio::time::timeout(first_byte_timeout, lease.send(request));
+        match sending.await {
+            Ok(Ok(response)) => {
+                let (head, body) = response.into_parts();
+                self.answered(head, body, lease, permit, attempts).await
+            }
+            Ok(Err(SendError::NotSent(request, error))) => {
+                attempts.sent -= 1;
+                attempts.trouble = Some(format!("the connection closed before the request was sent: {error}"));
+                self.payload = request.into_body();
+                // A warm connection that the other side has closed meanwhile says nothing about the upstream.
+                let failure = if lease.is_fresh() {
+                    Failure::Transient { sent: false }
+                } else {
+                    Failure::Late
+                };
+                Ok(Attempt::Failed(permit, failure, None))
+            }
+            Ok(Err(SendError::Broken(error))) => {
+                attempts.trouble = Some(format!("the connection broke before an answer: {error}"));
+                Ok(Attempt::Failed(permit, Failure::Transient { sent: true }, None))
+            }
+            Err(_elapsed) => {
+                attempts.trouble = Some(format!("no answer within {} ms", first_byte_timeout.as_millis()));
+                permit.abandon(Tokens::ZERO);
+                Err(ErrorReply::upstream_timeout(
+                    &self.upstream.name,
+                    first_byte_timeout,
+                ))
+            }
+        }
+    }
+
+    async fn answered(
+        &mut self,
+        head: response::Parts,
+        body: Incoming,
+        lease: Lease,
+        permit: Permit,
+        attempts: &mut Attempts,
+    ) -> Result<Attempt, ErrorReply> {
+        let dialect = self.upstream.provider.profile().dialect;
+        let now = self.limiter.now();
+        let texts = Texts(&head.headers);
+        let readings = dialect.readings(now, &texts);
+        let processing = texts
+            .text(PROCESSING_MS.as_str())
+            .and_then(|text| text.trim().parse().ok())
+            .map(Duration::from_millis);
+        if !readings.is_empty() || processing.is_some() {
+            permit.observe(readings, processing);
+        }
+        let mut received = Received {
+            head,
+            prefix: Bytes::new(),
+            rest: Some((body, lease)),
+            permit: None,
+        };
+        if received.head.status.is_success() {
+            received.permit = Some(permit);
+            return Ok(Attempt::Answered(received));
+        }
+        received.read_prefix().await;
+        let status = received.head.status.as_u16();
+        let verdict = dialect.classify(now, status, &Texts(&received.head.headers), &received.prefix);
+        let failure = match verdict {
+            Verdict::RateLimited(limited) => Failure::RateLimited(limited),
+            Verdict::Overloaded { retry_after } => Failure::Overloaded { retry_after },
+            Verdict::Transient => Failure::Transient { sent: true },
+            Verdict::Success | Verdict::Hopeless | Verdict::ClientError => {
+                received.permit = Some(permit);
+                return Ok(Attempt::Answered(received));
+            }
+        };
+        attempts.trouble = Some(format!("the upstream answered {status}"));
+        Ok(Attempt::Failed(permit, failure, Some(received)))
+    }
+
+    fn request(&mut self, lease: &Lease) -> Request<Payload> {
+        let payload = match &mut self.payload {
+            Payload::Full(bytes) => Payload::Full(bytes.clone()),
+            Payload::Stream(_) => std::mem::replace(&mut self.payload, Payload::Spent),
+        };
+        let mut headers = headers::for_upstream(self.headers, 4);
+        if let Some((name, value)) = &self.target.key {
+            for name in &KEY_HEADERS {
+                headers.remove(name);
+            }
+            headers.insert(name.clone(), value.clone());
+        }
+        let mut request = Request::new(payload);
+        *request.method_mut() = self.method.clone();
+        if lease.is_http2() {
+            let mut parts = http::uri::Parts::default();
+            parts.scheme = Some(match self.upstream.base_url.scheme() {
+                Scheme::Http => UriScheme::HTTP,
+                Scheme::Https => UriScheme::HTTPS,
+            });
+            parts.authority = Some(self.upstream.base_url.authority().clone());
+            parts.path_and_query = Some(self.path.clone());
+            *request.uri_mut() =
+                Uri::from_parts(parts).expect("a scheme, an authority and a path make a URI");
+        } else {
+            headers.insert(HOST, self.target.host.clone());
+            *request.uri_mut() = Uri::from(self.path.clone());
+        }
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+enum Attempt {
+    /// An answer that is to be relayed.
+    Answered(Received),
+    /// An attempt that failed in a way that another may cure, with the upstream's answer if it gave one.
+    Failed(Permit, Failure, Option<Received>),
+}
+
+/// Waits for the permit of the next attempt. `Err(None)`: the request cannot be sent a second time.
+async fn retry(
+    permit: Permit,
+    failure: Failure,
+    is_repeatable: bool,
+    attempts: &mut Attempts,
+) -> Result<Permit, Option<Refusal>> {
+    let is_unsent = matches!(failure, Failure::Late | Failure::Transient { sent: false });
+    if !is_repeatable && !is_unsent {
+        // The engine learns of the failure all the same, but the next permit is not waited for.
+        abandon_retry(permit, failure);
+        return Err(None);
+    }
+    let permit = permit.retry(failure).await.map_err(Some)?;
+    attempts.queued = permit.waited();
+    attempts.limited_by = attempts
+        .limited_by
+        .or_else(|| permit.limited_by().map(|reason| reason.name()));
+    Ok(permit)
+}
+
+/// Reports a failure without waiting for another attempt.
+fn abandon_retry(permit: Permit, failure: Failure) {
+    use std::future::Future;
+    let waker = std::task::Waker::noop();
+    let mut retrying = std::pin::pin!(permit.retry(failure));
+    // The first poll reports the failure; dropping the future leaves the line again.
+    if let std::task::Poll::Ready(Ok(permit)) = retrying
+        .as_mut()
+        .poll(&mut std::task::Context::from_waker(waker))
+    {
+        permit.not_sent();
+    }
+}
+
+impl Received {
+    /// Reads the first [`ERROR_BODY_MAX`] bytes of the body, as far as they come in time.
+    async fn read_prefix(&mut self) {
+        let Some((body, _)) = &mut self.rest else {
+            return;
+        };
+        let mut read = BytesMut::new();
+        let reading = async {
+            while read.len() < ERROR_BODY_MAX {
+                match body.frame().await {
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            read.extend_from_slice(&data);
+                        }
+                    }
+                    Some(Err(_)) => return false,
+                    None => return true,
+                }
+            }
+            body.is_end_stream()
+        };
+        let is_whole = tokio::time::timeout(ERROR_BODY_PATIENCE, reading)
+            .await
+            .unwrap_or(false);
+        self.prefix = read.freeze();
+        if is_whole && let Some((_, lease)) = self.rest.take() {
+            lease.give_back();
+        }
+    }
+}
+
+/// Response headers as the core reads them.
+struct Texts<'a>(&'a HeaderMap);
+
+impl Headers for Texts<'_> {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.to_str().ok()
+    }
+}

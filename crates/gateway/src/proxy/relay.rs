@@ -1,0 +1,217 @@
+//! The body of an answer on its way to the client: byte for byte, no faster than the client reads.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use thiserror::Error;
+use tidegate::Permit;
+use tidegate_core::Tokens;
+use tokio::time::{Instant, Sleep};
+
+use super::record::{Ending, Record};
+use crate::connection::OpenRequest;
+use crate::pool::Lease;
+use crate::provider::ResponseTap;
+
+/// The body of an answer to a client.
+pub(crate) enum Answer {
+    /// Known in full.
+    Full(Bytes),
+    /// Relayed from an upstream.
+    Relay(Box<Relay>),
+}
+
+/// Why a relayed answer breaks off. hyper then aborts the connection or stream, so that the client cannot take what it
+/// has for the whole.
+#[derive(Debug, Error)]
+pub(crate) enum RelayError {
+    /// The upstream broke off.
+    #[error("the upstream broke off in the middle of its answer: {0}")]
+    Broken(hyper::Error),
+    /// The upstream stood still.
+    #[error("the upstream stood still for {} ms in the middle of its answer", .0.as_millis())]
+    Stalled(Duration),
+}
+
+/// Output tokens between two reports to the limiter: each report takes its lock.
+const PROGRESS_TOKENS: u64 = 16;
+
+/// An answer that is being relayed. Dropped before its end, it takes the upstream's request with it.
+pub(crate) struct Relay {
+    pub(super) prefix: Bytes,
+    pub(super) rest: Option<(Incoming, Lease)>,
+    pub(super) tap: ResponseTap,
+    pub(super) permit: Option<Permit>,
+    pub(super) record: Record,
+    pub(super) open: OpenRequest,
+    /// How long the upstream may stand still.
+    pub(super) patience: Duration,
+    pub(super) timer: Option<Pin<Box<Sleep>>>,
+    /// Whether anything came since the timer was set.
+    pub(super) has_moved: bool,
+    /// Output tokens reported to the limiter.
+    pub(super) reported: u64,
+    pub(super) is_done: bool,
+}
+
+impl Relay {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, RelayError>>> {
+        self.open.part_taken();
+        loop {
+            if self.is_done {
+                return Poll::Ready(None);
+            }
+            if !self.prefix.is_empty() {
+                let prefix = std::mem::take(&mut self.prefix);
+                let out = self.tap(prefix);
+                if !out.is_empty() {
+                    return Poll::Ready(Some(Ok(out)));
+                }
+                continue;
+            }
+            let Some((body, _)) = &mut self.rest else {
+                let left = self.finish();
+                return Poll::Ready((!left.is_empty()).then_some(Ok(left)));
+            };
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.has_moved = true;
+                    // Trailers belong to the connection, and no provider sends any.
+                    let Ok(data) = frame.into_data() else { continue };
+                    let out = self.tap(data);
+                    if !out.is_empty() {
+                        return Poll::Ready(Some(Ok(out)));
+                    }
+                }
+                Poll::Ready(None) => {
+                    let left = self.finish();
+                    return Poll::Ready((!left.is_empty()).then_some(Ok(left)));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.break_off(Ending::Broken);
+                    return Poll::Ready(Some(Err(RelayError::Broken(error))));
+                }
+                Poll::Pending => {
+                    if self.poll_stall(cx).is_ready() {
+                        self.break_off(Ending::Stalled);
+                        return Poll::Ready(Some(Err(RelayError::Stalled(self.patience))));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Shows bytes to the tap. What ends with these bytes is finished with them: hyper does not ask again after the last
+    /// byte of a known length.
+    fn tap(&mut self, data: Bytes) -> Bytes {
+        let mut out = self.tap.push(data);
+        let is_end = self.prefix.is_empty() && self.rest.as_ref().is_none_or(|(body, _)| body.is_end_stream());
+        if is_end {
+            let left = self.finish();
+            if !left.is_empty() {
+                let mut joined = BytesMut::with_capacity(out.len() + left.len());
+                joined.extend_from_slice(&out);
+                joined.extend_from_slice(&left);
+                out = joined.freeze();
+            }
+            return out;
+        }
+        let seen = self.tap.output_seen();
+        if seen.value() >= self.reported.saturating_add(PROGRESS_TOKENS)
+            && let Some(permit) = &self.permit
+        {
+            self.reported = seen.value();
+            permit.progress(seen);
+        }
+        out
+    }
+
+    /// The upstream's answer is complete.
+    pub(super) fn finish(&mut self) -> Bytes {
+        let left = self.tap.finish();
+        self.is_done = true;
+        if let Some((_, lease)) = self.rest.take() {
+            lease.give_back();
+        }
+        let usage = self.tap.usage();
+        if let Some(permit) = self.permit.take() {
+            permit.settle(usage);
+        }
+        self.record.finish(Ending::Complete, usage, self.tap.fault());
+        left
+    }
+
+    fn break_off(&mut self, ending: Ending) {
+        self.is_done = true;
+        self.rest = None;
+        if let Some(permit) = self.permit.take() {
+            permit.abandon(self.tap.output_seen().max(Tokens::ZERO));
+        }
+        self.record.finish(ending, self.tap.usage(), self.tap.fault());
+    }
+
+    /// Ready when the upstream has stood still for its patience, and for twice that at most: the timer is set anew only
+    /// when it fires.
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let patience = self.patience;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if !self.has_moved {
+                return Poll::Ready(());
+            }
+            self.has_moved = false;
+            timer.as_mut().reset(Instant::now() + patience);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.break_off(Ending::ClientGone);
+        }
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = RelayError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
+        match self.get_mut() {
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Relay(relay) => relay.poll_next(cx).map_ok(|data| {
+                relay.open.part_ready();
+                Frame::data(data)
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Relay(relay) => relay.is_done,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Relay(relay) if relay.is_done => SizeHint::with_exact(0),
+            Self::Relay(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The configuration as the workers use it: what every request would otherwise have to work out again.
+
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, crypto};
+use rustls_platform_verifier::BuilderVerifierExt;
+use thiserror::Error;
+use tokio_rustls::TlsConnector;
+
+use crate::config::{Config, Http2, Scheme, Upstream};
+use crate::pool::{Endpoint, Pool, PoolBounds, Protocol};
+
+/// A configuration that is in force.
+pub(crate) struct Site {
+    /// What is configured.
+    pub(crate) config: Config,
+    /// One for each upstream, in the same order.
+    pub(crate) targets: Vec<Target>,
+}
+
+/// How one upstream is reached.
+pub(crate) struct Target {
+    endpoint: Endpoint,
+    tls: Option<TlsConnector>,
+    bounds: PoolBounds,
+    /// The `host` header.
+    pub(crate) host: HeaderValue,
+    /// The header with the upstream's own key.
+    pub(crate) key: Option<(HeaderName, HeaderValue)>,
+}
+
+/// Why a configuration cannot be put in force.
+#[derive(Debug, Error)]
+pub enum SiteError {
+    /// A key holds bytes that no header may hold.
+    #[error("upstream `{upstream}`: its api_key holds characters that cannot be sent in a header")]
+    Key {
+        /// The upstream's name.
+        upstream: String,
+    },
+    /// The host is neither a name nor an address that a certificate could bear.
+    #[error("upstream `{upstream}`: the host of its base_url cannot be checked against a certificate")]
+    HostName {
+        /// The upstream's name.
+        upstream: String,
+    },
+    /// There are no certificates to check upstreams against.
+    #[error(
+        "no root certificates to check upstreams against: {source}; install the package ca-certificates, \
+         or set SSL_CERT_FILE"
+    )]
+    Tls {
+        /// What the platform said.
+        source: rustls::Error,
+    },
+}
+
+/// The most idle connections of one worker to one upstream.
+const IDLE_MAX: usize = 128;
+
+/// How long connections to upstreams are kept unused: less than servers and the balancers before them allow.
+const IDLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Streams on one HTTP/2 connection to an upstream: what servers usually allow.
+const STREAMS_MAX: usize = 100;
+
+impl Site {
+    /// Prepares a configuration.
+    ///
+    /// # Errors
+    ///
+    /// Returns what stands in the way of putting it in force.
+    pub(crate) fn new(config: Config) -> Result<Self, SiteError> {
+        let targets = config
+            .upstreams
+            .iter()
+            .map(Target::new)
+            .collect::<Result<_, _>>()?;
+        Ok(Self { config, targets })
+    }
+}
+
+impl Target {
+    fn new(upstream: &Upstream) -> Result<Self, SiteError> {
+        let url = &upstream.base_url;
+        let name = || upstream.name.clone();
+        let (tls_name, tls) = match url.scheme() {
+            Scheme::Http => (None, None),
+            Scheme::Https => {
+                let tls_name = ServerName::try_from(url.host().to_owned())
+                    .map_err(|_| SiteError::HostName { upstream: name() })?;
+                (Some(tls_name), Some(connector(upstream.http2)?))
+            }
+        };
+        let key = match &upstream.api_key {
+            None => None,
+            Some(key) => {
+                let mut headers = HeaderMap::new();
+                let auth = upstream.provider.profile().auth;
+                auth.apply(&mut headers, key.expose())
+                    .map_err(|_| SiteError::Key { upstream: name() })?;
+                headers
+                    .into_iter()
+                    .find_map(|(name, value)| Some((name?, value)))
+            }
+        };
+        Ok(Self {
+            endpoint: Endpoint {
+                host: url.host().to_owned(),
+                port: url.port(),
+                tls_name,
+                protocol: match upstream.http2 {
+                    Http2::Auto => Protocol::Negotiated,
+                    Http2::Never => Protocol::Http1,
+                    Http2::Always => Protocol::Http2,
+                },
+            },
+            tls,
+            bounds: PoolBounds {
+                idle_max: IDLE_MAX,
+                idle_timeout: IDLE_TIMEOUT,
+                connect_timeout: upstream.connect_timeout,
+                streams_max: STREAMS_MAX,
+            },
+            host: HeaderValue::from_str(url.authority().as_str())
+                .map_err(|_| SiteError::HostName { upstream: name() })?,
+            key,
+        })
+    }
+
+    /// Returns a pool for this upstream: one of `earlier` if it serves the same endpoint, so that a reload keeps warm
+    /// connections.
+    pub(crate) fn pool(&self, earlier: &[Arc<Pool>]) -> Arc<Pool> {
+        let kept = earlier
+            .iter()
+            .find(|pool| pool.serves(&self.endpoint, &self.bounds));
+        kept.map_or_else(
+            || Arc::new(Pool::new(self.endpoint.clone(), self.tls.clone(), self.bounds)),
+            Arc::clone,
+        )
+    }
+}
+
+/// TLS as upstreams are spoken to: certificates checked as the platform does.
+fn connector(http2: Http2) -> Result<TlsConnector, SiteError> {
+    let provider = Arc::new(crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(BuilderVerifierExt::with_platform_verifier)
+        .map_err(|source| SiteError::Tls { source })?
+        .with_no_client_auth();
+    config.alpn_protocols = match http2 {
+        Http2::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        Http2::Never => vec![b"http/1.1".to_vec()],
+        Http2::Always => vec![b"h2".to_vec()],
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
