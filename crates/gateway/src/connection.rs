@@ -301,7 +301,11 @@ impl Watch {
 
     /// How often to look: a standstill ends at most this much later than patience does.
     fn period(&self) -> Duration {
-        let shortest = self.patience.head.min(self.patience.idle).min(self.patience.reader);
+        let shortest = self
+            .patience
+            .head
+            .min(self.patience.idle)
+            .min(self.patience.reader);
         (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5))
     }
 
@@ -340,7 +344,8 @@ mod tests {
     fn lasts(activity: &Activity, expect: Option<u64>) {
         let start = Instant::now();
         let mut watch = Watch::new(PATIENCE);
-        let over = (0..1_000_u64).find(|seconds| watch.is_over(activity, start + Duration::from_secs(*seconds)));
+        let over =
+            (0..1_000_u64).find(|seconds| watch.is_over(activity, start + Duration::from_secs(*seconds)));
         assert_eq!(over, expect, "{activity:?}");
     }
 

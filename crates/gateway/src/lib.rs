@@ -3,10 +3,12 @@
 pub mod command;
 pub mod config;
 mod connection;
-mod phase;
+pub mod phase;
 mod pool;
 pub mod provider;
 mod proxy;
 pub mod replay;
+pub mod serve;
 mod shared;
 mod site;
+mod worker;

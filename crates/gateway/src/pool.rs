@@ -259,7 +259,9 @@ impl Pool {
             return;
         };
         let mut state = self.state();
-        state.idle.retain(|idle| !idle.sender.is_closed() && idle.since >= oldest);
+        state
+            .idle
+            .retain(|idle| !idle.sender.is_closed() && idle.since >= oldest);
         state.shared.retain(|shared| {
             !shared.sender.is_closed()
                 && (shared.since >= oldest || shared.streams.load(Ordering::Relaxed) > 0)
@@ -272,7 +274,9 @@ impl Pool {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Takes the connection that was used last: it is the least likely to have been closed by the other side.
@@ -299,8 +303,7 @@ impl Pool {
         state.shared.retain(|shared| !shared.sender.is_closed());
         let streams_max = self.bounds.streams_max;
         let shared = state.shared.iter_mut().find(|shared| {
-            let allowed = streams_max.min(shared.sender.current_max_send_streams());
-            shared.sender.is_ready() && shared.streams.load(Ordering::Relaxed) < allowed
+            shared.sender.is_ready() && shared.streams.load(Ordering::Relaxed) < streams_max
         })?;
         shared.since = Instant::now();
         Some(Lease {
@@ -322,7 +325,9 @@ impl Pool {
             port: *port,
             source,
         };
-        let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(tcp_error)?;
+        let stream = TcpStream::connect((host.as_str(), *port))
+            .await
+            .map_err(tcp_error)?;
         stream.set_nodelay(true).map_err(tcp_error)?;
         let (Some(name), Some(connector)) = (tls_name, &self.tls) else {
             return match protocol {

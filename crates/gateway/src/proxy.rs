@@ -27,8 +27,8 @@ use tidegate_core::{Bytes as ByteCount, Demand, QuotaKey, Request as LimiterRequ
 
 use self::forward::{Attempts, Call, Received};
 use self::intake::{IntakeBounds, IntakeError};
-pub(crate) use self::record::Record;
 use self::record::Ending;
+pub(crate) use self::record::Record;
 pub(crate) use self::relay::Answer;
 use self::relay::Relay;
 use self::request_id::RequestIds;
@@ -90,7 +90,11 @@ impl Proxy {
     }
 
     /// Answers one request. A panic on the way is answered with a 500 and ends nothing else.
-    pub(crate) async fn answer(self: Arc<Self>, open: OpenRequest, request: Request<Incoming>) -> Response<Answer> {
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        open: OpenRequest,
+        request: Request<Incoming>,
+    ) -> Response<Answer> {
         let bench = self.bench();
         let (head, body) = request.into_parts();
         let mut record = Record::begin(self.ids.next(), Arc::clone(&bench.site));
@@ -161,7 +165,11 @@ impl Exchange<'_> {
         let quota = upstream.route(model);
         let client_key = match target.key {
             Some(_) => None,
-            None => Some(AuthStyle::client_key(&head.headers).unwrap_or_default().as_bytes()),
+            None => Some(
+                AuthStyle::client_key(&head.headers)
+                    .unwrap_or_default()
+                    .as_bytes(),
+            ),
         };
         let limiter = &self.shared.limiter;
         let asked = LimiterRequest {
@@ -240,8 +248,8 @@ impl Exchange<'_> {
             IntakeError::TooSlow => ErrorReply::client_timeout(),
             IntakeError::Broken => ErrorReply::bad_request("the request body broke off"),
         })?;
-        let facts = RequestFacts::read(self.sight.endpoint, &bytes)
-            .map_err(|error| ErrorReply::bad_body(&error))?;
+        let facts =
+            RequestFacts::read(self.sight.endpoint, &bytes).map_err(|error| ErrorReply::bad_body(&error))?;
         let with_usage = ensure_usage(&bytes, &facts);
         let strip = with_usage.is_some();
         let bytes = with_usage.unwrap_or(bytes);
@@ -283,7 +291,10 @@ fn relay(relayed: Relayed, mut record: Record, open: OpenRequest) -> Response<An
     record.status = Some(head.status);
     mark(&mut head.headers, &record);
     let is_empty = received.prefix.is_empty()
-        && received.rest.as_ref().is_none_or(|(body, _)| body.is_end_stream());
+        && received
+            .rest
+            .as_ref()
+            .is_none_or(|(body, _)| body.is_end_stream());
     let mut relay = Relay {
         prefix: received.prefix,
         rest: received.rest,

@@ -11,6 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::{Config, Http2, Scheme, Upstream};
 use crate::pool::{Endpoint, Pool, PoolBounds, Protocol};
+use crate::provider::{Profile, Provider};
 
 /// A configuration that is in force.
 pub(crate) struct Site {
@@ -22,6 +23,8 @@ pub(crate) struct Site {
 
 /// How one upstream is reached.
 pub(crate) struct Target {
+    /// What distinguishes its provider.
+    pub(crate) profile: &'static Profile,
     endpoint: Endpoint,
     tls: Option<TlsConnector>,
     bounds: PoolBounds,
@@ -85,6 +88,11 @@ impl Site {
 impl Target {
     fn new(upstream: &Upstream) -> Result<Self, SiteError> {
         let url = &upstream.base_url;
+        let profile = Provider::ALL
+            .into_iter()
+            .find(|provider| provider.name() == upstream.provider.name())
+            .unwrap_or(Provider::Compatible)
+            .profile();
         let name = || upstream.name.clone();
         let (tls_name, tls) = match url.scheme() {
             Scheme::Http => (None, None),
@@ -98,15 +106,14 @@ impl Target {
             None => None,
             Some(key) => {
                 let mut headers = HeaderMap::new();
-                let auth = upstream.provider.profile().auth;
+                let auth = profile.auth;
                 auth.apply(&mut headers, key.expose())
                     .map_err(|_| SiteError::Key { upstream: name() })?;
-                headers
-                    .into_iter()
-                    .find_map(|(name, value)| Some((name?, value)))
+                headers.into_iter().find_map(|(name, value)| Some((name?, value)))
             }
         };
         Ok(Self {
+            profile,
             endpoint: Endpoint {
                 host: url.host().to_owned(),
                 port: url.port(),

@@ -92,10 +92,7 @@ mod tests {
         check(&[("x-stainless-read-timeout", "1")], Some(500));
         check(&[("x-stainless-timeout", "60")], Some(54_000));
         check(
-            &[
-                ("x-tidegate-max-wait", "10"),
-                ("x-stainless-read-timeout", "600"),
-            ],
+            &[("x-tidegate-max-wait", "10"), ("x-stainless-read-timeout", "600")],
             Some(10_000),
         );
     }

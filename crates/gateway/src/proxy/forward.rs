@@ -78,7 +78,9 @@ struct Unsent(Option<Permit>);
 
 impl Unsent {
     fn take(&mut self) -> Permit {
-        self.0.take().expect("a permit is put back before the loop goes on")
+        self.0
+            .take()
+            .expect("a permit is put back before the loop goes on")
     }
 }
 
@@ -96,7 +98,11 @@ impl Call<'_> {
     /// # Errors
     ///
     /// Returns the gateway's own answer where no upstream gave one.
-    pub(super) async fn forward(mut self, permit: Permit, attempts: &mut Attempts) -> Result<Received, ErrorReply> {
+    pub(super) async fn forward(
+        mut self,
+        permit: Permit,
+        attempts: &mut Attempts,
+    ) -> Result<Received, ErrorReply> {
         attempts.queued = permit.waited();
         attempts.limited_by = permit.limited_by().map(|reason| reason.name());
         let mut unsent = Unsent(Some(permit));
@@ -171,7 +177,9 @@ impl Call<'_> {
             }
             Ok(Err(SendError::NotSent(request, error))) => {
                 attempts.sent -= 1;
-                attempts.trouble = Some(format!("the connection closed before the request was sent: {error}"));
+                attempts.trouble = Some(format!(
+                    "the connection closed before the request was sent: {error}"
+                ));
                 self.payload = request.into_body();
                 // A warm connection that the other side has closed meanwhile says nothing about the upstream.
                 let failure = if lease.is_fresh() {
@@ -204,7 +212,7 @@ impl Call<'_> {
         permit: Permit,
         attempts: &mut Attempts,
     ) -> Result<Attempt, ErrorReply> {
-        let dialect = self.upstream.provider.profile().dialect;
+        let dialect = self.target.profile.dialect;
         let now = self.limiter.now();
         let texts = Texts(&head.headers);
         let readings = dialect.readings(now, &texts);
@@ -244,7 +252,7 @@ impl Call<'_> {
     fn request(&mut self, lease: &Lease) -> Request<Payload> {
         let payload = match &mut self.payload {
             Payload::Full(bytes) => Payload::Full(bytes.clone()),
-            Payload::Stream(_) => std::mem::replace(&mut self.payload, Payload::Spent),
+            Payload::Stream(_) | Payload::Spent => std::mem::replace(&mut self.payload, Payload::Spent),
         };
         let mut headers = headers::for_upstream(self.headers, 4);
         if let Some((name, value)) = &self.target.key {
@@ -308,9 +316,8 @@ fn abandon_retry(permit: Permit, failure: Failure) {
     let waker = std::task::Waker::noop();
     let mut retrying = std::pin::pin!(permit.retry(failure));
     // The first poll reports the failure; dropping the future leaves the line again.
-    if let std::task::Poll::Ready(Ok(permit)) = retrying
-        .as_mut()
-        .poll(&mut std::task::Context::from_waker(waker))
+    if let std::task::Poll::Ready(Ok(permit)) =
+        retrying.as_mut().poll(&mut std::task::Context::from_waker(waker))
     {
         permit.not_sent();
     }

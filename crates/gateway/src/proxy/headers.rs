@@ -3,8 +3,8 @@
 
 use http::header::{
     ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LANGUAGE, CONTENT_TYPE,
-    HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, PROXY_AUTHENTICATE, RANGE, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+    HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, PROXY_AUTHENTICATE, RANGE, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 
 /// Headers of requests that go upstream, beside those of [`ALLOWED_PREFIXES`].
@@ -43,7 +43,14 @@ const ALLOWED_NAMES: [&str; 10] = [
 const ALLOWED_PREFIXES: [&str; 3] = ["x-stainless-", "anthropic-", "openai-"];
 
 /// Headers that belong to one connection.
-const HOP_BY_HOP: [HeaderName; 6] = [CONNECTION, PROXY_AUTHENTICATE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+const HOP_BY_HOP: [HeaderName; 6] = [
+    CONNECTION,
+    PROXY_AUTHENTICATE,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 /// The same, by names that are not among HTTP's own.
 const HOP_BY_HOP_NAMES: [&str; 3] = ["keep-alive", "proxy-connection", "proxy-authentication-info"];

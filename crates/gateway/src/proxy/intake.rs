@@ -61,7 +61,11 @@ pub(super) async fn read(mut body: Incoming, bounds: IntakeBounds) -> Result<Byt
     if Some(first.len()) == declared {
         return Ok(first);
     }
-    let mut whole = BytesMut::with_capacity(declared.unwrap_or(0).clamp(first.len(), RESERVE_BYTES_MAX.max(first.len())));
+    let mut whole = BytesMut::with_capacity(
+        declared
+            .unwrap_or(0)
+            .clamp(first.len(), RESERVE_BYTES_MAX.max(first.len())),
+    );
     let mut next = Some(first);
     while let Some(part) = next {
         if whole.len().saturating_add(part.len()) > bounds.bytes_max {

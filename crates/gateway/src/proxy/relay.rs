@@ -111,7 +111,8 @@ impl Relay {
     /// byte of a known length.
     fn tap(&mut self, data: Bytes) -> Bytes {
         let mut out = self.tap.push(data);
-        let is_end = self.prefix.is_empty() && self.rest.as_ref().is_none_or(|(body, _)| body.is_end_stream());
+        let is_end =
+            self.prefix.is_empty() && self.rest.as_ref().is_none_or(|(body, _)| body.is_end_stream());
         if is_end {
             let left = self.finish();
             if !left.is_empty() {
