@@ -46,7 +46,7 @@ impl Cli {
     /// Returns the command's own error, worded for the person who ran it.
     pub fn run(self) -> Result<ExitCode, CommandError> {
         match self.command {
-            Command::Serve(args) => serve::run(args),
+            Command::Serve(args) => serve::run(&args),
             Command::Mock(args) => mock::run(args),
             Command::Replay(args) => replay::run(args),
             Command::Demo(args) => demo::run(args),

@@ -308,7 +308,10 @@ impl Pool {
         shared.since = Instant::now();
         Some(Lease {
             pool: Arc::clone(self),
-            line: Some(Line::Http2(shared.sender.clone(), Stream::open(&shared.streams))),
+            line: Some(Line::Http2 {
+                sender: shared.sender.clone(),
+                _stream: Stream::open(&shared.streams),
+            }),
             is_fresh: false,
         })
     }
@@ -391,7 +394,10 @@ impl Pool {
         let streams = Arc::new(AtomicUsize::new(0));
         let lease = Lease {
             pool: Arc::clone(self),
-            line: Some(Line::Http2(sender.clone(), Stream::open(&streams))),
+            line: Some(Line::Http2 {
+                sender: sender.clone(),
+                _stream: Stream::open(&streams),
+            }),
             is_fresh: true,
         };
         self.state().shared.push(Shared {
@@ -421,7 +427,11 @@ pub(crate) struct Lease {
 
 enum Line {
     Http1(http1::SendRequest<Payload>),
-    Http2(http2::SendRequest<Payload>, Stream),
+    Http2 {
+        sender: http2::SendRequest<Payload>,
+        /// Held for its drop.
+        _stream: Stream,
+    },
 }
 
 /// One of the streams of an HTTP/2 connection.
@@ -444,7 +454,7 @@ impl Drop for Stream {
 #[derive(Debug)]
 pub(crate) enum SendError {
     /// Not one byte of the request was written: here it is again.
-    NotSent(Request<Payload>, hyper::Error),
+    NotSent(Box<Request<Payload>>, hyper::Error),
     /// The connection broke after bytes were (perhaps) written.
     Broken(hyper::Error),
 }
@@ -452,7 +462,7 @@ pub(crate) enum SendError {
 impl Lease {
     /// Returns whether the connection speaks HTTP/2, which wants the authority in the URI instead of a `host` header.
     pub(crate) const fn is_http2(&self) -> bool {
-        matches!(self.line, Some(Line::Http2(..)))
+        matches!(self.line, Some(Line::Http2 { .. }))
     }
 
     /// Returns whether the connection was made for this request.
@@ -468,11 +478,11 @@ impl Lease {
     pub(crate) async fn send(&mut self, request: Request<Payload>) -> Result<Response<Incoming>, SendError> {
         let sent = match self.line.as_mut() {
             Some(Line::Http1(sender)) => sender.try_send_request(request).await,
-            Some(Line::Http2(sender, _)) => sender.try_send_request(request).await,
+            Some(Line::Http2 { sender, .. }) => sender.try_send_request(request).await,
             None => unreachable!("a lease has its line until it is given back, which consumes it"),
         };
         sent.map_err(|mut error| match error.take_message() {
-            Some(request) => SendError::NotSent(request, error.into_error()),
+            Some(request) => SendError::NotSent(Box::new(request), error.into_error()),
             None => SendError::Broken(error.into_error()),
         })
     }
@@ -498,7 +508,7 @@ impl Lease {
     pub(crate) fn is_usable(&self) -> bool {
         match &self.line {
             Some(Line::Http1(sender)) => sender.is_ready() || self.is_fresh && !sender.is_closed(),
-            Some(Line::Http2(sender, _)) => sender.is_ready(),
+            Some(Line::Http2 { sender, .. }) => sender.is_ready(),
             None => false,
         }
     }

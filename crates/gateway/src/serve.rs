@@ -26,6 +26,7 @@ use crate::worker::{Arrival, Worker};
 /// A running gateway. Dropped, it ends at once and takes its connections with it.
 pub struct Gateway {
     address: SocketAddr,
+    admin_address: Option<SocketAddr>,
     shared: Arc<Shared>,
     connections: Arc<Semaphore>,
     connections_max: u32,
@@ -79,6 +80,7 @@ impl Gateway {
         let (shared, keeper) = start_keeper(site, Arc::clone(&connections), connections_max)?;
         let mut gateway = Self {
             address,
+            admin_address: None,
             shared,
             connections,
             connections_max,
@@ -95,6 +97,11 @@ impl Gateway {
     /// Returns where clients connect.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns where the admin listener is, if there is one.
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// Returns the limiter that all workers share.
@@ -115,7 +122,18 @@ impl Gateway {
     /// Returns what stands in its way; the old configuration stays in force then.
     pub fn reload(&self, config: Config) -> Result<(), SiteError> {
         self.shared.replace(Site::new(config)?);
+        self.shared.note_reload(None);
         Ok(())
+    }
+
+    /// Notes that a configuration was not put in force, for the status page.
+    pub fn report_bad_reload(&self, error: String) {
+        self.shared.note_reload(Some(error));
+    }
+
+    /// Returns why the last reload failed, if it did.
+    pub fn bad_reload(&self) -> Option<String> {
+        self.shared.bad_reload()
     }
 
     /// Begins the end: no new connections; what is open is finished within the drain's times.

@@ -20,6 +20,7 @@ pub(crate) struct Shared {
     /// Counts the configurations that were put in force; read on every request.
     pub(crate) site_version: AtomicU64,
     site: Mutex<Arc<Site>>,
+    bad_reload: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -31,6 +32,7 @@ impl Shared {
             phases: Phases::default(),
             site_version: AtomicU64::new(1),
             site: Mutex::new(Arc::new(site)),
+            bad_reload: Mutex::default(),
         }
     }
 
@@ -46,5 +48,18 @@ impl Shared {
         self.limiter.reconfigure(site.config.plan());
         *held = Arc::new(site);
         self.site_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Remembers why the last reload failed, or that it did not.
+    pub(crate) fn note_reload(&self, error: Option<String>) {
+        *self.bad_reload.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// Returns why the last reload failed, if it did.
+    pub(crate) fn bad_reload(&self) -> Option<String> {
+        self.bad_reload
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::{Config, Http2, Scheme, Upstream};
 use crate::pool::{Endpoint, Pool, PoolBounds, Protocol};
-use crate::provider::{Profile, Provider};
+use crate::provider::Profile;
 
 /// A configuration that is in force.
 pub(crate) struct Site {
@@ -88,11 +88,7 @@ impl Site {
 impl Target {
     fn new(upstream: &Upstream) -> Result<Self, SiteError> {
         let url = &upstream.base_url;
-        let profile = Provider::ALL
-            .into_iter()
-            .find(|provider| provider.name() == upstream.provider.name())
-            .unwrap_or(Provider::Compatible)
-            .profile();
+        let profile = upstream.provider.profile();
         let name = || upstream.name.clone();
         let (tls_name, tls) = match url.scheme() {
             Scheme::Http => (None, None),

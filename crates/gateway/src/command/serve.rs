@@ -1,13 +1,169 @@
 //! `tidegate serve`.
 
+use std::fmt::Write;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+use tracing_subscriber::EnvFilter;
 
 use super::CommandError;
+use crate::config::{Config, ConfigArgs};
+use crate::phase::Phase;
+use crate::serve::Gateway;
 
 /// Arguments of `tidegate serve`.
 #[derive(Debug, clap::Args)]
-pub struct ServeArgs {}
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+}
 
-pub(super) fn run(_args: ServeArgs) -> Result<ExitCode, CommandError> {
-    Err("not built yet".into())
+/// How often the configuration file is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is logged unless `TIDEGATE_LOG` says otherwise; hyper's own warnings are about single connections.
+const LOG_FILTER: &str = "info,hyper=error";
+
+pub(super) fn run(args: &ServeArgs) -> Result<ExitCode, CommandError> {
+    let config = args.config.load()?;
+    start_log()?;
+    for warning in &config.warnings {
+        tracing::warn!(%warning, "configuration");
+    }
+    let greeting = config.clone();
+    let gateway = Gateway::start(config)?;
+    print!("{}", greet(&gateway, &greeting));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(attend(&gateway, &args.config))?;
+    gateway.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_log() -> Result<(), CommandError> {
+    let filter = match std::env::var("TIDEGATE_LOG") {
+        Ok(filter) => {
+            EnvFilter::try_new(filter).map_err(|error| format!("TIDEGATE_LOG cannot be read: {error}"))?
+        }
+        Err(_) => EnvFilter::new(LOG_FILTER),
+    };
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    Ok(())
+}
+
+/// Returns what a person wants to know at the start: where to connect, and what happens there.
+fn greet(gateway: &Gateway, config: &Config) -> String {
+    let mut text = String::new();
+    let address = gateway.address();
+    let _ = writeln!(text, "listening on http://{address}");
+    if let Some(admin) = gateway.admin_address() {
+        let _ = writeln!(text, "admin on http://{admin}");
+    }
+    for upstream in &config.upstreams {
+        let key = match upstream.api_key {
+            Some(_) => "its own key",
+            None => "clients' keys passed through",
+        };
+        let _ = writeln!(
+            text,
+            "upstream {}: {} at {}, {key}",
+            upstream.name,
+            upstream.provider.name(),
+            upstream.base_url
+        );
+    }
+    if config.upstreams.iter().any(|upstream| upstream.api_key.is_none()) {
+        let _ = writeln!(text, "point clients here:");
+        let _ = writeln!(text, "  export OPENAI_BASE_URL=http://{address}/v1");
+        let _ = writeln!(text, "  export OPENAI_API_BASE=http://{address}/v1");
+        let _ = writeln!(text, "  export ANTHROPIC_BASE_URL=http://{address}");
+    }
+    text
+}
+
+/// Attends to signals and to the configuration file until the gateway has ended.
+async fn attend(gateway: &Gateway, args: &ConfigArgs) -> Result<(), CommandError> {
+    let mut calls = Calls::new()?;
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = args.config.as_deref().and_then(modified);
+    loop {
+        tokio::select! {
+            () = gateway.drained() => return Ok(()),
+            call = calls.next() => match call {
+                Call::End if gateway.phase() == Phase::Serving => {
+                    tracing::info!("draining: no new connections; a second signal ends at once");
+                    gateway.drain();
+                }
+                Call::End => {
+                    tracing::warn!("second signal: ending at once");
+                    return Ok(());
+                }
+                Call::Reload => reload(gateway, args),
+            },
+            _ = look.tick() => {
+                let now = args.config.as_deref().and_then(modified);
+                if now.is_some() && now != seen {
+                    seen = now;
+                    reload(gateway, args);
+                }
+            }
+        }
+    }
+}
+
+/// Puts the configuration in force as it is now; a bad one leaves the old one running and says so.
+fn reload(gateway: &Gateway, args: &ConfigArgs) {
+    let loaded = args.load().map_err(|error| error.to_string());
+    match loaded.and_then(|config| gateway.reload(config).map_err(|error| error.to_string())) {
+        Ok(()) => tracing::info!("configuration reloaded"),
+        Err(error) => {
+            tracing::error!(%error, "configuration not reloaded: the old one stays in force");
+            gateway.report_bad_reload(error);
+        }
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|metadata| metadata.modified()).ok()
+}
+
+/// The signals that the program listens to.
+struct Calls {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Calls {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Call {
+        tokio::select! {
+            _ = self.terminate.recv() => Call::End,
+            _ = self.interrupt.recv() => Call::End,
+            _ = self.reload.recv() => Call::Reload,
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Call {
+    End,
+    Reload,
 }

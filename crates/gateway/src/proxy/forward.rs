@@ -162,7 +162,7 @@ impl Call<'_> {
     async fn attempt(
         &mut self,
         mut lease: Lease,
-        permit: Permit,
+        mut permit: Permit,
         attempts: &mut Attempts,
     ) -> Result<Attempt, ErrorReply> {
         let request = self.request(&lease);
