@@ -8,21 +8,27 @@ use crate::time::Timestamp;
 
 /// Identifies a permit until it is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PermitId(pub(crate) u64);
+pub struct PermitId {
+    pub(crate) slot: u32,
+    pub(crate) turn: u32,
+}
 
 /// Identifies a waiting request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TicketId(pub(crate) u64);
+pub struct TicketId {
+    pub(crate) arrival: u64,
+    pub(crate) group: u32,
+}
 
 impl fmt::Display for TicketId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.arrival.fmt(f)
     }
 }
 
 impl fmt::Display for PermitId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        write!(f, "{}.{}", self.slot, self.turn)
     }
 }
 

@@ -15,23 +15,41 @@ extern crate alloc;
 
 mod charge;
 mod decision;
+mod engine;
 mod estimate;
+mod forecast;
+mod group;
 mod limit;
+mod margin;
+mod meter;
 mod outcome;
+mod output;
 mod plan;
 pub mod provider;
+mod queue;
 mod request;
+mod retry;
 mod signal;
+mod snapshot;
 mod time;
 mod units;
+mod window;
+
+#[cfg(test)]
+mod tests;
 
 pub use charge::{Charge, ChargeModel};
 pub use decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId, WaitReason};
+pub use engine::{ACCOUNTS_MAX, Engine};
 pub use estimate::TextShape;
 pub use limit::{Discipline, Limit, LimitRef};
+pub use margin::MarginPolicy;
+pub use meter::LimitSource;
 pub use outcome::{Failure, Outcome, Usage};
+pub use output::{Notice, Output, Wake};
 pub use plan::{Plan, QueueBounds, QuotaId, QuotaKey, QuotaPlan, RetryPolicy};
 pub use request::{Demand, Request};
 pub use signal::{RateLimited, Reading, Readings, UpstreamSignal, Verdict};
+pub use snapshot::{LimitSnapshot, QuotaSnapshot, Snapshot, Totals, WAITING_SHOWN, WaitingSnapshot};
 pub use time::Timestamp;
 pub use units::{Amount, Bytes, Dimension, Tokens};

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use crate::charge::ChargeModel;
 use crate::limit::Limit;
+use crate::margin::MarginPolicy;
 
 /// Identifies a quota group of the plan by its name, so that a reload may reorder groups freely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -63,6 +64,8 @@ pub struct QuotaPlan {
     pub window: Duration,
     /// How long a permit is valid (τ): it is void if the request is not on the wire by then.
     pub permit_ttl: Duration,
+    /// How far apart our stamp and the provider's may be (J).
+    pub margin: MarginPolicy,
 }
 
 impl QuotaPlan {
@@ -75,6 +78,7 @@ impl QuotaPlan {
             learn: true,
             window: Duration::from_secs(60),
             permit_ttl: Duration::from_millis(100),
+            margin: MarginPolicy::Learned,
         }
     }
 

@@ -1,0 +1,476 @@
+//! The engine: quota groups, permits, and the contract of commands, outputs and timeouts.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
+use crate::group::{Entry, Group, InFlight, Step};
+use crate::outcome::{Failure, Outcome};
+use crate::output::{Notice, Output, Wake};
+use crate::plan::{Plan, QuotaId, QuotaKey};
+use crate::queue::Waiting;
+use crate::request::Request;
+use crate::retry::Jitter;
+use crate::signal::UpstreamSignal;
+use crate::snapshot::Snapshot;
+use crate::time::Timestamp;
+use crate::units::{Bytes, Tokens};
+
+/// The most quota groups (accounts) that are kept track of at one time.
+pub const ACCOUNTS_MAX: usize = 4_096;
+
+/// Every rule about limits, as one deterministic state machine.
+///
+/// Commands take `now` first; it should never be earlier than the last one, and is taken to be the last one if it is.
+/// After each command drain [`Engine::poll_output`], then sleep until [`Engine::poll_timeout`] and call
+/// [`Engine::handle_timeout`].
+#[derive(Debug, Clone)]
+pub struct Engine {
+    plan: Plan,
+    now: u64,
+    groups: Vec<Group>,
+    keys: BTreeMap<QuotaKey, u32>,
+    permits: Vec<Slot>,
+    free: Vec<u32>,
+    wakes: BTreeSet<(u64, u32)>,
+    outputs: VecDeque<Output>,
+    notices: Vec<Notice>,
+    /// The number of the next request, in order of arrival.
+    arrivals: u64,
+    bytes_waiting: u64,
+    jitter: Jitter,
+    closed: bool,
+}
+
+/// A place for a permit; `turn` tells apart the permits that use it one after the other.
+#[derive(Debug, Clone)]
+struct Slot {
+    turn: u32,
+    flight: Option<InFlight>,
+}
+
+impl Engine {
+    /// Makes an engine. Equal plans, seeds and calls give equal answers.
+    pub fn new(now: Timestamp, plan: Plan, seed: u64) -> Self {
+        Self {
+            plan,
+            now: now.as_micros(),
+            groups: Vec::new(),
+            keys: BTreeMap::new(),
+            permits: Vec::new(),
+            free: Vec::new(),
+            wakes: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            notices: Vec::new(),
+            arrivals: 0,
+            bytes_waiting: 0,
+            jitter: Jitter::new(seed),
+            closed: false,
+        }
+    }
+
+    /// Decides on a request: send it now, wait for an output, or do not send it.
+    pub fn submit(&mut self, now: Timestamp, request: Request) -> Decision {
+        self.pass(now);
+        if self.closed {
+            return Decision::Refuse(refusal(RefusalReason::Closed));
+        }
+        let index = match self.group_for(request.quota) {
+            Ok(index) => index,
+            Err(reason) => return Decision::Refuse(refusal(reason)),
+        };
+        let (now, bytes_waiting) = (self.now, self.bytes_waiting);
+        let Some(group) = self.groups.get_mut(index as usize) else {
+            return Decision::Refuse(refusal(RefusalReason::UnknownQuota));
+        };
+        group.advance(now);
+        match group.enter(now, request, &self.plan.queue, bytes_waiting) {
+            Entry::Admit(waiting) => {
+                let arrival = self.arrivals + 1;
+                self.arrivals = arrival;
+                Decision::Admit(self.launch(index, arrival, waiting))
+            }
+            Entry::Wait { eta, waiting } => {
+                let arrival = self.arrivals + 1;
+                self.arrivals = arrival;
+                let ticket = Ticket {
+                    id: TicketId {
+                        arrival,
+                        group: index,
+                    },
+                    eta: Timestamp::from_micros(eta),
+                    reason: waiting.reason,
+                };
+                self.bytes_waiting = self.bytes_waiting.saturating_add(waiting.request.bytes.value());
+                // Behind others nothing changes but, perhaps, the next deadline.
+                let behind =
+                    !group.queue.line_is_empty() && group.wake.is_some_and(|(at, _)| at <= waiting.deadline);
+                group.queue.join(arrival, waiting);
+                if !behind {
+                    self.rearm(index);
+                }
+                Decision::Wait(ticket)
+            }
+            Entry::Refuse(refusal) => {
+                group.totals.refused += 1;
+                Decision::Refuse(refusal)
+            }
+        }
+    }
+
+    /// Takes note of the head of an answer. Only the first for each permit counts.
+    pub fn observe(&mut self, now: Timestamp, signal: UpstreamSignal) {
+        self.pass(now);
+        let now = self.now;
+        let Some(flight) = flight_mut(&mut self.permits, signal.permit) else {
+            return;
+        };
+        let index = flight.group;
+        let Some(group) = self.groups.get_mut(index as usize) else {
+            return;
+        };
+        let room = group.observe(now, flight, &signal, &mut self.notices);
+        let key = group.key;
+        self.publish(key);
+        if room {
+            self.pump(index);
+        } else if !self.waits_nobody(index) {
+            self.rearm(index);
+        }
+    }
+
+    /// Takes note of the output tokens streamed so far.
+    pub fn progress(&mut self, now: Timestamp, permit: PermitId, output: Tokens) {
+        self.pass(now);
+        let now = self.now;
+        let Some(flight) = flight_mut(&mut self.permits, permit) else {
+            return;
+        };
+        if let Some(group) = self.groups.get_mut(flight.group as usize) {
+            group.advance(now);
+            group.progress(flight, output.value());
+        }
+    }
+
+    /// Ends an attempt for good. A permit that was ended already is left alone.
+    pub fn settle(&mut self, now: Timestamp, permit: PermitId, outcome: Outcome) {
+        self.pass(now);
+        let now = self.now;
+        let Some(flight) = self.land(permit) else { return };
+        let index = flight.group;
+        let Some(group) = self.groups.get_mut(index as usize) else {
+            return;
+        };
+        group.advance(now);
+        if group.settle(now, flight, outcome) {
+            self.pump(index);
+        }
+    }
+
+    /// Ends a failed attempt and asks for another: the request goes back to its place in line with its old deadline,
+    /// at once or after the pause that the failure demands. The answer is never [`Decision::Admit`]: a permit comes
+    /// as an output, possibly at once.
+    pub fn retry(&mut self, now: Timestamp, permit: PermitId, failure: Failure) -> Decision {
+        self.pass(now);
+        let now = self.now;
+        let Some(flight) = self.land(permit) else {
+            return Decision::Refuse(refusal(RefusalReason::RetriesSpent));
+        };
+        let (index, arrival) = (flight.group, flight.arrival);
+        let (bytes, request_charge) = (flight.request.bytes.value(), flight.charge);
+        let Some(group) = self.groups.get_mut(index as usize) else {
+            return Decision::Refuse(refusal(RefusalReason::UnknownQuota));
+        };
+        group.advance(now);
+        let outcome = group.fail(
+            now,
+            flight,
+            failure,
+            &self.plan.retry,
+            &mut self.jitter,
+            &mut self.notices,
+        );
+        let (eta, reason) = group.eta(now, &request_charge);
+        let key = group.key;
+        self.publish(key);
+        let decision = match outcome {
+            Ok(()) if self.closed => {
+                self.groups[index as usize].queue.remove(arrival);
+                Decision::Refuse(refusal(RefusalReason::Closed))
+            }
+            Ok(()) => {
+                self.bytes_waiting = self.bytes_waiting.saturating_add(bytes);
+                let id = TicketId {
+                    arrival,
+                    group: index,
+                };
+                Decision::Wait(Ticket {
+                    id,
+                    eta: Timestamp::from_micros(eta),
+                    reason,
+                })
+            }
+            Err(refusal) => Decision::Refuse(refusal),
+        };
+        self.pump(index);
+        decision
+    }
+
+    /// Takes a waiting request out of the line, because nobody waits for it any more.
+    pub fn cancel(&mut self, now: Timestamp, ticket: TicketId) {
+        self.pass(now);
+        let Some(group) = self.groups.get_mut(ticket.group as usize) else {
+            return;
+        };
+        if let Some(waiting) = group.queue.remove(ticket.arrival) {
+            group.totals.cancelled += 1;
+            self.bytes_waiting = self.bytes_waiting.saturating_sub(waiting.request.bytes.value());
+            self.pump(ticket.group);
+        }
+    }
+
+    /// Adopts another plan. Charges, lines and everything learned stay; those who wait in a group that is gone are
+    /// refused.
+    pub fn reconfigure(&mut self, now: Timestamp, plan: Plan) {
+        self.pass(now);
+        self.plan = plan;
+        for index in 0..self.groups.len() {
+            let group = &mut self.groups[index];
+            group.advance(self.now);
+            if let Some(quota) = self.plan.quotas.iter().find(|quota| quota.id() == group.key.id) {
+                group.reconfigure(self.now, quota);
+            } else {
+                self.empty(index, RefusalReason::UnknownQuota);
+            }
+            self.pump(u32::try_from(index).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Refuses everything that waits and everything that comes from now on.
+    pub fn close(&mut self, now: Timestamp) {
+        self.pass(now);
+        self.closed = true;
+        for index in 0..self.groups.len() {
+            self.empty(index, RefusalReason::Closed);
+            self.rearm(u32::try_from(index).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.pass(now);
+        while let Some(&(at, index)) = self.wakes.first() {
+            if at > self.now {
+                break;
+            }
+            self.pump(index);
+        }
+    }
+
+    /// Returns the next thing that has to be passed on.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Returns when [`Engine::handle_timeout`] wants to be called, and why.
+    pub fn poll_timeout(&self) -> Option<(Timestamp, Wake)> {
+        let &(at, index) = self.wakes.first()?;
+        let (_, wake) = self.groups.get(index as usize)?.wake?;
+        Some((Timestamp::from_micros(at), wake))
+    }
+
+    /// Returns what the engine looks like, for people and tests.
+    pub fn snapshot(&mut self, now: Timestamp) -> Snapshot {
+        self.pass(now);
+        let now = self.now;
+        let mut quotas = Vec::with_capacity(self.keys.len());
+        for index in self.keys.values() {
+            let group = &mut self.groups[*index as usize];
+            group.advance(now);
+            quotas.push(group.snapshot(now));
+        }
+        Snapshot {
+            now: Timestamp::from_micros(now),
+            quotas,
+            waiting_bytes: Bytes::new(self.bytes_waiting),
+        }
+    }
+
+    fn pass(&mut self, now: Timestamp) {
+        self.now = self.now.max(now.as_micros());
+    }
+
+    fn group_for(&mut self, key: QuotaKey) -> Result<u32, RefusalReason> {
+        if let Some(index) = self.keys.get(&key) {
+            return Ok(*index);
+        }
+        let plan = find(&self.plan, key.id).ok_or(RefusalReason::UnknownQuota)?;
+        let group = Group::new(self.now, key, plan);
+        if self.groups.len() < ACCOUNTS_MAX {
+            let index = u32::try_from(self.groups.len()).map_err(|_| RefusalReason::TooManyAccounts)?;
+            self.groups.push(group);
+            self.keys.insert(key, index);
+            return Ok(index);
+        }
+        let idle = self
+            .groups
+            .iter()
+            .position(|group| group.is_idle(self.now))
+            .ok_or(RefusalReason::TooManyAccounts)?;
+        let old = core::mem::replace(&mut self.groups[idle], group);
+        self.keys.remove(&old.key);
+        let index = u32::try_from(idle).map_err(|_| RefusalReason::TooManyAccounts)?;
+        self.keys.insert(key, index);
+        Ok(index)
+    }
+
+    fn launch(&mut self, index: u32, arrival: u64, waiting: Waiting) -> Permit {
+        let now = self.now;
+        let group = &mut self.groups[index as usize];
+        let ttl = group.permit_ttl();
+        let flight = group.launch(now, index, arrival, waiting);
+        let attempt = flight.attempt;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.permits.push(Slot {
+                turn: 0,
+                flight: None,
+            });
+            u32::try_from(self.permits.len() - 1).unwrap_or(u32::MAX)
+        });
+        let place = &mut self.permits[slot as usize];
+        place.flight = Some(flight);
+        Permit {
+            id: PermitId {
+                slot,
+                turn: place.turn,
+            },
+            granted: Timestamp::from_micros(now),
+            valid_until: Timestamp::from_micros(now.saturating_add(ttl)),
+            attempt,
+        }
+    }
+
+    fn land(&mut self, permit: PermitId) -> Option<InFlight> {
+        let place = self
+            .permits
+            .get_mut(permit.slot as usize)
+            .filter(|place| place.turn == permit.turn)?;
+        let flight = place.flight.take()?;
+        place.turn = place.turn.wrapping_add(1);
+        self.free.push(permit.slot);
+        Some(flight)
+    }
+
+    /// Lets a group do everything that time and capacity allow.
+    fn pump(&mut self, index: u32) {
+        let now = self.now;
+        self.groups[index as usize].advance(now);
+        loop {
+            match self.groups[index as usize].step(now) {
+                Step::Admit(arrival, waiting) => {
+                    self.bytes_waiting = self.bytes_waiting.saturating_sub(waiting.request.bytes.value());
+                    let permit = self.launch(index, arrival, waiting);
+                    self.outputs.push_back(Output::Admit {
+                        ticket: TicketId {
+                            arrival,
+                            group: index,
+                        },
+                        permit,
+                    });
+                }
+                Step::Expire(arrival, bytes, refusal) => {
+                    self.bytes_waiting = self.bytes_waiting.saturating_sub(bytes);
+                    self.groups[index as usize].totals.refused += 1;
+                    self.outputs.push_back(Output::Refuse {
+                        ticket: TicketId {
+                            arrival,
+                            group: index,
+                        },
+                        refusal,
+                    });
+                }
+                Step::Idle => break,
+            }
+        }
+        self.rearm(index);
+    }
+
+    /// Refuses everybody who waits in a group.
+    fn empty(&mut self, index: usize, reason: RefusalReason) {
+        let group = &mut self.groups[index];
+        while let Some((arrival, waiting)) = group.queue.pop() {
+            group.totals.refused += 1;
+            self.bytes_waiting = self.bytes_waiting.saturating_sub(waiting.request.bytes.value());
+            let ticket = TicketId {
+                arrival,
+                group: u32::try_from(index).unwrap_or(u32::MAX),
+            };
+            self.outputs.push_back(Output::Refuse {
+                ticket,
+                refusal: refusal(reason),
+            });
+        }
+    }
+
+    fn waits_nobody(&self, index: u32) -> bool {
+        self.groups[index as usize].queue.is_empty()
+    }
+
+    /// Sets the time at which a group is looked at again.
+    fn rearm(&mut self, index: u32) {
+        let now = self.now;
+        let group = &mut self.groups[index as usize];
+        let wake = if group.queue.is_empty() {
+            None
+        } else {
+            group.next_wake(now)
+        };
+        if wake != group.wake {
+            if let Some((at, _)) = group.wake {
+                self.wakes.remove(&(at, index));
+            }
+            if let Some((at, _)) = wake {
+                self.wakes.insert((at, index));
+            }
+            group.wake = wake;
+        }
+        self.invariants();
+    }
+
+    fn publish(&mut self, quota: QuotaKey) {
+        for notice in self.notices.drain(..) {
+            self.outputs.push_back(Output::Notice { quota, notice });
+        }
+    }
+
+    fn invariants(&self) {
+        debug_assert_eq!(self.keys.len(), self.groups.len(), "every group has its key");
+        #[cfg(debug_assertions)]
+        if self.groups.len() < 64 {
+            let armed = self.groups.iter().filter(|group| group.wake.is_some()).count();
+            debug_assert_eq!(armed, self.wakes.len(), "every wake-up is set once");
+            let bytes: u64 = self.groups.iter().map(|group| group.queue.bytes()).sum();
+            debug_assert_eq!(bytes, self.bytes_waiting, "bytes are counted once");
+        }
+    }
+}
+
+fn find(plan: &Plan, id: QuotaId) -> Option<&crate::plan::QuotaPlan> {
+    plan.quotas.iter().find(|quota| quota.id() == id)
+}
+
+fn flight_mut(permits: &mut [Slot], permit: PermitId) -> Option<&mut InFlight> {
+    permits
+        .get_mut(permit.slot as usize)
+        .filter(|place| place.turn == permit.turn)?
+        .flight
+        .as_mut()
+}
+
+const fn refusal(reason: RefusalReason) -> Refusal {
+    Refusal {
+        reason,
+        limit: None,
+        retry_after: None,
+    }
+}

@@ -1,0 +1,100 @@
+//! What the engine looks like at a moment, for people and tests.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::decision::WaitReason;
+use crate::limit::{Discipline, LimitRef};
+use crate::meter::LimitSource;
+use crate::plan::QuotaKey;
+use crate::time::Timestamp;
+use crate::units::{Amount, Bytes};
+use core::time::Duration;
+
+/// The engine at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The moment.
+    pub now: Timestamp,
+    /// Every quota group in use, in the order of their keys.
+    pub quotas: Vec<QuotaSnapshot>,
+    /// Bytes held by all waiting requests.
+    pub waiting_bytes: Bytes,
+}
+
+/// A quota group at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaSnapshot {
+    /// Its key.
+    pub key: QuotaKey,
+    /// Its name in the plan.
+    pub name: String,
+    /// Its limits, as far as they are known.
+    pub limits: Vec<LimitSnapshot>,
+    /// Requests that wait, in line or pausing.
+    pub waiting: usize,
+    /// Bytes that they hold.
+    pub waiting_bytes: Bytes,
+    /// The first of them, at most [`WAITING_SHOWN`].
+    pub first_waiting: Vec<WaitingSnapshot>,
+    /// Permits that are not settled.
+    pub in_flight: usize,
+    /// Until when the provider told the group to pause.
+    pub hold_until: Option<Timestamp>,
+    /// Whether no limit is known yet.
+    pub learning: bool,
+    /// What happened since the group came into use.
+    pub totals: Totals,
+}
+
+/// The most waiting requests that a snapshot lists for each group.
+pub const WAITING_SHOWN: usize = 100;
+
+/// A limit at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitSnapshot {
+    /// The limit, with the amount that holds now.
+    pub limit: LimitRef,
+    /// How it is kept.
+    pub discipline: Discipline,
+    /// Where its amount comes from.
+    pub source: LimitSource,
+    /// What is in use: charged by us and by others, and held.
+    pub used: Amount,
+    /// What is held for output that is not generated yet (for concurrency: requests in flight).
+    pub held: Amount,
+    /// What others were found to use.
+    pub foreign: Amount,
+    /// The margin J.
+    pub margin: Duration,
+}
+
+/// A waiting request at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingSnapshot {
+    /// Its place, from 1.
+    pub place: usize,
+    /// How long it has been waiting.
+    pub waited: Duration,
+    /// When nobody waits for it any more.
+    pub deadline: Timestamp,
+    /// What it waits for.
+    pub reason: WaitReason,
+    /// When it is expected to be admitted, where that is known.
+    pub eta: Option<Timestamp>,
+}
+
+/// Counters of one quota group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Permits given, retries included.
+    pub admitted: u64,
+    /// Requests refused.
+    pub refused: u64,
+    /// Requests whose caller left while they waited.
+    pub cancelled: u64,
+    /// Attempts after the first.
+    pub retried: u64,
+    /// Refusals for rate by the provider.
+    pub promises_broken: u64,
+}

@@ -1,0 +1,252 @@
+//! The rolling window: everything charged in the last `window + margin`, in buckets of time.
+//!
+//! A charge made at `s` lives until the end of its bucket plus `window + margin`. Rounding only ever lengthens a life,
+//! so the window errs on the safe side, by at most one bucket (1/600 of the window: 100 ms of a minute).
+//!
+//! ```text
+//!           first (oldest live)                      head (now)
+//!  ┌──────┬──────┬──────┬──────┬──────┬──────┬──────┬──────┐
+//!  │ kept │ live │ live │ live │ live │ live │ live │ live │      live = sum of the live ones
+//!  └──────┴──────┴──────┴──────┴──────┴──────┴──────┴──────┘
+//!  kept a while longer, for the case that the margin grows
+//! ```
+
+use alloc::boxed::Box;
+use alloc::vec;
+
+/// Buckets in one window.
+const BUCKETS: u64 = 600;
+
+/// A bucket is never narrower than this many microseconds.
+const WIDTH_MIN: u64 = 1_000;
+
+/// A margin longer than this many windows is cut to it, which bounds the memory of a window.
+const MARGIN_WINDOWS_MAX: u64 = 40;
+
+/// No window is longer than ten years.
+const WINDOW_MAX: u64 = 315_360_000_000_000;
+
+/// Charges of the last `window + margin`, all times in microseconds.
+#[derive(Debug, Clone)]
+pub(crate) struct Rolling {
+    window: u64,
+    margin: u64,
+    margin_max: u64,
+    width: u64,
+    slots: Box<[u64]>,
+    /// The bucket of the latest `advance`, numbered from the epoch.
+    head: u64,
+    /// The oldest bucket whose charges still count.
+    first: u64,
+    /// The sum over `first..=head`.
+    live: u64,
+}
+
+impl Rolling {
+    /// Makes an empty window that can later be given any margin up to `margin_max`.
+    pub(crate) fn new(now: u64, window: u64, margin: u64, margin_max: u64) -> Self {
+        let window = window.clamp(WIDTH_MIN, WINDOW_MAX);
+        let margin_max = margin_max.max(margin).min(MARGIN_WINDOWS_MAX * window);
+        let margin = margin.min(margin_max);
+        let width = (window / BUCKETS).max(WIDTH_MIN);
+        let count = (window + margin_max).div_ceil(width) + 2;
+        let slots = vec![0; usize::try_from(count).unwrap_or(usize::MAX)].into_boxed_slice();
+        let head = now / width;
+        let mut rolling = Self {
+            window,
+            margin,
+            margin_max,
+            width,
+            slots,
+            head,
+            first: 0,
+            live: 0,
+        };
+        rolling.first = rolling.first_live(now);
+        rolling
+    }
+
+    /// Returns the sum of all live charges as of the last `advance`.
+    pub(crate) const fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// Returns how long a charge lives beyond the end of its bucket.
+    pub(crate) const fn life(&self) -> u64 {
+        self.window + self.margin
+    }
+
+    /// Forgets every charge.
+    pub(crate) fn clear(&mut self) {
+        self.slots.fill(0);
+        self.live = 0;
+    }
+
+    /// Lets time pass: charges that are older than `window + margin` stop counting.
+    pub(crate) fn advance(&mut self, now: u64) {
+        let head = now / self.width;
+        if head > self.head {
+            if head - self.head >= self.count() {
+                self.slots.fill(0);
+                self.live = 0;
+                self.head = head;
+                self.first = self.first_live(now);
+                return;
+            }
+            self.expire_before(self.first_live(now));
+            for bucket in self.head + 1..=head {
+                let slot = self.slot(bucket);
+                self.slots[slot] = 0;
+            }
+            self.head = head;
+        } else {
+            self.expire_before(self.first_live(now));
+        }
+        self.invariants();
+    }
+
+    /// Charges `amount` at the time of the last `advance`.
+    pub(crate) fn charge(&mut self, amount: u64) {
+        let slot = self.slot(self.head);
+        self.slots[slot] = self.slots[slot].saturating_add(amount);
+        self.live = self.live.saturating_add(amount);
+    }
+
+    /// Charges `amount` at an earlier time, if that time still counts.
+    pub(crate) fn charge_at(&mut self, stamp: u64, amount: u64) {
+        let bucket = (stamp / self.width).clamp(self.oldest(), self.head);
+        let slot = self.slot(bucket);
+        self.slots[slot] = self.slots[slot].saturating_add(amount);
+        if bucket >= self.first {
+            self.live = self.live.saturating_add(amount);
+        }
+    }
+
+    /// Gives back up to `amount` of what was charged at `stamp`; what has expired already is gone.
+    pub(crate) fn refund(&mut self, stamp: u64, amount: u64) {
+        let bucket = stamp / self.width;
+        if bucket < self.oldest() || bucket > self.head {
+            return;
+        }
+        let slot = self.slot(bucket);
+        let given = amount.min(self.slots[slot]);
+        self.slots[slot] -= given;
+        if bucket >= self.first {
+            self.live = self.live.saturating_sub(given);
+        }
+        self.invariants();
+    }
+
+    /// Changes the margin; charges that a longer one still covers count again.
+    pub(crate) fn set_margin(&mut self, now: u64, margin: u64) {
+        let margin = margin.min(self.margin_max);
+        if margin == self.margin {
+            return;
+        }
+        self.margin = margin;
+        self.first = self.first_live(now).max(self.oldest());
+        self.live = self.sum(self.first, self.head);
+        self.invariants();
+    }
+
+    /// Returns what was charged from `from` to `to`, both rounded outwards to whole buckets.
+    pub(crate) fn charged_between(&self, from: u64, to: u64) -> u64 {
+        let (from, to) = (from / self.width, to / self.width);
+        if from > self.head || to < self.first {
+            return self.sum(from, to);
+        }
+        // Both ends are usually near those of the live range, so the sum that is known is corrected.
+        let before = if from < self.first {
+            self.sum(from, self.first - 1)
+        } else {
+            0
+        };
+        let missing = if from > self.first {
+            self.sum(self.first, from - 1)
+        } else {
+            0
+        };
+        let after = if to < self.head {
+            self.sum(to + 1, self.head)
+        } else {
+            0
+        };
+        self.live
+            .saturating_add(before)
+            .saturating_sub(missing)
+            .saturating_sub(after)
+    }
+
+    /// Returns what was surely charged after `moment`: in the buckets behind the one it is in.
+    pub(crate) fn charged_after(&self, moment: u64) -> u64 {
+        self.sum((moment / self.width).saturating_add(1), self.head)
+    }
+
+    /// Returns when `amount` of the live charges will have expired; `None` if they are less than that.
+    pub(crate) fn freed_at(&self, amount: u64) -> Option<u64> {
+        let mut freed = 0_u64;
+        for bucket in self.first..=self.head {
+            freed = freed.saturating_add(self.slots[self.slot(bucket)]);
+            if freed >= amount {
+                return Some(self.expiry(bucket));
+            }
+        }
+        None
+    }
+
+    /// Returns the moment at which the charges of a bucket stop counting.
+    fn expiry(&self, bucket: u64) -> u64 {
+        (bucket + 1)
+            .saturating_mul(self.width)
+            .saturating_add(self.life())
+    }
+
+    fn first_live(&self, now: u64) -> u64 {
+        now.saturating_sub(self.life()) / self.width
+    }
+
+    fn expire_before(&mut self, first: u64) {
+        let first = first.min(self.head + 1);
+        while self.first < first {
+            self.live = self.live.saturating_sub(self.slots[self.slot(self.first)]);
+            self.first += 1;
+        }
+    }
+
+    fn sum(&self, from: u64, to: u64) -> u64 {
+        let from = from.max(self.oldest());
+        let to = to.min(self.head);
+        if from > to {
+            return 0;
+        }
+        (from..=to)
+            .map(|bucket| self.slots[self.slot(bucket)])
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Returns the oldest bucket that still has a slot.
+    fn oldest(&self) -> u64 {
+        self.head.saturating_sub(self.count() - 1)
+    }
+
+    fn count(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the remainder is smaller than a slice's length"
+    )]
+    fn slot(&self, bucket: u64) -> usize {
+        (bucket % self.count()) as usize
+    }
+
+    fn invariants(&self) {
+        debug_assert!(self.first <= self.head + 1 && self.first >= self.oldest());
+        debug_assert_eq!(
+            self.live,
+            self.sum(self.first, self.head),
+            "the live sum is the sum of the live buckets"
+        );
+    }
+}
