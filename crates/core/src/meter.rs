@@ -387,14 +387,14 @@ impl Meter {
     fn bucket_capacity(&self) -> u64 {
         let slack = u128::from(self.amount) * u128::from(self.margin) / u128::from(self.window);
         let slack = u64::try_from(slack).unwrap_or(u64::MAX).saturating_add(1);
-        self.amount.saturating_sub(slack).max(self.amount / 2).max(1)
+        self.amount.saturating_sub(slack).max(1)
     }
 
     /// Charges an admitted request.
     pub(crate) fn take(&mut self, weight: u64) {
         match (self.dimension(), self.taking) {
             (Dimension::Concurrency, _) | (_, Taking::AsGenerated) => {
-                self.held = self.held.saturating_add(weight)
+                self.held = self.held.saturating_add(weight);
             }
             (_, Taking::AtOnce) => self.charge(weight),
         }

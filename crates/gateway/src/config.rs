@@ -311,6 +311,7 @@ impl Upstream {
             learn: true,
             window: self.window,
             permit_ttl: self.permit_ttl,
+            margin: tidegate_core::MarginPolicy::Learned,
         }
     }
 }

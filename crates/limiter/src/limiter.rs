@@ -144,7 +144,7 @@ impl Limiter {
 
     /// Refuses everything that waits and everything that comes from now on.
     pub fn close(&self) {
-        self.command(|engine, now| engine.close(now));
+        self.command(Engine::close);
     }
 
     /// Runs a command of the engine and passes on what comes of it.
