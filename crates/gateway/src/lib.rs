@@ -1,8 +1,11 @@
 //! The Tidegate gateway: everything HTTP around the limiter. It decides nothing about limits.
 
+pub mod admin;
 pub mod command;
 pub mod config;
 mod connection;
+pub mod log;
+pub mod metrics;
 pub mod phase;
 mod pool;
 pub mod provider;

@@ -1,0 +1,133 @@
+//! The admin listener: `/healthz`, `/readyz`, `/metrics` and `/status`.
+//!
+//! It has a thread and a runtime of its own, so that nothing done here takes a worker's time, and bounds of its own, so
+//! that nobody who reaches it can take the program's. `/healthz` and `/readyz` need no token: they tell nothing, and the
+//! probes of orchestrators carry none.
+
+mod server;
+mod status;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::{Config, ConfigError};
+use crate::metrics::{Metrics, QuotaView};
+
+pub use server::AdminServer;
+
+/// For how long one look at the quota groups serves everybody who asks: looking takes the engine's lock.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What the admin listener tells of.
+pub struct AdminState {
+    metrics: Arc<Metrics>,
+    look: Box<dyn Fn() -> Vec<QuotaView> + Send + Sync>,
+    looked: Mutex<Option<(Instant, Arc<Vec<QuotaView>>)>>,
+    started: Instant,
+    listening: AtomicBool,
+    draining: AtomicBool,
+    loaded: Mutex<Loaded>,
+}
+
+/// The configuration that is in force, and what became of the last attempt to replace it.
+struct Loaded {
+    config: Arc<Config>,
+    since: Instant,
+    failed: Option<(Instant, String)>,
+}
+
+/// Whether requests are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    Starting,
+    Ready,
+    Draining,
+}
+
+impl AdminState {
+    /// Makes the state of a program that has read its configuration and does not listen yet. `look` tells how the quota
+    /// groups are now; it is called at most 50 times a second.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        config: Arc<Config>,
+        look: impl Fn() -> Vec<QuotaView> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let now = Instant::now();
+        Arc::new(Self {
+            metrics,
+            look: Box::new(look),
+            looked: Mutex::new(None),
+            started: now,
+            listening: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            loaded: Mutex::new(Loaded {
+                config,
+                since: now,
+                failed: None,
+            }),
+        })
+    }
+
+    /// Says that requests are served from now on.
+    pub fn listening(&self) {
+        self.listening.store(true, Ordering::Release);
+    }
+
+    /// Says that the program is about to end: `/readyz` answers 503 from now on.
+    pub fn draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Says that another configuration is in force.
+    pub fn reloaded(&self, config: Arc<Config>) {
+        self.metrics.reloaded(Ok(()));
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Loaded {
+            config,
+            since: Instant::now(),
+            failed: None,
+        };
+    }
+
+    /// Says that another configuration was wrong and the one before is still in force.
+    pub fn reload_failed(&self, error: &ConfigError) {
+        self.metrics.reloaded(Err(()));
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.failed = Some((Instant::now(), error.to_string()));
+    }
+
+    fn readiness(&self) -> Readiness {
+        if self.draining.load(Ordering::Acquire) {
+            Readiness::Draining
+        } else if self.listening.load(Ordering::Acquire) {
+            Readiness::Ready
+        } else {
+            Readiness::Starting
+        }
+    }
+
+    fn config(&self) -> Arc<Config> {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&loaded.config)
+    }
+
+    fn quotas(&self) -> Arc<Vec<QuotaView>> {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, quotas)) = &*looked
+            && at.elapsed() < LOOK_AGAIN
+        {
+            return Arc::clone(quotas);
+        }
+        let quotas = Arc::new((self.look)());
+        *looked = Some((Instant::now(), Arc::clone(&quotas)));
+        quotas
+    }
+}
+
+impl std::fmt::Debug for AdminState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AdminState({:?})", self.readiness())
+    }
+}

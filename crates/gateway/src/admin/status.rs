@@ -1,0 +1,93 @@
+//! The status page: what is configured, what is in force, and what waits for what.
+
+use std::sync::PoisonError;
+
+use serde::Serialize;
+
+use super::{AdminState, Readiness};
+use crate::config::Upstream;
+use crate::metrics::QuotaView;
+
+#[derive(Debug, Serialize)]
+struct Status<'a> {
+    version: &'static str,
+    state: &'static str,
+    uptime_seconds: u64,
+    config: ConfigStatus<'a>,
+    upstreams: Vec<UpstreamStatus<'a>>,
+    quotas: &'a [QuotaView],
+}
+
+#[derive(Debug, Serialize)]
+struct ConfigStatus<'a> {
+    source: &'a str,
+    loaded_seconds_ago: u64,
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_reload_failed: Option<FailedReload>,
+}
+
+#[derive(Debug, Serialize)]
+struct FailedReload {
+    seconds_ago: u64,
+    error: String,
+}
+
+#[derive(Debug, Serialize)]
+struct UpstreamStatus<'a> {
+    name: &'a str,
+    provider: &'static str,
+    base_url: String,
+    key: &'static str,
+    groups: Vec<&'a str>,
+}
+
+impl Readiness {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// Returns the page as JSON.
+pub(super) fn page(state: &AdminState) -> serde_json::Result<String> {
+    let quotas = state.quotas();
+    let loaded = state.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+    let (since, failed) = (loaded.since, loaded.failed.clone());
+    let config = std::sync::Arc::clone(&loaded.config);
+    drop(loaded);
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        state: state.readiness().name(),
+        uptime_seconds: state.started.elapsed().as_secs(),
+        config: ConfigStatus {
+            source: &config.source,
+            loaded_seconds_ago: since.elapsed().as_secs(),
+            warnings: config.warnings.iter().map(ToString::to_string).collect(),
+            last_reload_failed: failed.map(|(at, error)| FailedReload {
+                seconds_ago: at.elapsed().as_secs(),
+                error,
+            }),
+        },
+        upstreams: config.upstreams.iter().map(upstream).collect(),
+        quotas: &quotas,
+    };
+    serde_json::to_string_pretty(&status)
+}
+
+fn upstream(upstream: &Upstream) -> UpstreamStatus<'_> {
+    UpstreamStatus {
+        name: &upstream.name,
+        provider: upstream.provider.name(),
+        base_url: upstream.base_url.to_string(),
+        key: if upstream.api_key.is_some() {
+            "own"
+        } else {
+            "passed through"
+        },
+        groups: upstream.all_groups().map(|group| group.name.as_str()).collect(),
+    }
+}
