@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tidegate_core::Snapshot;
 use tokio::time::Instant;
 
-use crate::config::{Config, ConfigError};
-use crate::metrics::{Metrics, QuotaView};
+use crate::config::Config;
+use crate::metrics::{Metrics, QuotaView, views};
 
 pub use server::AdminServer;
 
@@ -24,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What the admin listener tells of.
 pub struct AdminState {
     metrics: Arc<Metrics>,
-    look: Box<dyn Fn() -> Vec<QuotaView> + Send + Sync>,
+    look: Box<dyn Fn() -> Snapshot + Send + Sync>,
     looked: Mutex<Option<(Instant, Arc<Vec<QuotaView>>)>>,
     started: Instant,
     listening: AtomicBool,
@@ -48,12 +49,12 @@ enum Readiness {
 }
 
 impl AdminState {
-    /// Makes the state of a program that has read its configuration and does not listen yet. `look` tells how the quota
-    /// groups are now; it is called at most 50 times a second.
+    /// Makes the state of a program that has read its configuration and does not listen yet. `look` is the limiter's
+    /// [`snapshot`](tidegate::Limiter::snapshot); it is called at most 50 times a second.
     pub fn new(
         metrics: Arc<Metrics>,
         config: Arc<Config>,
-        look: impl Fn() -> Vec<QuotaView> + Send + Sync + 'static,
+        look: impl Fn() -> Snapshot + Send + Sync + 'static,
     ) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
@@ -92,7 +93,7 @@ impl AdminState {
     }
 
     /// Says that another configuration was wrong and the one before is still in force.
-    pub fn reload_failed(&self, error: &ConfigError) {
+    pub fn reload_failed(&self, error: &dyn std::fmt::Display) {
         self.metrics.reloaded(Err(()));
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.failed = Some((Instant::now(), error.to_string()));
@@ -120,7 +121,7 @@ impl AdminState {
         {
             return Arc::clone(quotas);
         }
-        let quotas = Arc::new((self.look)());
+        let quotas = Arc::new(views(&(self.look)(), &self.config()));
         *looked = Some((Instant::now(), Arc::clone(&quotas)));
         quotas
     }

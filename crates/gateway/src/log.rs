@@ -88,6 +88,12 @@ pub struct RequestRecord<'a> {
     pub output_tokens: Option<u64>,
     /// From the request's head to the end of its answer.
     pub duration: Duration,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// The code of Tidegate's own answer, where it gave one.
+    pub error: Option<&'a str>,
+    /// What went wrong with the upstream, in the gateway's words: never the upstream's body.
+    pub trouble: Option<&'a str>,
     /// How often the client says that it has tried before (`x-stainless-retry-count`).
     pub client_retries: Option<u32>,
 }
@@ -109,6 +115,7 @@ impl RequestRecord<'_> {
             upstream = self.upstream,
             model = self.model.map(shortened),
             endpoint = self.endpoint,
+            stream = self.stream,
             status = self.status,
             outcome = self.outcome.name(),
             queue_ms = milliseconds(self.queued),
@@ -117,6 +124,8 @@ impl RequestRecord<'_> {
             input_tokens = self.input_tokens,
             output_tokens = self.output_tokens,
             duration_ms = milliseconds(self.duration),
+            error = self.error,
+            trouble = self.trouble,
             client_retries = self.client_retries,
             "request",
         );

@@ -17,7 +17,7 @@ use tidegate_core::{Dimension, Failure, RefusalReason, Usage};
 
 use crate::config::{Config, Group};
 use quota::QuotaGauges;
-pub use quota::{LimitView, QuotaView, WaitingView};
+pub use quota::{LimitView, QuotaView, WaitingView, views};
 
 /// The label of everything that no configured quota group names.
 const OTHER: &str = "other";
@@ -304,6 +304,14 @@ impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metrics")
     }
+}
+
+/// Returns a group's label: its first model or pattern, or `other`.
+fn group_label(group: &Group) -> String {
+    group
+        .models
+        .first()
+        .map_or_else(|| OTHER.to_owned(), ToString::to_string)
 }
 
 fn registered<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {

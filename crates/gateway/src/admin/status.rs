@@ -8,6 +8,9 @@ use super::{AdminState, Readiness};
 use crate::config::Upstream;
 use crate::metrics::QuotaView;
 
+/// The most groups and accounts on one page.
+const QUOTAS_SHOWN: usize = 500;
+
 #[derive(Debug, Serialize)]
 struct Status<'a> {
     version: &'static str,
@@ -15,7 +18,9 @@ struct Status<'a> {
     uptime_seconds: u64,
     config: ConfigStatus<'a>,
     upstreams: Vec<UpstreamStatus<'a>>,
-    quotas: &'a [QuotaView],
+    /// How many groups and accounts there are; `quotas` lists those with the most waiting requests first.
+    quotas_in_use: usize,
+    quotas: Vec<&'a QuotaView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,9 +78,17 @@ pub(super) fn page(state: &AdminState) -> serde_json::Result<String> {
             }),
         },
         upstreams: config.upstreams.iter().map(upstream).collect(),
-        quotas: &quotas,
+        quotas_in_use: quotas.len(),
+        quotas: shown(&quotas),
     };
     serde_json::to_string_pretty(&status)
+}
+
+fn shown(quotas: &[QuotaView]) -> Vec<&QuotaView> {
+    let mut shown: Vec<_> = quotas.iter().collect();
+    shown.sort_by_key(|quota| std::cmp::Reverse(quota.waiting));
+    shown.truncate(QUOTAS_SHOWN);
+    shown
 }
 
 fn upstream(upstream: &Upstream) -> UpstreamStatus<'_> {

@@ -1,11 +1,19 @@
 //! The quota groups as they are at one moment: for the gauges and the status page.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
 use serde::Serialize;
+use tidegate_core::{
+    Dimension, LimitRef, LimitSnapshot, QuotaSnapshot, Snapshot, Timestamp, WaitReason, WaitingSnapshot,
+};
 
-use super::registered;
+use super::{OTHER, group_label, registered};
+use crate::config::{Config, duration};
+
+/// How much of the line of each group is shown.
+const LINE_SHOWN: usize = 20;
 
 /// A quota group, or one account of it, as it is at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -20,12 +28,16 @@ pub struct QuotaView {
     pub account: String,
     /// How many requests wait.
     pub waiting: u64,
+    /// How many bytes they hold.
+    pub waiting_bytes: u64,
     /// How many requests are in flight.
     pub in_flight: u64,
-    /// How long the provider told the group to pause from now on, in milliseconds.
+    /// How long the group still pauses because the provider said so, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold_ms: Option<u64>,
-    /// The limits, configured and learned.
+    /// Whether no limit is known yet.
+    pub learning: bool,
+    /// The limits that are known, configured and learned.
     pub limits: Vec<LimitView>,
     /// The first requests of the line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -37,19 +49,27 @@ pub struct QuotaView {
 pub struct LimitView {
     /// What is counted.
     pub dimension: &'static str,
-    /// The length of its window, in milliseconds; 0 for requests in flight.
-    pub window_ms: u64,
+    /// The length of its window, such as `60s`; `-` for requests in flight.
+    pub window: String,
     /// The most that may be charged in one window.
     pub limit: u64,
-    /// What is charged now.
+    /// What is in use: charged by Tidegate and by others, and held.
     pub used: u64,
-    /// Whether the limit was learned from answers.
-    pub learned: bool,
+    /// How much of that is held for output that is not generated yet.
+    pub held: u64,
+    /// How much of that others were found to use.
+    pub foreign: u64,
+    /// By how much the window is kept longer than the provider's, in milliseconds.
+    pub margin_ms: u64,
+    /// Where the amount comes from: `config`, `header`, `refusal`.
+    pub source: &'static str,
 }
 
 /// One request that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct WaitingView {
+    /// Its place in the line, from 1.
+    pub place: usize,
     /// What it waits for: a dimension, `line`, `hold`, `backoff` or `learning`.
     pub reason: &'static str,
     /// The limit that has no room for it, such as `500 requests in 60s`.
@@ -57,14 +77,90 @@ pub struct WaitingView {
     pub limit: Option<String>,
     /// How long it has waited, in milliseconds.
     pub waited_ms: u64,
-    /// When it is expected to be sent, in milliseconds from now.
-    pub eta_ms: u64,
+    /// When it is expected to be sent, in milliseconds from now, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eta_ms: Option<u64>,
 }
 
-impl LimitView {
-    fn window_label(&self) -> String {
-        crate::config::duration::display(std::time::Duration::from_millis(self.window_ms)).to_string()
+/// Returns the quota groups of a snapshot in the words of a configuration. A group that is not configured any more is
+/// shown as `other` of the upstream that its name begins with.
+pub fn views(snapshot: &Snapshot, config: &Config) -> Vec<QuotaView> {
+    let groups: HashMap<&str, (&str, String)> = config
+        .groups()
+        .map(|(upstream, group)| (group.name.as_str(), (upstream.name.as_str(), group_label(group))))
+        .collect();
+    let view = |quota: &QuotaSnapshot| {
+        let (upstream, model) = groups.get(quota.name.as_str()).cloned().unwrap_or_else(|| {
+            let upstream = quota.name.split('/').next().unwrap_or_default();
+            (upstream, OTHER.to_owned())
+        });
+        QuotaView {
+            upstream: upstream.to_owned(),
+            group: quota.name.clone(),
+            model,
+            account: format!("{:x}", quota.key.account),
+            waiting: quota.waiting as u64,
+            waiting_bytes: quota.waiting_bytes.value(),
+            in_flight: quota.in_flight as u64,
+            hold_ms: quota.hold_until.and_then(|until| ahead(snapshot.now, until)),
+            learning: quota.learning,
+            limits: quota.limits.iter().map(limit_view).collect(),
+            line: quota
+                .first_waiting
+                .iter()
+                .take(LINE_SHOWN)
+                .map(|waiting| waiting_view(snapshot.now, waiting))
+                .collect(),
+        }
+    };
+    snapshot.quotas.iter().map(view).collect()
+}
+
+fn limit_view(limit: &LimitSnapshot) -> LimitView {
+    LimitView {
+        dimension: limit.limit.dimension.name(),
+        window: window(limit.limit),
+        limit: limit.limit.amount,
+        used: limit.used.value(),
+        held: limit.held.value(),
+        foreign: limit.foreign.value(),
+        margin_ms: milliseconds(limit.margin),
+        source: limit.source.name(),
     }
+}
+
+fn waiting_view(now: Timestamp, waiting: &WaitingSnapshot) -> WaitingView {
+    WaitingView {
+        place: waiting.place,
+        reason: waiting.reason.name(),
+        limit: match waiting.reason {
+            WaitReason::Limit(limit) => Some(format!(
+                "{} {} in {}",
+                limit.amount,
+                limit.dimension,
+                window(limit)
+            )),
+            _ => None,
+        },
+        waited_ms: milliseconds(waiting.waited),
+        eta_ms: waiting.eta.map(|eta| ahead(now, eta).unwrap_or_default()),
+    }
+}
+
+fn window(limit: LimitRef) -> String {
+    match limit.dimension {
+        Dimension::Concurrency => "-".to_owned(),
+        _ => duration::display(limit.window).to_string(),
+    }
+}
+
+/// Returns how far `moment` is ahead, in milliseconds; `None` if it is past.
+fn ahead(now: Timestamp, moment: Timestamp) -> Option<u64> {
+    (moment > now).then(|| milliseconds(moment.since(now)))
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Gauges that are filled when somebody asks.
@@ -138,7 +234,7 @@ impl QuotaGauges {
         ] {
             gauges.reset();
         }
-        let mut totals: BTreeMap<[&str; 2], BTreeMap<(&str, String), Total>> = BTreeMap::new();
+        let mut totals: BTreeMap<[&str; 2], BTreeMap<(&str, &str), Total>> = BTreeMap::new();
         for quota in quotas {
             let group = [quota.upstream.as_str(), quota.model.as_str()];
             self.depth
@@ -148,7 +244,9 @@ impl QuotaGauges {
             hold.set(hold.get().max(quota.hold_ms.unwrap_or_default() as f64 / 1_000.0));
             let limits = totals.entry(group).or_default();
             for limit in &quota.limits {
-                let total = limits.entry((limit.dimension, limit.window_label())).or_default();
+                let total = limits
+                    .entry((limit.dimension, limit.window.as_str()))
+                    .or_default();
                 total.limit = total.limit.saturating_add(limit.limit);
                 total.used = total.used.saturating_add(limit.used);
                 total.fullest = total.fullest.max(limit.used as f64 / limit.limit.max(1) as f64);
@@ -156,7 +254,7 @@ impl QuotaGauges {
         }
         for (group, limits) in &totals {
             for ((dimension, window), total) in limits {
-                let labels = [group[0], group[1], dimension, window.as_str()];
+                let labels = [group[0], group[1], dimension, window];
                 self.limit.with_label_values(&labels).set(total.limit as f64);
                 self.used.with_label_values(&labels).set(total.used as f64);
                 self.remaining

@@ -96,59 +96,59 @@ fn every_example_parses_without_a_warning() {
     assert!(seen >= 2);
 }
 
+/// Every key, none with its default.
+const EVERYTHING: &str = r#"
+[server]
+listen = "0.0.0.0:0"
+admin = "0.0.0.0:0"
+admin_token = "env:TOKEN"
+workers = 3
+connections_max = 5
+head_bytes_max = 2048
+headers_max = 7
+body_bytes_max = "1MiB"
+head_timeout = "1s"
+body_timeout = "2s"
+idle_timeout = "3s"
+drain_timeout = "4s"
+stream_drain_timeout = "5s"
+queue_requests_max = 6
+queue_bytes_max = "2MiB"
+max_wait = "7s"
+[retry]
+backoff_min = "10ms"
+backoff_max = "20ms"
+horizon = "30ms"
+budget_percent = 0
+budget_floor = 0
+[[upstreams]]
+name = "a"
+provider = "compatible"
+base_url = "https://host:8443/api/v1/"
+api_key = "env:KEY"
+window = "6s"
+algorithm = "token-bucket"
+slice = "1s"
+charge = "openai"
+http2 = "always"
+connect_timeout = "11s"
+first_byte_timeout = "12s"
+idle_timeout = "13s"
+permit_ttl = "14ms"
+[[upstreams.limits]]
+models = ["m", "n*"]
+rpm = 60
+tpm = 1_000
+itpm = 800
+otpm = 200
+rpd = 5_000
+tpd = 6_000
+concurrent = 3
+"#;
+
 #[test]
 fn everything_that_can_be_said_arrives() {
-    let config = read(
-        r#"
-        [server]
-        listen = "0.0.0.0:0"
-        admin = "0.0.0.0:0"
-        admin_token = "env:TOKEN"
-        workers = 3
-        connections_max = 5
-        head_bytes_max = 2048
-        headers_max = 7
-        body_bytes_max = "1MiB"
-        head_timeout = "1s"
-        body_timeout = "2s"
-        idle_timeout = "3s"
-        drain_timeout = "4s"
-        stream_drain_timeout = "5s"
-        queue_requests_max = 6
-        queue_bytes_max = "2MiB"
-        max_wait = "7s"
-        [retry]
-        backoff_min = "10ms"
-        backoff_max = "20ms"
-        horizon = "30ms"
-        budget_percent = 0
-        budget_floor = 0
-        [[upstreams]]
-        name = "a"
-        provider = "compatible"
-        base_url = "https://host:8443/api/v1/"
-        api_key = "env:KEY"
-        window = "6s"
-        algorithm = "token-bucket"
-        slice = "1s"
-        charge = "openai"
-        http2 = "always"
-        connect_timeout = "11s"
-        first_byte_timeout = "12s"
-        idle_timeout = "13s"
-        permit_ttl = "14ms"
-        [[upstreams.limits]]
-        models = ["m", "n*"]
-        rpm = 60
-        tpm = 1_000
-        itpm = 800
-        otpm = 200
-        rpd = 5_000
-        tpd = 6_000
-        concurrent = 3
-        "#,
-    )
-    .unwrap();
+    let config = read(EVERYTHING).unwrap();
     let server = &config.server;
     let admin = server.admin.as_ref().unwrap();
     assert!(admin.token.as_ref().unwrap().matches(CANARY.as_bytes()));
@@ -185,8 +185,11 @@ fn everything_that_can_be_said_arrives() {
         upstream.idle_timeout,
     ];
     assert_eq!(times.map(|time| time.as_secs()), [11, 12, 13]);
+}
 
-    let plan = config.plan();
+#[test]
+fn limits_become_a_plan() {
+    let plan = read(EVERYTHING).unwrap().plan();
     let quota = &plan.quotas[0];
     assert_eq!((quota.name.as_str(), quota.charge), ("a/m", ChargeModel::OpenAi));
     assert_eq!(

@@ -1,4 +1,11 @@
 //! What the person who runs Tidegate sees: configuration, its errors and its reference; metrics, status and log lines.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod admin;
+mod client;
 mod config;
 mod golden;
+mod log;
+mod metrics;
+mod snapshot;

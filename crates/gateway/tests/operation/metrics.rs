@@ -1,0 +1,80 @@
+//! Metrics: their names, their labels, and what they count.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_core::{Dimension, Failure, RefusalReason, Tokens, Usage};
+use tidegate_gateway::config::Config;
+use tidegate_gateway::metrics::{Metrics, Refused, RequestOutcome, views};
+
+use crate::{golden, snapshot};
+
+fn config() -> Config {
+    let text = "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"gpt-4o\"]\nrpm = 500\ntpm = 30000";
+    Config::from_toml(text, "test").unwrap()
+}
+
+#[test]
+fn everything_is_counted_under_its_name() {
+    let metrics = Arc::new(Metrics::new());
+    let config = config();
+    let table = metrics.table(&config);
+    let listed = table.group(config.upstreams[0].route(Some("gpt-4o")).index);
+    let unlisted = table.group(config.upstreams[0].route(Some("something \"else\"\n")).index);
+    assert_eq!(
+        (listed.upstream(), listed.model(), unlisted.model()),
+        ("openai", "gpt-4o", "other")
+    );
+
+    listed.finished(RequestOutcome::Success);
+    unlisted.finished(RequestOutcome::Refused);
+    for status in [200, 200, 429, 418, 0, 999] {
+        listed.response(status);
+    }
+    listed.rate_limited(Some(Dimension::Tokens), true);
+    listed.rate_limited(None, false);
+    listed.waited(Duration::from_millis(700));
+    let usage = Usage {
+        input: Some(Tokens::new(100)),
+        cached_input: Tokens::new(20),
+        output: Some(Tokens::new(50)),
+    };
+    listed.usage(&usage, 110);
+    listed.usage(&Usage::default(), 110);
+    metrics.overhead(Duration::from_micros(40));
+    metrics.refused(Refused::Limiter(RefusalReason::Deadline));
+    metrics.refused(Refused::BodyTooLarge);
+    metrics.retried(&Failure::Transient { sent: true });
+    metrics.reloaded(Ok(()));
+    let in_flight = listed.in_flight();
+    drop(listed.in_flight());
+    let connection = metrics.connection();
+
+    let page = metrics.render(&views(&snapshot::busy(), &config));
+    drop((in_flight, connection));
+    let page = page.replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    golden::check("crates/gateway/tests/golden/metrics.txt", &page);
+}
+
+#[test]
+fn a_reload_goes_on_counting() {
+    let metrics = Arc::new(Metrics::new());
+    for _ in 0..2 {
+        metrics
+            .table(&config())
+            .group(0)
+            .finished(RequestOutcome::Success);
+    }
+    let page = metrics.render(&[]);
+    let line = "tidegate_requests_total{model=\"gpt-4o\",outcome=\"success\",upstream=\"openai\"} 2";
+    assert!(page.lines().any(|got| got == line), "{page}");
+}
+
+#[test]
+fn quota_gauges_show_the_moment_alone() {
+    let metrics = Metrics::new();
+    let busy = metrics.render(&views(&snapshot::busy(), &config()));
+    assert!(busy.contains("tidegate_quota_used"), "{busy}");
+    let idle = metrics.render(&[]);
+    assert!(!idle.contains("tidegate_quota_used{"), "{idle}");
+}

@@ -1,0 +1,94 @@
+//! A moment of an engine with something to tell.
+
+use std::time::Duration;
+
+use tidegate_core::{
+    Amount, Bytes, Dimension, Discipline, LimitRef, LimitSnapshot, LimitSource, QuotaId, QuotaKey,
+    QuotaSnapshot, Snapshot, Timestamp, Totals, WaitReason, WaitingSnapshot,
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Two configured groups, one of them with two accounts, and one that is not configured any more.
+pub(crate) fn busy() -> Snapshot {
+    let now = Timestamp::from_secs(1_000);
+    let requests = limit(Dimension::Requests, 500, 450, LimitSource::Config);
+    let tokens = limit(Dimension::Tokens, 30_000, 29_000, LimitSource::Header);
+    let waiting = WaitingSnapshot {
+        place: 1,
+        waited: Duration::from_millis(1_500),
+        deadline: now + MINUTE,
+        reason: WaitReason::Limit(tokens.limit),
+        eta: Some(now + Duration::from_millis(2_500)),
+    };
+    let behind = WaitingSnapshot {
+        place: 2,
+        reason: WaitReason::Line,
+        eta: None,
+        ..waiting
+    };
+    Snapshot {
+        now,
+        quotas: vec![
+            QuotaSnapshot {
+                waiting: 2,
+                waiting_bytes: Bytes::new(4_096),
+                first_waiting: vec![waiting, behind],
+                in_flight: 3,
+                ..group("openai/gpt-4o", 0, vec![requests, tokens])
+            },
+            QuotaSnapshot {
+                hold_until: Some(now + Duration::from_secs(7)),
+                ..group(
+                    "openai",
+                    0xab,
+                    vec![limit(Dimension::Requests, 100, 10, LimitSource::Header)],
+                )
+            },
+            group(
+                "openai",
+                0xcd,
+                vec![limit(Dimension::Requests, 200, 180, LimitSource::Header)],
+            ),
+            QuotaSnapshot {
+                learning: true,
+                ..group("gone/model", 0, vec![])
+            },
+        ],
+        waiting_bytes: Bytes::new(4_096),
+    }
+}
+
+fn group(name: &str, account: u64, limits: Vec<LimitSnapshot>) -> QuotaSnapshot {
+    QuotaSnapshot {
+        key: QuotaKey {
+            id: QuotaId::of(name),
+            account,
+        },
+        name: name.to_owned(),
+        limits,
+        waiting: 0,
+        waiting_bytes: Bytes::ZERO,
+        first_waiting: vec![],
+        in_flight: 0,
+        hold_until: None,
+        learning: false,
+        totals: Totals::default(),
+    }
+}
+
+fn limit(dimension: Dimension, amount: u64, used: u64, source: LimitSource) -> LimitSnapshot {
+    LimitSnapshot {
+        limit: LimitRef {
+            dimension,
+            window: MINUTE,
+            amount,
+        },
+        discipline: Discipline::Rolling,
+        source,
+        used: Amount::new(used),
+        held: Amount::ZERO,
+        foreign: Amount::ZERO,
+        margin: Duration::from_secs(1),
+    }
+}
