@@ -1,6 +1,40 @@
 //! A language-model provider to run against: it charges, limits and refuses as the real ones do.
 //!
-//! [`limits`] holds the enforcement models alone, pure and in virtual time. Nothing here knows the limiter whose promise
-//! it tests: the mock is the oracle and shares no line with it.
+//! [`limits`] holds the enforcement models alone, pure and in virtual time; [`Server`] puts them behind OpenAI's and
+//! Anthropic's HTTP interfaces. Nothing here knows the limiter whose promise it tests: the mock is the oracle and shares
+//! no line with it.
+//!
+//! # Directives
+//!
+//! A request may ask for a behavior, in a header or, where a proxy lets no such header through, under the key `x_mock` of
+//! its JSON body (`{"x_mock": {"status": "500"}}`; keys without the `x-mock-`):
+//!
+//! | Header | Value | Effect |
+//! |---|---|---|
+//! | `x-mock-status` | 400 … 599 | this answer, after admission, in the provider's shape |
+//! | `x-mock-error` | `insufficient_quota`, `spend_limit` | the 429 that time does not cure |
+//! | `x-mock-stall` | `head`, `stream` | no answer ever; or none after the first event |
+//! | `x-mock-reset` | `head`, `stream` | the connection is reset before the answer, or after the first event |
+//! | `x-mock-delay` | milliseconds | added before the first token |
+//! | `x-mock-output-tokens` | count | what the answer has; cut at the request's own maximum |
+//! | `x-mock-cached-tokens` | count | how much of the input is reported as read from the cache |
 
+pub mod answer;
+mod anthropic;
+mod body;
+mod call;
+mod directive;
 pub mod limits;
+mod openai;
+mod problem;
+mod rate_headers;
+mod server;
+mod service;
+pub mod settings;
+mod state;
+pub mod stats;
+mod text;
+
+pub use server::{Handle, Server};
+pub use settings::{Dialect, Fault, Faults, Latency, OutputLength, Scope, Settings};
+pub use stats::Stats;

@@ -30,6 +30,8 @@ use std::time::Duration;
 pub use demand::Demand;
 pub use limit::{Algorithm, Dimension, Limit, Slice, Timestamp, Weights};
 
+pub use rolling::Log;
+
 use meter::Meter;
 
 /// When a provider charges, and what it gives back.

@@ -1,13 +1,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::limit::micros;
 use super::{Timestamp, Wait};
 
 /// The exact log of a rolling window. A charge at `t` counts in `[t, t + window)`.
 ///
 /// The log is bounded by what it admits: every entry weighs at least one.
 #[derive(Debug, Clone)]
-pub(crate) struct Rolling {
+pub(super) struct Rolling {
     window: u64,
     amount: u64,
     log: VecDeque<(u64, u64)>,
@@ -15,7 +16,7 @@ pub(crate) struct Rolling {
 }
 
 impl Rolling {
-    pub(crate) fn new(window: u64, amount: u64) -> Self {
+    pub(super) fn new(window: u64, amount: u64) -> Self {
         Self {
             window,
             amount,
@@ -43,7 +44,7 @@ impl Rolling {
         Wait::For(Duration::ZERO)
     }
 
-    pub(crate) fn charge(&mut self, now: Timestamp, weight: u64) {
+    pub(super) fn charge(&mut self, now: Timestamp, weight: u64) {
         self.expire(now);
         // A sum that would overflow is held at the top: it refuses everything all the same.
         let weight = weight.min(u64::MAX - self.sum);
@@ -65,7 +66,7 @@ impl Rolling {
         }
     }
 
-    pub(crate) fn used(&mut self, now: Timestamp) -> u64 {
+    pub(super) fn used(&mut self, now: Timestamp) -> u64 {
         self.expire(now);
         self.sum
     }
@@ -89,5 +90,33 @@ impl Rolling {
             self.sum -= weight;
             self.log.pop_front();
         }
+    }
+}
+
+/// A log of a rolling window that refuses nothing: for telling what any window held.
+#[derive(Debug, Clone)]
+pub struct Log(Rolling);
+
+impl Log {
+    /// Builds an empty log.
+    pub fn new(window: Duration) -> Self {
+        Self(Rolling::new(micros(window), u64::MAX))
+    }
+
+    /// Counts `weight` at `now`.
+    pub fn charge(&mut self, now: Timestamp, weight: u64) {
+        if weight > 0 {
+            self.0.charge(now, weight);
+        }
+    }
+
+    /// Takes back `weight` of what was counted at `stamp`.
+    pub fn refund(&mut self, stamp: Timestamp, weight: u64) {
+        self.0.refund(stamp, weight);
+    }
+
+    /// Returns what the window that ends at `now` holds.
+    pub fn used(&mut self, now: Timestamp) -> u64 {
+        self.0.used(now)
     }
 }

@@ -1,0 +1,123 @@
+//! What responses tell about the limits (providers.md §2.4 and §4.4).
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::limits::{Dimension, LimitState};
+use crate::settings::Dialect;
+use crate::text::{go_duration, rfc_3339};
+
+/// Adds the rate-limit headers; `unix` is the time since 1970.
+pub(crate) fn write(dialect: Dialect, states: &[LimitState], unix: Duration, headers: &mut HeaderMap) {
+    match dialect {
+        Dialect::OpenAi => {
+            write_openai(states, Dimension::Requests, &OPENAI_REQUESTS, headers);
+            write_openai(states, Dimension::Tokens, &OPENAI_TOKENS, headers);
+        }
+        Dialect::Anthropic => write_anthropic(states, unix, headers),
+    }
+}
+
+/// The names of one dimension's headers: limit, remaining, reset.
+type Names = [HeaderName; 3];
+
+static OPENAI_REQUESTS: Names = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+static OPENAI_TOKENS: Names = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+static ANTHROPIC_REQUESTS: Names = [
+    HeaderName::from_static("anthropic-ratelimit-requests-limit"),
+    HeaderName::from_static("anthropic-ratelimit-requests-remaining"),
+    HeaderName::from_static("anthropic-ratelimit-requests-reset"),
+];
+static ANTHROPIC_TOKENS: Names = [
+    HeaderName::from_static("anthropic-ratelimit-tokens-limit"),
+    HeaderName::from_static("anthropic-ratelimit-tokens-remaining"),
+    HeaderName::from_static("anthropic-ratelimit-tokens-reset"),
+];
+static ANTHROPIC_INPUT: Names = [
+    HeaderName::from_static("anthropic-ratelimit-input-tokens-limit"),
+    HeaderName::from_static("anthropic-ratelimit-input-tokens-remaining"),
+    HeaderName::from_static("anthropic-ratelimit-input-tokens-reset"),
+];
+static ANTHROPIC_OUTPUT: Names = [
+    HeaderName::from_static("anthropic-ratelimit-output-tokens-limit"),
+    HeaderName::from_static("anthropic-ratelimit-output-tokens-remaining"),
+    HeaderName::from_static("anthropic-ratelimit-output-tokens-reset"),
+];
+
+/// Of several limits of one dimension the binding one is shown: that which takes longest to come back.
+fn binding(states: &[LimitState], dimension: Dimension) -> Option<&LimitState> {
+    let of_dimension = states.iter().filter(|state| state.limit.dimension == dimension);
+    of_dimension.reduce(|binding, next| if next.reset > binding.reset { next } else { binding })
+}
+
+fn write_openai(states: &[LimitState], dimension: Dimension, names: &Names, headers: &mut HeaderMap) {
+    let Some(state) = binding(states, dimension) else {
+        return;
+    };
+    let reset = HeaderValue::from_str(&go_duration(state.reset)).expect("durations are plain ASCII");
+    headers.insert(names[0].clone(), HeaderValue::from(state.limit.amount));
+    headers.insert(names[1].clone(), HeaderValue::from(state.remaining));
+    headers.insert(names[2].clone(), reset);
+}
+
+fn write_anthropic(states: &[LimitState], unix: Duration, headers: &mut HeaderMap) {
+    let mut write = |names: &Names, limit: u64, remaining: u64, reset: Duration| {
+        let at = unix.saturating_add(reset);
+        let seconds = at.as_secs() + u64::from(at.subsec_nanos() > 0);
+        let reset = HeaderValue::from_str(&rfc_3339(seconds)).expect("times are plain ASCII");
+        headers.insert(names[0].clone(), HeaderValue::from(limit));
+        headers.insert(names[1].clone(), HeaderValue::from(remaining));
+        headers.insert(names[2].clone(), reset);
+    };
+    if let Some(state) = binding(states, Dimension::Requests) {
+        write(
+            &ANTHROPIC_REQUESTS,
+            state.limit.amount,
+            state.remaining,
+            state.reset,
+        );
+    }
+    let input = binding(states, Dimension::Input);
+    let output = binding(states, Dimension::Output);
+    for (names, state) in [(&ANTHROPIC_INPUT, input), (&ANTHROPIC_OUTPUT, output)] {
+        if let Some(state) = state {
+            write(
+                names,
+                state.limit.amount,
+                to_thousands(state.remaining),
+                state.reset,
+            );
+        }
+    }
+    if let Some(state) = binding(states, Dimension::Tokens) {
+        write(
+            &ANTHROPIC_TOKENS,
+            state.limit.amount,
+            to_thousands(state.remaining),
+            state.reset,
+        );
+    } else if let (Some(input), Some(output)) = (input, output) {
+        let limit = input.limit.amount.saturating_add(output.limit.amount);
+        let remaining = input.remaining.saturating_add(output.remaining);
+        write(
+            &ANTHROPIC_TOKENS,
+            limit,
+            to_thousands(remaining),
+            input.reset.max(output.reset),
+        );
+    }
+}
+
+/// Rounds to the nearest thousand, as Anthropic does with remaining tokens.
+fn to_thousands(tokens: u64) -> u64 {
+    tokens.saturating_add(500) / 1_000 * 1_000
+}

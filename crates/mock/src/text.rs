@@ -1,0 +1,168 @@
+//! Small texts: durations, times, base64.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Writes a duration as Go prints it, in whole milliseconds: `0s`, `8ms`, `8.64s`, `1m26.4s`, `114h18m0s`
+/// (providers.md §2.4).
+pub(crate) fn go_duration(span: Duration) -> String {
+    let millis = span.as_millis();
+    if millis == 0 {
+        return "0s".to_owned();
+    }
+    if millis < 1_000 {
+        return format!("{millis}ms");
+    }
+    let (hours, minutes) = (millis / 3_600_000, millis / 60_000 % 60);
+    let mut text = String::new();
+    if hours > 0 {
+        let _ = write!(text, "{hours}h");
+    }
+    if millis >= 60_000 {
+        let _ = write!(text, "{minutes}m");
+    }
+    let fraction = format!("{:03}", millis % 1_000);
+    let fraction = fraction.trim_end_matches('0');
+    let _ = write!(text, "{}", millis / 1_000 % 60);
+    if !fraction.is_empty() {
+        let _ = write!(text, ".{fraction}");
+    }
+    text.push('s');
+    text
+}
+
+/// Rounds up to whole milliseconds, at least one: a wait that is stated must not be too short.
+pub(crate) fn up_to_millis(wait: Duration) -> Duration {
+    let millis = wait.as_micros().div_ceil(1_000).max(1);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
+/// Writes a Unix time in whole seconds as RFC 3339 in UTC.
+pub(crate) fn rfc_3339(unix_seconds: u64) -> String {
+    let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
+    // Days since 0000-03-01, in eras of 400 years of 146,097 days; years start in March so that February is last.
+    let day = days + 719_468;
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * of_year + 2) / 153;
+    let date = of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{date:02}T{:02}:{:02}:{:02}Z",
+        second / 3_600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+/// Writes a number with thousands separated, as Anthropic's messages do.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Appends bytes in base64, padded.
+pub(crate) fn base64(text: &mut String, bytes: &[u8]) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for chunk in bytes.chunks(3) {
+        let word =
+            chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            if place <= chunk.len() {
+                text.push(char::from(ALPHABET[(word >> (18 - 6 * place) & 63) as usize]));
+            } else {
+                text.push('=');
+            }
+        }
+    }
+}
+
+/// Writes a text as a JSON string, with its quotes.
+pub(crate) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every sample of providers.md §2.4 that is in whole milliseconds.
+    #[test]
+    fn durations_are_written_as_go_does() {
+        let check = |millis, expect: &str| assert_eq!(go_duration(Duration::from_millis(millis)), expect);
+        check(0, "0s");
+        check(8, "8ms");
+        check(120, "120ms");
+        check(1_000, "1s");
+        check(8_640, "8.64s");
+        check(1_574, "1.574s");
+        check(60_000, "1m0s");
+        check(360_000, "6m0s");
+        check(86_400, "1m26.4s");
+        check(252_172, "4m12.172s");
+        check(411_480_000, "114h18m0s");
+        check(83_909_144, "23h18m29.144s");
+        check(3_600_000, "1h0m0s");
+    }
+
+    #[test]
+    fn waits_are_rounded_up() {
+        assert_eq!(up_to_millis(Duration::from_micros(1)), Duration::from_millis(1));
+        assert_eq!(
+            up_to_millis(Duration::from_micros(1_000)),
+            Duration::from_millis(1)
+        );
+        assert_eq!(
+            up_to_millis(Duration::from_micros(1_001)),
+            Duration::from_millis(2)
+        );
+    }
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        let check = |unix, expect: &str| assert_eq!(rfc_3339(unix), expect);
+        check(0, "1970-01-01T00:00:00Z");
+        check(951_782_399, "2000-02-28T23:59:59Z");
+        check(951_782_400, "2000-02-29T00:00:00Z");
+        check(1_711_483_200, "2024-03-26T20:00:00Z");
+        check(1_748_877_348, "2025-06-02T15:15:48Z");
+        check(4_107_542_399, "2100-02-28T23:59:59Z");
+        check(4_107_542_400, "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn numbers_have_their_thousands_separated() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(30_000), "30,000");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn base64_pads() {
+        let check = |bytes: &[u8], expect: &str| {
+            let mut text = String::new();
+            base64(&mut text, bytes);
+            assert_eq!(text, expect);
+        };
+        check(b"", "");
+        check(b"f", "Zg==");
+        check(b"fo", "Zm8=");
+        check(b"foo", "Zm9v");
+        check(b"foobar", "Zm9vYmFy");
+        check(&[0xff, 0xfe], "//4=");
+    }
+}
