@@ -68,8 +68,7 @@ pub(crate) struct Granted {
 
 impl State {
     pub(crate) fn new(settings: Settings) -> Self {
-        // Names that this crate's few HTTP header times need: read once, later times are elapsed time added.
-        let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started_unix = unix_now();
         let limits = settings.limits.clone();
         let inner = Inner {
             groups: Vec::new(),
@@ -406,6 +405,15 @@ impl State {
     fn now(&self) -> Timestamp {
         timestamp(self.started.elapsed())
     }
+}
+
+/// The time since 1970, read once: later times are elapsed time added.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "Anthropic's headers tell wall time, and the mock must not use the limiter's"
+)]
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn timestamp(elapsed: Duration) -> Timestamp {

@@ -1,13 +1,436 @@
 //! `tidegate mock`.
 
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use tidegate_mock::limits::{Algorithm, Charging, Dimension, Limit, Slice};
+use tidegate_mock::{Dialect, Faults, Handle, Latency, OutputLength, Scope, Server, Settings};
 
 use super::CommandError;
+use crate::config::duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Arguments of `tidegate mock`.
 #[derive(Debug, clap::Args)]
-pub struct MockArgs {}
+#[command(after_help = "\
+The first line of the output is `listening on http://ADDRESS`. GET /mock/stats returns the statistics, POST /mock/reset \
+forgets them and all charges. A request can ask for a behavior with headers x-mock-… or an object x_mock in its body: \
+status, error, stall, reset, delay, output-tokens, cached-tokens.")]
+pub(super) struct MockArgs {
+    /// The address to listen on; port 0 takes any free port.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
+    listen: SocketAddr,
+    /// The interfaces to speak.
+    #[arg(long, value_enum, default_value = "both")]
+    dialect: SpokenArg,
+    /// Requests per window.
+    #[arg(long, value_name = "N")]
+    rpm: Option<u64>,
+    /// Tokens per window.
+    #[arg(long, value_name = "N")]
+    tpm: Option<u64>,
+    /// Input tokens per window.
+    #[arg(long, value_name = "N")]
+    itpm: Option<u64>,
+    /// Output tokens per window.
+    #[arg(long, value_name = "N")]
+    otpm: Option<u64>,
+    /// Requests per day.
+    #[arg(long, value_name = "N")]
+    rpd: Option<u64>,
+    /// Requests at one time.
+    #[arg(long, value_name = "N")]
+    concurrency: Option<u64>,
+    /// The length of the provider's minute.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = window)]
+    window: Duration,
+    /// How the windows move.
+    #[arg(long, value_enum, default_value = "rolling")]
+    algorithm: AlgorithmArg,
+    /// Where a fixed window, or a fixed slice, starts.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
+    phase: Duration,
+    /// Slices of the window that may each hold only their share: a length, or none. Slices go with rolling windows;
+    /// `--algorithm fixed` makes the slices fixed.
+    #[arg(long, value_name = "TIME", default_value = "none", value_parser = slice)]
+    slice: SliceArg,
+    /// Which limits have slices.
+    #[arg(long, value_enum, default_value = "requests")]
+    sliced: SlicedArg,
+    /// When tokens are charged; by default as OpenAI and Anthropic do.
+    #[arg(long, value_enum)]
+    charge: Option<ChargeArg>,
+    /// A refused request takes one from the request limits all the same.
+    #[arg(long)]
+    counts_failures: bool,
+    /// Which requests share the limits.
+    #[arg(long, value_enum, default_value = "all")]
+    scope: ScopeArg,
+    /// An API key to accept; may be given several times. Without it any key is accepted.
+    #[arg(long, value_name = "KEY")]
+    key: Vec<String>,
+    /// A model that exists; may be given several times. Without it every model exists.
+    #[arg(long, value_name = "NAME")]
+    model: Vec<String>,
+    /// The time to the first token.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
+    ttft: Duration,
+    /// The spread of that time: the standard deviation of its logarithm. 0 is no spread.
+    #[arg(long, value_name = "SIGMA", default_value_t = 0.0, value_parser = spread)]
+    ttft_spread: f64,
+    /// How fast tokens follow the first; 0 is at once.
+    #[arg(long, value_name = "N", default_value_t = 0.0, value_parser = spread)]
+    tokens_per_second: f64,
+    /// Tokens in one event of a stream.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    tokens_per_event: u64,
+    /// The length of an answer; without it as long as the request allows, 16 if it does not say.
+    #[arg(long, value_name = "N")]
+    output_tokens: Option<u64>,
+    /// The spread of that length: the standard deviation of its logarithm. 0 is no spread.
+    #[arg(long, value_name = "SIGMA", default_value_t = 0.0, value_parser = spread)]
+    output_spread: f64,
+    #[command(flatten)]
+    faults: FaultArgs,
+    /// The seed of everything random.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
 
-pub(super) fn run(_args: MockArgs) -> Result<ExitCode, CommandError> {
-    Err("not built yet".into())
+/// The share of admitted requests that meet each fault.
+#[derive(Debug, clap::Args)]
+struct FaultArgs {
+    /// The share of requests answered 500.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    fault_500: f64,
+    /// The share of requests answered 503.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    fault_503: f64,
+    /// The share of requests answered 529.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    fault_529: f64,
+    /// The share of connections reset before the answer.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    fault_reset: f64,
+    /// The share of connections reset within the answer.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    fault_reset_stream: f64,
+    /// The share of requests never answered.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    fault_stall: f64,
+    /// The share of requests answered late.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    fault_slow: f64,
+    /// How late.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration::parse)]
+    slow_by: Duration,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SpokenArg {
+    #[value(name = "openai")]
+    OpenAi,
+    Anthropic,
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum AlgorithmArg {
+    Rolling,
+    TokenBucket,
+    Fixed,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum SliceArg {
+    None,
+    Of(Duration),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SlicedArg {
+    Requests,
+    All,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ChargeArg {
+    Estimate,
+    Settled,
+    AsGenerated,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ScopeArg {
+    All,
+    Key,
+    Model,
+    KeyAndModel,
+}
+
+pub(super) fn run(args: MockArgs) -> Result<ExitCode, CommandError> {
+    let address = args.listen;
+    let settings = args.settings()?;
+    let listener =
+        TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let provider = Server::spawn(settings, listener)?;
+    println!("listening on {}", provider.base_url());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(interrupted())?;
+    print!("{}", report(provider)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for Ctrl-C or, where there are such things, SIGTERM.
+async fn interrupted() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            done = tokio::signal::ctrl_c() => done,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+fn report(provider: Handle) -> Result<String, CommandError> {
+    let mut stats = provider.shutdown();
+    // The time series is for programs, which ask for it while the provider runs.
+    stats.series.clear();
+    Ok(serde_json::to_string_pretty(&stats)? + "\n")
+}
+
+impl MockArgs {
+    fn settings(self) -> Result<Settings, CommandError> {
+        let faults = self.faults.faults()?;
+        Ok(Settings {
+            dialect: match self.dialect {
+                SpokenArg::OpenAi => Some(Dialect::OpenAi),
+                SpokenArg::Anthropic => Some(Dialect::Anthropic),
+                SpokenArg::Both => None,
+            },
+            limits: self.limits()?,
+            scope: match self.scope {
+                ScopeArg::All => Scope::All,
+                ScopeArg::Key => Scope::Key,
+                ScopeArg::Model => Scope::Model,
+                ScopeArg::KeyAndModel => Scope::KeyAndModel,
+            },
+            charging: self.charge.map(|charge| match charge {
+                ChargeArg::Estimate => Charging::Estimate,
+                ChargeArg::Settled => Charging::Settled,
+                ChargeArg::AsGenerated => Charging::AsGenerated,
+            }),
+            counts_failures: self.counts_failures,
+            latency: match (self.ttft, self.ttft_spread) {
+                (Duration::ZERO, _) => Latency::Zero,
+                (ttft, 0.0) => Latency::Fixed(ttft),
+                (median, sigma) => Latency::LogNormal { median, sigma },
+            },
+            tokens_per_second: (self.tokens_per_second > 0.0).then_some(self.tokens_per_second),
+            tokens_per_event: self.tokens_per_event,
+            output: match (self.output_tokens, self.output_spread) {
+                (None, _) => OutputLength::Maximum { unset: 16 },
+                (Some(tokens), 0.0) => OutputLength::Fixed(tokens),
+                (Some(median), sigma) => OutputLength::LogNormal { median, sigma },
+            },
+            faults,
+            keys: self.key,
+            models: self.model,
+            seed: self.seed,
+            ..Settings::default()
+        })
+    }
+
+    fn limits(&self) -> Result<Vec<Limit>, CommandError> {
+        let whole = match self.algorithm {
+            AlgorithmArg::Rolling => Algorithm::Rolling,
+            AlgorithmArg::TokenBucket => Algorithm::TokenBucket,
+            AlgorithmArg::Fixed => Algorithm::Fixed { phase: self.phase },
+        };
+        let sliced = match (self.slice, self.algorithm) {
+            (SliceArg::None, _) => whole,
+            (SliceArg::Of(slice), AlgorithmArg::Rolling) => Algorithm::Slices {
+                slice,
+                shape: Slice::Rolling,
+            },
+            (SliceArg::Of(slice), AlgorithmArg::Fixed) => Algorithm::Slices {
+                slice,
+                shape: Slice::Fixed { phase: self.phase },
+            },
+            (SliceArg::Of(_), AlgorithmArg::TokenBucket) => {
+                return Err(
+                    "--slice goes with --algorithm rolling or fixed: no provider slices a bucket".into(),
+                );
+            }
+        };
+        if let SliceArg::Of(slice) = self.slice
+            && slice > self.window
+        {
+            return Err("--slice is longer than --window; make it a part of the window".into());
+        }
+        let tokens = if self.sliced == SlicedArg::All {
+            sliced
+        } else {
+            whole
+        };
+        let windowed = [
+            (Dimension::Requests, self.rpm, self.window, sliced),
+            (Dimension::Requests, self.rpd, DAY, whole),
+            (Dimension::Tokens, self.tpm, self.window, tokens),
+            (Dimension::Input, self.itpm, self.window, tokens),
+            (Dimension::Output, self.otpm, self.window, tokens),
+        ];
+        let windowed = windowed
+            .into_iter()
+            .filter_map(|(dimension, amount, window, algorithm)| {
+                amount.map(|amount| Limit::new(dimension, window, amount, algorithm))
+            });
+        Ok(windowed.chain(self.concurrency.map(Limit::concurrency)).collect())
+    }
+}
+
+impl FaultArgs {
+    fn faults(&self) -> Result<Faults, CommandError> {
+        let shares = [
+            self.fault_500,
+            self.fault_503,
+            self.fault_529,
+            self.fault_reset,
+            self.fault_reset_stream,
+            self.fault_stall,
+            self.fault_slow,
+        ];
+        let sum: f64 = shares.iter().sum();
+        if sum > 1.0 {
+            return Err(
+                format!("the --fault-… shares add up to {sum}; a request can meet only one of them").into(),
+            );
+        }
+        Ok(Faults {
+            status_500: self.fault_500,
+            status_503: self.fault_503,
+            status_529: self.fault_529,
+            reset_before_head: self.fault_reset,
+            reset_mid_stream: self.fault_reset_stream,
+            stall: self.fault_stall,
+            slow: self.fault_slow,
+            slow_by: self.slow_by,
+        })
+    }
+}
+
+fn window(text: &str) -> Result<Duration, String> {
+    let window = duration::parse(text).map_err(|error| error.to_string())?;
+    if window.is_zero() {
+        Err("a window must be longer than nothing".to_owned())
+    } else {
+        Ok(window)
+    }
+}
+
+fn slice(text: &str) -> Result<SliceArg, String> {
+    if text == "none" {
+        Ok(SliceArg::None)
+    } else {
+        window(text).map(SliceArg::Of)
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "it must be a number from 0 to 1".to_owned())
+}
+
+fn spread(text: &str) -> Result<f64, String> {
+    let spread = text
+        .parse()
+        .ok()
+        .filter(|spread: &f64| spread.is_finite() && *spread >= 0.0);
+    spread.ok_or_else(|| "it must be a number, 0 or more".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: MockArgs,
+    }
+
+    fn settings(line: &str) -> Result<Settings, String> {
+        let line = Line::try_parse_from(std::iter::once("mock").chain(line.split_whitespace()));
+        line.map_err(|error| error.to_string())?
+            .args
+            .settings()
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn flags_become_limits() {
+        let check =
+            |line: &str, expect: &[Limit]| assert_eq!(settings(line).unwrap().limits, expect, "{line}");
+        let two = Duration::from_secs(2);
+        check("", &[]);
+        check(
+            "--rpm 100 --tpm 9000 --window 2s",
+            &[
+                Limit::new(Dimension::Requests, two, 100, Algorithm::Rolling),
+                Limit::new(Dimension::Tokens, two, 9_000, Algorithm::Rolling),
+            ],
+        );
+        let phase = Duration::from_millis(500);
+        check(
+            "--itpm 5 --otpm 6 --algorithm fixed --phase 500ms --window 2s",
+            &[
+                Limit::new(Dimension::Input, two, 5, Algorithm::Fixed { phase }),
+                Limit::new(Dimension::Output, two, 6, Algorithm::Fixed { phase }),
+            ],
+        );
+        let slice = Duration::from_secs(1);
+        check(
+            "--rpm 60 --tpm 9 --rpd 1000 --concurrency 3 --window 2s --slice 1s",
+            &[
+                Limit::new(
+                    Dimension::Requests,
+                    two,
+                    60,
+                    Algorithm::Slices {
+                        slice,
+                        shape: Slice::Rolling,
+                    },
+                ),
+                Limit::new(Dimension::Requests, DAY, 1_000, Algorithm::Rolling),
+                Limit::new(Dimension::Tokens, two, 9, Algorithm::Rolling),
+                Limit::concurrency(3),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        let check = |line: &str, expect: &str| {
+            let error = settings(line).expect_err(line);
+            assert!(error.contains(expect), "{line}: {error}");
+        };
+        check("--window 0s", "longer than nothing");
+        check("--window x", "number is missing");
+        check("--slice 2m --rpm 1", "longer than --window");
+        check("--slice 1s --algorithm token-bucket", "--slice goes with");
+        check("--fault-500 1.5", "from 0 to 1");
+        check("--fault-500 0.6 --fault-stall 0.6", "add up to");
+        check("--ttft-spread nan", "0 or more");
+    }
 }
