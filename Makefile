@@ -78,8 +78,8 @@ endif
 .PHONY: test-sdk
 test-sdk: setup
 	cargo build --locked --package tidegate-gateway
-	TIDEGATE=$(TARGET_DIR)/debug/tidegate .venv-llamaindex/bin/python -m pytest tests/sdk/frameworks/test_llamaindex.py
-	TIDEGATE=$(TARGET_DIR)/debug/tidegate .venv/bin/python -m pytest tests/sdk --ignore tests/sdk/frameworks/test_llamaindex.py
+	TIDEGATE=$(TARGET_DIR)/debug/tidegate .venv-llamaindex/bin/python -m pytest tests/sdk/test_llamaindex.py
+	TIDEGATE=$(TARGET_DIR)/debug/tidegate .venv/bin/python -m pytest tests/sdk --ignore tests/sdk/test_llamaindex.py
 
 ## check: formatting, clippy, documentation, licences
 .PHONY: check
