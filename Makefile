@@ -106,8 +106,7 @@ bench: rust
 	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || ! command -v apt-get >/dev/null \
 	  || $(MAKE) --no-print-directory apt PACKAGES=nginx-light \
 	  || echo 'nginx could not be installed: its rows will be missing'
-	cargo build --locked --release --package tidegate-gateway
-	cargo bench --locked --package tidegate-gateway --bench budget
+	ulimit -n "$$(ulimit -Hn)" && cargo bench --locked --package tidegate-gateway --bench budget
 
 ## bless: rewrite golden files and generated references
 .PHONY: bless
