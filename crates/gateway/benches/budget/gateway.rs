@@ -102,7 +102,7 @@ pub(crate) fn throughput(sides: &Sides) -> Result<Row, String> {
         ),
         budget: BUDGET,
         beside: format!(
-            "nginx {:.0}/s, direct {:.0}/s",
+            "nginx {:.0}/s ({nginx_each:.1} us CPU each), direct {:.0}/s",
             median(&mut nginx),
             median(&mut direct)
         ),

@@ -7,6 +7,8 @@
     reason = "a benchmark measures real time and paces its load by it"
 )]
 
+mod engine;
+mod estimate;
 mod gateway;
 mod http;
 mod load;
@@ -36,6 +38,11 @@ fn run() -> Result<(), String> {
     let sides = Sides::start(folder.path(), upstream::start(origin))?;
     let mut rows = Vec::new();
     rows.push(gateway::idle_memory(&sides));
+    eprintln!("engine …");
+    rows.push(engine::uncontended());
+    rows.push(engine::crowded());
+    rows.push(engine::dispatch()?);
+    rows.push(estimate::row());
     eprintln!("throughput …");
     rows.push(gateway::throughput(&sides)?);
     eprintln!("added latency …");
