@@ -53,7 +53,7 @@ def test_500_calls_at_once_all_succeed_without_one_429(scarce):
     messages = asyncio.run(run())
     assert len(messages) == 500 and all(message.content[0].text for message in messages)
     stats = scarce.json("/mock/stats")
-    assert stats["refused"] == 0, stats
+    assert stats["rate_limited"] == 0, stats
     assert stats["requests"] == 500, f"each call is one request, no retries hide a refusal: {stats}"
 
 

@@ -38,7 +38,7 @@ def test_a_batch_beyond_the_limit_waits(scarce, monkeypatch):
     monkeypatch.delenv("OPENAI_BASE_URL")
     messages = asyncio.run(ChatOpenAI(model="gpt-4o-mini").abatch(["The tide."] * 250))
     assert len(messages) == 250 and all(message.content for message in messages)
-    assert scarce.json("/mock/stats")["refused"] == 0
+    assert scarce.json("/mock/stats")["rate_limited"] == 0
 
 
 def test_anthropic(provider):

@@ -38,4 +38,4 @@ def test_a_crowd_beyond_the_limit_waits(scarce, monkeypatch):
     answers = asyncio.run(run())
     assert len(answers) == 250 and all(answer.message.content for answer in answers)
     stats = scarce.json("/mock/stats")
-    assert stats["refused"] == 0 and stats["requests"] == 250, stats
+    assert stats["rate_limited"] == 0 and stats["requests"] == 250, stats

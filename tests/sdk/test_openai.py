@@ -87,7 +87,7 @@ def test_500_calls_at_once_all_succeed_without_one_429(scarce):
     assert len(completions) == 500 and all(completion.choices[0].message.content for completion in completions)
     assert len({completion.id for completion in completions}) == 500
     stats = scarce.json("/mock/stats")
-    assert stats["refused"] == 0, stats
+    assert stats["rate_limited"] == 0, stats
     assert stats["requests"] == 500, f"each call is one request, no retries hide a refusal: {stats}"
 
 
