@@ -6,6 +6,7 @@ mod anthropic;
 mod json;
 mod openai;
 #[cfg(test)]
+#[allow(clippy::too_many_lines, reason = "tables of samples are long")]
 mod tests;
 mod text;
 mod wait;

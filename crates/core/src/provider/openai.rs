@@ -139,17 +139,17 @@ fn numbers(message: &str) -> RateLimited {
         "OTPM" => Some(Dimension::OutputTokens),
         _ => None,
     };
-    let amount = |text| {
-        text::leading_integer(text)
-            .and_then(|(value, _)| value)
-            .map(Amount::new)
-    };
     limited.limit = amount(rest);
     // Only this sentence: nothing that comes later is about the limit.
     let sentence = rest.split_once(". ").map_or(rest, |(sentence, _)| sentence);
     limited.used = text::after(sentence, ", used ").and_then(amount);
     limited.requested = text::after(sentence, ", requested ").and_then(amount);
     limited
+}
+
+fn amount(digits: &str) -> Option<Amount> {
+    let (value, _) = text::leading_integer(digits)?;
+    value.map(Amount::new)
 }
 
 /// Returns the dimension that an error names without numbers.
