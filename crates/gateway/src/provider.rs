@@ -9,8 +9,10 @@ mod facts;
 mod openai;
 mod reply;
 mod sse;
+mod stream;
 mod tally;
 mod tap;
+mod usage;
 mod usage_option;
 
 use std::borrow::Cow;
@@ -133,5 +135,50 @@ impl<'de> Deserialize<'de> for Provider {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_told_apart() {
+        for (name, expect) in [
+            ("openai", Ok(Provider::OpenAi)),
+            ("anthropic", Ok(Provider::Anthropic)),
+            ("compatible", Ok(Provider::Compatible)),
+            (
+                "azure",
+                Err(
+                    "provider `azure` has no rules of its own yet; where it offers an OpenAI-compatible API, \
+                     use provider = \"compatible\" with its base_url",
+                ),
+            ),
+            (
+                "OpenAI",
+                Err("unknown provider `OpenAI`: expected one of openai, anthropic, compatible"),
+            ),
+            (
+                "",
+                Err("unknown provider ``: expected one of openai, anthropic, compatible"),
+            ),
+        ] {
+            let parsed = name.parse::<Provider>().map_err(|error| error.to_string());
+            assert_eq!(parsed, expect.map_err(str::to_owned), "{name}");
+            let json = serde_json::to_string(name).unwrap();
+            let read = serde_json::from_str::<Provider>(&json);
+            assert_eq!(read.ok(), expect.ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn profiles_belong_to_their_providers() {
+        for provider in Provider::ALL {
+            assert_eq!(provider.profile().provider, provider);
+            assert_eq!(serde_json::to_value(provider).unwrap(), provider.name());
+            let has_home = provider.profile().base_url.is_some();
+            assert_eq!(has_home, provider != Provider::Compatible);
+        }
     }
 }

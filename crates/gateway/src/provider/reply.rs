@@ -3,10 +3,22 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
-use tidegate_core::Refusal;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Method, Response, StatusCode};
+use serde::Serialize;
+use tidegate_core::{Dimension, LimitRef, Refusal, RefusalReason};
 
 use super::{BadBody, Shape};
+
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// The longest wait that every official SDK honors; after a longer one they come back on their own, too early
+/// (providers.md §13).
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// The most characters of a client's own text that an answer repeats.
+const ECHO_MAX: usize = 128;
 
 /// An error that the gateway answers itself. It holds what the client may see and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +26,11 @@ pub struct ErrorReply {
     status: StatusCode,
     message: String,
     code: &'static str,
+    /// OpenAI's `type` of a refusal for rate: what is limited.
+    limited: &'static str,
     retry_after: Option<Duration>,
     should_retry: Option<bool>,
+    allow: Option<&'static str>,
 }
 
 impl ErrorReply {
@@ -24,24 +39,88 @@ impl ErrorReply {
             status,
             message: message.into(),
             code,
+            limited: "requests",
             retry_after: None,
             should_retry: None,
+            allow: None,
         }
     }
 
     /// The limiter refused.
-    pub fn refusal(_refusal: &Refusal) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "")
+    ///
+    /// A request that can never be sent is the client's fault (400, never retried); one that cannot be sent in time is
+    /// a refusal for rate (429) with the exact time to come back, to be retried only if SDKs honor that time.
+    pub fn refusal(refusal: &Refusal) -> Self {
+        let limit = refusal.limit.as_ref().map(describe);
+        let wait = refusal.retry_after;
+        let again = wait.map_or(String::new(), |wait| {
+            format!(" Please try again in {}.", seconds(wait))
+        });
+        let because = limit
+            .as_deref()
+            .map_or(String::new(), |limit| format!(" The limit of {limit} is in use."));
+        let reply = match refusal.reason {
+            RefusalReason::NeverFits => {
+                let limit = limit.unwrap_or_else(|| "its quota".into());
+                return Self::new(
+                    StatusCode::BAD_REQUEST,
+                    "request_exceeds_limit",
+                    format!(
+                        "This request alone needs more than the limit of {limit} and can never be sent. Shorten its \
+                         input or lower its maximum output."
+                    ),
+                )
+                .hopeless();
+            }
+            RefusalReason::Deadline => Self::rate_limited(format!(
+                "Rate limit reached: this request cannot be sent before its deadline.{because}{again}"
+            )),
+            RefusalReason::QueueFull => Self::rate_limited(format!(
+                "Rate limit reached: too many requests are waiting.{because}{again}"
+            )),
+            RefusalReason::QueueBytes => Self::rate_limited(format!(
+                "Rate limit reached: the requests that are waiting hold too much memory.{because}{again}"
+            )),
+            RefusalReason::TooManyAccounts => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                format!("Too many API keys are in use at one time.{again}"),
+            ),
+            RefusalReason::RetriesSpent => {
+                return Self::new(
+                    StatusCode::BAD_GATEWAY,
+                    "upstream_failed",
+                    "The provider failed, and there is no time or budget left for another attempt.",
+                )
+                .hopeless();
+            }
+            RefusalReason::Closed => return Self::closing(),
+            RefusalReason::UnknownQuota => return Self::internal(),
+        };
+        let counts_tokens = refusal
+            .limit
+            .is_some_and(|limit| !matches!(limit.dimension, Dimension::Requests | Dimension::Concurrency));
+        Self {
+            limited: if counts_tokens { "tokens" } else { "requests" },
+            retry_after: wait,
+            should_retry: Some(wait.is_some_and(|wait| wait <= RETRY_WAIT_MAX)),
+            ..reply
+        }
     }
 
     /// The body cannot be read: 400.
     pub fn bad_body(error: &BadBody) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_json", error.to_string())
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_json",
+            sentence(&error.to_string()),
+        )
+        .hopeless()
     }
 
     /// The head or body of the request breaks HTTP's or the gateway's rules: 400.
-    pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    pub fn bad_request(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", sentence(message)).hopeless()
     }
 
     /// The body is larger than the gateway takes: 413.
@@ -49,58 +128,136 @@ impl ErrorReply {
         Self::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "request_too_large",
-            format!("{bytes_max}"),
+            format!("The request body is larger than the {bytes_max} bytes that this gateway takes."),
         )
+        .hopeless()
     }
 
     /// The path names no upstream: 404.
-    pub fn unknown_path(_path: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "")
+    pub fn unknown_path(path: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown_path",
+            format!(
+                "No upstream serves {}. Expected a path of the API (/v1/chat/completions, /v1/messages …), or one below \
+                 an upstream's name.",
+                echo(path)
+            ),
+        )
+        .hopeless()
     }
 
-    /// The method is not one that the path takes: 405.
-    pub fn method_not_allowed(_method: &http::Method, _allow: &'static str) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "")
+    /// The method is not one that the path takes: 405. `allow` lists those it takes.
+    pub fn method_not_allowed(method: &Method, allow: &'static str) -> Self {
+        Self {
+            allow: Some(allow),
+            ..Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                format!("{} is not allowed here: use {allow}.", echo(method.as_str())),
+            )
+            .hopeless()
+        }
     }
 
     /// The client took too long to send its request: 408.
     pub fn client_timeout() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "")
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            "The request did not arrive in time.",
+        )
     }
 
     /// No API key was sent: 401.
     pub fn key_missing() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "missing_api_key", "")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "missing_api_key",
+            "No API key was sent. Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.",
+        )
+        .hopeless()
     }
 
     /// The API key is not one that the gateway knows: 401.
     pub fn key_wrong() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", "")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "invalid_api_key",
+            "The API key is not one that this gateway knows.",
+        )
+        .hopeless()
     }
 
     /// The upstream could not be reached, or broke off before its answer began: 502.
-    pub fn upstream_unreachable(_upstream: &str) -> Self {
-        Self::new(StatusCode::BAD_GATEWAY, "upstream_unreachable", "")
+    pub fn upstream_unreachable(upstream: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            "upstream_unreachable",
+            format!("The upstream {} could not be reached.", echo(upstream)),
+        )
+        .hopeless()
     }
 
     /// The upstream did not answer in time: 504.
-    pub fn upstream_timeout(_upstream: &str, _after: Duration) -> Self {
-        Self::new(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "")
+    pub fn upstream_timeout(upstream: &str, after: Duration) -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "upstream_timeout",
+            format!(
+                "The upstream {} did not answer within {}.",
+                echo(upstream),
+                seconds(after)
+            ),
+        )
+        .hopeless()
     }
 
-    /// The gateway is shutting down: 503.
+    /// The gateway is shutting down: 503; another replica, or the next one, takes the request.
     pub fn closing() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "")
+        Self {
+            retry_after: Some(Duration::from_secs(1)),
+            should_retry: Some(true),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "shutting_down",
+                "This gateway is shutting down. Please try again.",
+            )
+        }
     }
 
     /// The gateway has as many connections or requests as it takes: 503.
     pub fn busy() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "")
+        Self {
+            retry_after: Some(Duration::from_secs(1)),
+            should_retry: Some(true),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "This gateway has as many requests as it takes. Please try again.",
+            )
+        }
     }
 
     /// The gateway itself failed: 500. Details belong to the log, under the request's identifier.
     pub fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "The gateway failed on this request. Its log says more.",
+        )
+    }
+
+    fn rate_limited(message: String) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message)
+    }
+
+    /// Tells SDKs that the same request again gives the same answer, or that retrying was done here already.
+    fn hopeless(self) -> Self {
+        Self {
+            should_retry: Some(false),
+            ..self
+        }
     }
 
     /// Returns the status.
@@ -114,8 +271,144 @@ impl ErrorReply {
     }
 
     /// Returns the whole answer: status, `content-type`, `retry-after`, `retry-after-ms`, `x-should-retry` and body.
-    pub fn render(&self, _shape: Shape, _request_id: &str) -> Response<Bytes> {
-        let _ = (&self.message, self.retry_after, self.should_retry);
-        Response::new(Bytes::new())
+    pub fn render(&self, shape: Shape, request_id: &str) -> Response<Bytes> {
+        let body = match shape {
+            Shape::OpenAi => to_json(&OpenAiBody {
+                error: OpenAiError {
+                    message: &self.message,
+                    kind: self.openai_kind(),
+                    param: None,
+                    code: self.code,
+                },
+            }),
+            Shape::Anthropic => to_json(&AnthropicBody {
+                kind: "error",
+                error: AnthropicError {
+                    kind: self.anthropic_kind(),
+                    message: &self.message,
+                },
+                request_id,
+            }),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(wait) = self.retry_after {
+            let millis = u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
+            headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1_000).max(1)));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis.max(1)));
+        }
+        if let Some(retry) = self.should_retry {
+            let text = if retry { "true" } else { "false" };
+            headers.insert(X_SHOULD_RETRY, HeaderValue::from_static(text));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+
+    fn openai_kind(&self) -> &'static str {
+        match self.status.as_u16() {
+            429 => self.limited,
+            500.. => "server_error",
+            _ => "invalid_request_error",
+        }
+    }
+
+    /// Returns Anthropic's name for errors of this status (providers.md §4.5).
+    fn anthropic_kind(&self) -> &'static str {
+        match self.status.as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            413 => "request_too_large",
+            429 => "rate_limit_error",
+            408 | 504 => "timeout_error",
+            503 | 529 => "overloaded_error",
+            500.. => "api_error",
+            _ => "invalid_request_error",
+        }
     }
 }
+
+#[derive(Serialize)]
+struct OpenAiBody<'a> {
+    error: OpenAiError<'a>,
+}
+
+#[derive(Serialize)]
+struct OpenAiError<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    param: Option<&'a str>,
+    code: &'a str,
+}
+
+#[derive(Serialize)]
+struct AnthropicBody<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    error: AnthropicError<'a>,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct AnthropicError<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    message: &'a str,
+}
+
+fn to_json(body: &impl Serialize) -> Bytes {
+    serde_json::to_vec(body).expect("texts always serialize").into()
+}
+
+/// Says a limit in words: "30000 tokens per minute".
+fn describe(limit: &LimitRef) -> String {
+    let unit = match limit.dimension {
+        Dimension::Requests => "requests",
+        Dimension::Tokens => "tokens",
+        Dimension::InputTokens => "input tokens",
+        Dimension::OutputTokens => "output tokens",
+        Dimension::Concurrency => return format!("{} requests at one time", limit.amount),
+    };
+    let window = match limit.window.as_secs() {
+        60 => "minute".into(),
+        3_600 => "hour".into(),
+        86_400 => "day".into(),
+        _ => seconds(limit.window),
+    };
+    format!("{} {unit} per {window}", limit.amount)
+}
+
+/// Says a time in seconds, rounded up to the millisecond: "1.574s".
+fn seconds(time: Duration) -> String {
+    let millis = time.as_micros().div_ceil(1_000);
+    let (whole, rest) = (millis / 1_000, millis % 1_000);
+    if rest == 0 {
+        return format!("{whole}s");
+    }
+    let fraction = format!("{rest:03}");
+    format!("{whole}.{}s", fraction.trim_end_matches('0'))
+}
+
+/// Begins with a capital and ends with a full stop.
+fn sentence(text: &str) -> String {
+    let mut chars = text.trim_end_matches('.').chars();
+    let first = chars.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(chars).chain(['.']).collect()
+}
+
+/// Repeats a client's text, cut to a bounded length and without control characters.
+fn echo(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(ECHO_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! One golden file for every answer in both shapes; `TIDEGATE_BLESS=1` writes them anew.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+fn refusal(reason: RefusalReason, dimension: Option<Dimension>, retry_after: Option<u64>) -> ErrorReply {
+    let limit = dimension.map(|dimension| LimitRef {
+        dimension,
+        window: Duration::from_secs(60),
+        amount: 30_000,
+    });
+    ErrorReply::refusal(&Refusal {
+        reason,
+        limit,
+        retry_after: retry_after.map(Duration::from_micros),
+    })
+}
+
+fn every_reply() -> Vec<(&'static str, ErrorReply)> {
+    use RefusalReason as Reason;
+    vec![
+        (
+            "refusal_never_fits",
+            refusal(Reason::NeverFits, Some(Dimension::Tokens), None),
+        ),
+        (
+            "refusal_deadline",
+            refusal(Reason::Deadline, Some(Dimension::Tokens), Some(12_345_678)),
+        ),
+        (
+            "refusal_deadline_far",
+            refusal(Reason::Deadline, Some(Dimension::Requests), Some(61_000_000)),
+        ),
+        ("refusal_deadline_unknown", refusal(Reason::Deadline, None, None)),
+        (
+            "refusal_queue_full",
+            refusal(Reason::QueueFull, Some(Dimension::InputTokens), Some(2_000_000)),
+        ),
+        (
+            "refusal_queue_bytes",
+            refusal(Reason::QueueBytes, Some(Dimension::Concurrency), Some(1)),
+        ),
+        ("refusal_unknown_quota", refusal(Reason::UnknownQuota, None, None)),
+        (
+            "refusal_too_many_accounts",
+            refusal(Reason::TooManyAccounts, None, Some(60_000_000)),
+        ),
+        ("refusal_retries_spent", refusal(Reason::RetriesSpent, None, None)),
+        ("refusal_closed", refusal(Reason::Closed, None, None)),
+        ("bad_body_empty", ErrorReply::bad_body(&BadBody::Empty)),
+        (
+            "bad_body_not_utf8",
+            ErrorReply::bad_body(&BadBody::NotUtf8 { offset: 17 }),
+        ),
+        (
+            "bad_body_not_an_object",
+            ErrorReply::bad_body(&BadBody::NotAnObject),
+        ),
+        (
+            "bad_body_too_deep",
+            ErrorReply::bad_body(&BadBody::TooDeep { line: 1, column: 128 }),
+        ),
+        (
+            "bad_body_syntax",
+            ErrorReply::bad_body(&BadBody::Syntax {
+                reason: "expected `,` or `}`".into(),
+                line: 3,
+                column: 7,
+            }),
+        ),
+        (
+            "bad_request",
+            ErrorReply::bad_request("the header x-tidegate-max-wait is not a time"),
+        ),
+        ("too_large", ErrorReply::too_large(10_485_760)),
+        ("unknown_path", ErrorReply::unknown_path("/v2/\n\"chat\"")),
+        (
+            "method_not_allowed",
+            ErrorReply::method_not_allowed(&Method::PUT, "POST"),
+        ),
+        ("client_timeout", ErrorReply::client_timeout()),
+        ("key_missing", ErrorReply::key_missing()),
+        ("key_wrong", ErrorReply::key_wrong()),
+        ("upstream_unreachable", ErrorReply::upstream_unreachable("openai")),
+        (
+            "upstream_timeout",
+            ErrorReply::upstream_timeout("openai", Duration::from_millis(600_500)),
+        ),
+        ("closing", ErrorReply::closing()),
+        ("busy", ErrorReply::busy()),
+        ("internal", ErrorReply::internal()),
+    ]
+}
+
+fn text(reply: &ErrorReply, shape: Shape) -> String {
+    let response = reply.render(shape, "req_0123456789abcdef");
+    let mut text = format!("{}\n", response.status());
+    let headers: BTreeSet<_> = response
+        .headers()
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .collect();
+    for header in headers {
+        writeln!(text, "{header}").unwrap();
+    }
+    writeln!(text, "\n{}", str::from_utf8(response.body()).unwrap()).unwrap();
+    text
+}
+
+#[test]
+fn answers_match_their_golden_files() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/errors");
+    let bless = std::env::var_os("TIDEGATE_BLESS").is_some();
+    for (name, reply) in every_reply() {
+        for (shape, suffix) in [(Shape::OpenAi, "openai"), (Shape::Anthropic, "anthropic")] {
+            let path = folder.join(format!("{name}.{suffix}.http"));
+            let actual = text(&reply, shape);
+            if bless {
+                fs::create_dir_all(&folder).unwrap();
+                fs::write(&path, &actual).unwrap();
+            }
+            let golden = fs::read_to_string(&path).unwrap_or_default();
+            assert_eq!(actual, golden, "{} (TIDEGATE_BLESS=1 accepts it)", path.display());
+        }
+    }
+    let known = every_reply().len() * 2;
+    assert_eq!(
+        fs::read_dir(&folder).unwrap().count(),
+        known,
+        "golden files without an answer"
+    );
+}
+
+#[test]
+fn waits_are_rounded_up_and_retried_only_if_sdks_honor_them() {
+    for (micros, seconds, millis, retry) in [
+        (0, "1", "1", "true"),
+        (1, "1", "1", "true"),
+        (1_000_001, "2", "1001", "true"),
+        (60_000_000, "60", "60000", "true"),
+        (60_000_001, "61", "60001", "false"),
+        (u64::MAX, "18446744073710", "18446744073709552", "false"),
+    ] {
+        let reply = refusal(RefusalReason::Deadline, None, Some(micros)).render(Shape::OpenAi, "r");
+        let header = |name: &str| reply.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(
+            [
+                header("retry-after"),
+                header("retry-after-ms"),
+                header("x-should-retry")
+            ],
+            [seconds, millis, retry],
+            "{micros}"
+        );
+    }
+}
+
+#[test]
+fn windows_have_names() {
+    for (secs, dimension, expect) in [
+        (60, Dimension::Tokens, "7 tokens per minute"),
+        (3_600, Dimension::OutputTokens, "7 output tokens per hour"),
+        (86_400, Dimension::Requests, "7 requests per day"),
+        (10, Dimension::Requests, "7 requests per 10s"),
+        (60, Dimension::Concurrency, "7 requests at one time"),
+    ] {
+        let limit = LimitRef {
+            dimension,
+            window: Duration::from_secs(secs),
+            amount: 7,
+        };
+        assert_eq!(describe(&limit), expect);
+    }
+}
