@@ -18,6 +18,10 @@ use crate::{anthropic, openai};
 /// A frame is sent once it has grown to this size, whatever else is due.
 const FRAME_BYTES: usize = 16 << 10;
 
+/// How long a connection stays after its last bytes before it is reset: a reset takes back what the other side has not read
+/// yet, and breaking off in the middle means that the first part was seen.
+const BREAK_DELAY: Duration = Duration::from_millis(20);
+
 /// What is said to an admitted request.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -82,7 +86,7 @@ pub(crate) enum Answering {
     Broken {
         whole: usize,
         half: Option<Bytes>,
-        reset: Arc<AtomicBool>,
+        end: Break,
     },
     /// Made while it is sent.
     Stream(Box<EventStream>),
@@ -98,7 +102,7 @@ impl Answering {
         Self::Broken {
             whole: text.len(),
             half: Some(text.slice(..text.len() / 2)),
-            reset,
+            end: Break::new(reset),
         }
     }
 }
@@ -113,9 +117,9 @@ impl Body for Answering {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match &mut *self {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Broken { half, reset, .. } => match half.take() {
+            Self::Broken { half, end, .. } => match half.take() {
                 Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                None => Poll::Ready(Some(Err(break_off(reset)))),
+                None => end.poll(context).map(|error| Some(Err(error))),
             },
             Self::Stream(stream) => stream
                 .poll(context)
@@ -142,12 +146,31 @@ pub(crate) fn break_off(reset: &AtomicBool) -> io::Error {
     io::Error::from(io::ErrorKind::ConnectionReset)
 }
 
+/// The end of a connection that breaks off.
+pub(crate) struct Break {
+    reset: Arc<AtomicBool>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Break {
+    pub(crate) fn new(reset: Arc<AtomicBool>) -> Self {
+        Self { reset, sleep: None }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(BREAK_DELAY)));
+        sleep.as_mut().poll(context).map(|()| break_off(&self.reset))
+    }
+}
+
 /// Server-sent events, made when they are due.
 pub(crate) struct EventStream {
     pub(crate) reply: Reply,
     pub(crate) flight: Flight,
     pub(crate) fault: Option<Fault>,
-    pub(crate) reset: Arc<AtomicBool>,
+    end: Break,
     pub(crate) tokens_per_event: u64,
     pacer: Pacer,
     stage: Stage,
@@ -176,7 +199,7 @@ impl EventStream {
             reply,
             flight,
             fault,
-            reset,
+            end: Break::new(reset),
             tokens_per_event: tokens_per_event.max(1),
             pacer: Pacer::new(tokens_per_second),
             stage: Stage::Opening,
@@ -192,8 +215,11 @@ impl EventStream {
         if self.events > 0 {
             match self.fault {
                 Some(Fault::ResetMidStream) => {
-                    self.flight.complete();
-                    return Poll::Ready(Some(Err(break_off(&self.reset))));
+                    let ended = self.end.poll(context);
+                    if ended.is_ready() {
+                        self.flight.complete();
+                    }
+                    return ended.map(|error| Some(Err(error)));
                 }
                 Some(Fault::StallMidStream) => return Poll::Pending,
                 _ => {}
@@ -302,6 +328,6 @@ impl Pacer {
         if sleep.deadline() != deadline {
             sleep.as_mut().reset(deadline);
         }
-        std::future::Future::poll(sleep.as_mut(), context)
+        sleep.as_mut().poll(context)
     }
 }
