@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use tidegate_core::{Demand, TextShape, Tokens};
 
 use super::Endpoint;
-use super::tally::{Items, Key, Mode, Walker};
+use super::tally::{Key, Mode, items, walker};
 use super::usage_option::Splice;
 
 /// The longest name of a model; a longer one counts as absent, and the provider judges it.
@@ -301,22 +301,16 @@ impl<'de> Visitor<'de> for FieldsVisitor<'de> {
                 }
                 Field::Items(part) => {
                     let shape = fresh(&mut fields.parts[part]);
-                    map.next_value_seed(Items { shape })?;
+                    map.next_value_seed(items(shape))?;
                 }
                 Field::Content(part) => {
                     let shape = fresh(&mut fields.parts[part]);
-                    map.next_value_seed(Walker {
-                        shape,
-                        mode: Mode::Content,
-                    })?;
+                    map.next_value_seed(walker(shape, Mode::Content))?;
                     shape.messages = u64::from(shape.characters > 0);
                 }
                 Field::Schema(part) => {
                     let shape = fresh(&mut fields.parts[part]);
-                    map.next_value_seed(Walker {
-                        shape,
-                        mode: Mode::Schema,
-                    })?;
+                    map.next_value_seed(walker(shape, Mode::Schema))?;
                 }
                 Field::Model => {
                     let name: Option<String> = serde_json::from_str(raw(&mut map)?).ok();

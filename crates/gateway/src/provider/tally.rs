@@ -1,11 +1,11 @@
 //! Texts counted without keeping them.
 //!
-//! A [`Walker`] goes through any JSON value and counts what a provider's tokenizer would see: it never builds the value,
+//! A [`walker`] goes through any JSON value and counts what a provider's tokenizer would see: it never builds the value,
 //! and serde_json's depth limit (128) bounds its recursion. Where a count is uncertain it is too high, never too low.
 
 use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tidegate_core::TextShape;
 
 /// Characters of a number whose digits are not known: the most that a 64-bit float is printed with.
@@ -29,13 +29,13 @@ pub(super) enum Mode {
 
 /// Adds up the texts in one value of any type.
 pub(super) struct Walker<'t> {
-    pub(super) shape: &'t mut TextShape,
-    pub(super) mode: Mode,
+    shape: &'t mut TextShape,
+    mode: Mode,
 }
 
 /// Adds up a list of messages, inputs or prompts: each element is one, and so is a text or object that stands alone.
 pub(super) struct Items<'t> {
-    pub(super) shape: &'t mut TextShape,
+    shape: &'t mut TextShape,
 }
 
 /// What a key in content means for its value.
@@ -69,65 +69,120 @@ impl Meaning {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Walker<'_> {
-    type Value = ();
+/// Reads a value of any type; what a reader does not care for gives the default.
+pub(super) trait Read<'de>: Sized {
+    type Output: Default;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn text(self, _text: &str) -> Self::Output {
+        Self::Output::default()
+    }
+
+    /// Reads a number, a boolean or `null` that is printed with so many characters.
+    fn word(self, _word: Word) -> Self::Output {
+        Self::Output::default()
+    }
+
+    fn list<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Output, A::Error>;
+
+    fn object<A: MapAccess<'de>>(self, map: A) -> Result<Self::Output, A::Error>;
+}
+
+/// A value without quotes, and its length in characters (at most).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    Number(u64),
+    Boolean(u64),
+    Null,
+}
+
+/// Lets serde drive a [`Read`].
+pub(super) struct Any<R>(R);
+
+impl<'de, R: Read<'de>> DeserializeSeed<'de> for Any<R> {
+    type Value = R::Output;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<R::Output, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Walker<'_> {
-    type Value = ();
+impl<'de, R: Read<'de>> Visitor<'de> for Any<R> {
+    type Value = R::Output;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any JSON value")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+    fn visit_str<E>(self, text: &str) -> Result<R::Output, E> {
+        Ok(self.0.text(text))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<R::Output, E> {
+        Ok(self.0.word(Word::Boolean(if value { 4 } else { 5 })))
+    }
+
+    fn visit_unit<E>(self) -> Result<R::Output, E> {
+        Ok(self.0.word(Word::Null))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<R::Output, E> {
+        Ok(self.0.word(Word::Number(digits(value))))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<R::Output, E> {
+        Ok(self.0.word(Word::Number(1 + digits(value.unsigned_abs()))))
+    }
+
+    fn visit_f64<E>(self, _value: f64) -> Result<R::Output, E> {
+        Ok(self.0.word(Word::Number(FLOAT_CHARACTERS)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<R::Output, A::Error> {
+        self.0.list(seq)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<R::Output, A::Error> {
+        self.0.object(map)
+    }
+}
+
+/// Returns what adds up the texts in one value.
+pub(super) fn walker(shape: &mut TextShape, mode: Mode) -> Any<Walker<'_>> {
+    Any(Walker { shape, mode })
+}
+
+/// Returns what adds up a list of messages, inputs or prompts.
+pub(super) fn items(shape: &mut TextShape) -> Any<Items<'_>> {
+    Any(Items { shape })
+}
+
+impl<'de> Read<'de> for Walker<'_> {
+    type Output = ();
+
+    fn text(self, text: &str) {
         add_text(self.shape, text);
+    }
+
+    fn word(self, word: Word) {
+        self.shape.characters += match word {
+            Word::Number(characters) => characters,
+            Word::Boolean(characters) if self.mode == Mode::Schema => characters,
+            Word::Boolean(_) | Word::Null => 0,
+        };
+    }
+
+    fn list<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(walker(self.shape, self.mode))?.is_some() {}
         Ok(())
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        if self.mode == Mode::Schema {
-            self.shape.characters += if value { 4 } else { 5 };
-        }
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        self.shape.characters += 1 + u64::from(value.checked_ilog10().unwrap_or(0));
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.shape.characters += 2 + u64::from(value.unsigned_abs().checked_ilog10().unwrap_or(0));
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _value: f64) -> Result<(), E> {
-        self.shape.characters += FLOAT_CHARACTERS;
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Self { shape, mode } = self;
-        while seq.next_element_seed(Walker { shape, mode })?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { shape, mode } = self;
         if mode == Mode::Schema {
             while let Some(key_len) = map.next_key_seed(Key(characters))? {
                 // The key's quotes, colon and comma may be tokens of their own.
                 shape.characters += key_len + 2;
-                map.next_value_seed(Walker { shape, mode })?;
+                map.next_value_seed(walker(shape, mode))?;
             }
             return Ok(());
         }
@@ -138,16 +193,17 @@ impl<'de> Visitor<'de> for Walker<'_> {
                 Meaning::Skipped => {
                     map.next_value::<IgnoredAny>()?;
                 }
-                Meaning::Media => attached = attached.max(map.next_value_seed(Payload { document: false })?),
-                Meaning::Document => {
-                    attached = attached.max(map.next_value_seed(Payload { document: true })?);
+                Meaning::Media => {
+                    map.next_value::<IgnoredAny>()?;
+                    attached = attached.max(1);
                 }
-                Meaning::Source => map.next_value_seed(Source { shape })?,
-                Meaning::Schema => map.next_value_seed(Walker {
-                    shape,
-                    mode: Mode::Schema,
-                })?,
-                Meaning::Content => map.next_value_seed(Walker { shape, mode })?,
+                Meaning::Document => {
+                    let longest = map.next_value_seed(Any(Longest))?;
+                    attached = attached.max(pages(longest));
+                }
+                Meaning::Source => map.next_value_seed(Any(Source { shape }))?,
+                Meaning::Schema => map.next_value_seed(walker(shape, Mode::Schema))?,
+                Meaning::Content => map.next_value_seed(walker(shape, mode))?,
             }
         }
         shape.attachments += attached;
@@ -155,50 +211,16 @@ impl<'de> Visitor<'de> for Walker<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Items<'_> {
-    type Value = ();
+impl<'de> Read<'de> for Items<'_> {
+    type Output = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Items<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
+    fn text(self, text: &str) {
+        Item { shape: self.shape }.text(text);
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.shape.messages += 1;
-        add_text(self.shape, text);
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _value: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _value: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _value: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _value: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+    fn list<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let mut bare_tokens = false;
-        while let Some(kind) = seq.next_element_seed(Item { shape: self.shape })? {
+        while let Some(kind) = seq.next_element_seed(Any(Item { shape: self.shape }))? {
             bare_tokens |= kind == ItemKind::Token;
         }
         // A list of tokens is one input; only a list of lists holds several.
@@ -206,13 +228,8 @@ impl<'de> Visitor<'de> for Items<'_> {
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        self.shape.messages += 1;
-        let walker = Walker {
-            shape: self.shape,
-            mode: Mode::Content,
-        };
-        walker.visit_map(map)
+    fn object<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        Item { shape: self.shape }.object(map).map(drop)
     }
 }
 
@@ -221,77 +238,47 @@ struct Item<'t> {
     shape: &'t mut TextShape,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum ItemKind {
+    #[default]
     Message,
     Token,
 }
 
-impl<'de> DeserializeSeed<'de> for Item<'_> {
-    type Value = ItemKind;
+impl<'de> Read<'de> for Item<'_> {
+    type Output = ItemKind;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ItemKind, D::Error> {
-        deserializer.deserialize_any(self)
+    fn text(self, text: &str) -> ItemKind {
+        self.shape.messages += 1;
+        add_text(self.shape, text);
+        ItemKind::Message
     }
-}
 
-impl Item<'_> {
-    fn token(self) -> ItemKind {
+    fn word(self, word: Word) -> ItemKind {
+        if !matches!(word, Word::Number(_)) {
+            return ItemKind::Message;
+        }
         self.shape.characters += TOKEN_CHARACTERS;
         ItemKind::Token
     }
-}
 
-impl<'de> Visitor<'de> for Item<'_> {
-    type Value = ItemKind;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<ItemKind, E> {
-        self.shape.messages += 1;
-        add_text(self.shape, text);
-        Ok(ItemKind::Message)
-    }
-
-    fn visit_bool<E>(self, _value: bool) -> Result<ItemKind, E> {
-        Ok(ItemKind::Message)
-    }
-
-    fn visit_unit<E>(self) -> Result<ItemKind, E> {
-        Ok(ItemKind::Message)
-    }
-
-    fn visit_u64<E>(self, _value: u64) -> Result<ItemKind, E> {
-        Ok(self.token())
-    }
-
-    fn visit_i64<E>(self, _value: i64) -> Result<ItemKind, E> {
-        Ok(self.token())
-    }
-
-    fn visit_f64<E>(self, _value: f64) -> Result<ItemKind, E> {
-        Ok(self.token())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ItemKind, A::Error> {
+    fn list<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ItemKind, A::Error> {
         self.shape.messages += 1;
         // Tokens; anything else here is the provider's to judge, and counted as what it is.
         let mut inner = TextShape::default();
-        while seq.next_element_seed(Item { shape: &mut inner })?.is_some() {}
+        while seq.next_element_seed(Any(Item { shape: &mut inner }))?.is_some() {}
         self.shape.characters += inner.characters;
         self.shape.attachments += inner.attachments;
         Ok(ItemKind::Message)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ItemKind, A::Error> {
+    fn object<A: MapAccess<'de>>(self, map: A) -> Result<ItemKind, A::Error> {
         self.shape.messages += 1;
-        let walker = Walker {
+        let content = Walker {
             shape: self.shape,
             mode: Mode::Content,
         };
-        walker.visit_map(map)?;
+        content.object(map)?;
         Ok(ItemKind::Message)
     }
 }
@@ -319,74 +306,51 @@ impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Key<F> {
     }
 }
 
-/// Media or a document under a key of its own; gives the attachments that it counts as.
-struct Payload {
-    document: bool,
-}
+/// Finds the length of the longest text in a value, in bytes.
+struct Longest;
 
-impl<'de> DeserializeSeed<'de> for Payload {
-    type Value = u64;
+impl<'de> Read<'de> for Longest {
+    type Output = u64;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
+    fn text(self, text: &str) -> u64 {
+        text.len() as u64
+    }
+
+    fn list<A: SeqAccess<'de>>(self, mut seq: A) -> Result<u64, A::Error> {
         let mut longest = 0;
-        deserializer.deserialize_any(Longest(&mut longest))?;
-        Ok(if self.document { pages(longest) } else { 1 })
-    }
-}
-
-/// Finds the longest text in a value, and whether there is any value at all.
-struct Longest<'t>(&'t mut u64);
-
-impl<'de> DeserializeSeed<'de> for Longest<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Longest<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        *self.0 = (*self.0).max(text.len() as u64);
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _value: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _value: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _value: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _value: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Longest(self.0))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            map.next_value_seed(Longest(self.0))?;
+        while let Some(found) = seq.next_element_seed(Any(Self))? {
+            longest = longest.max(found);
         }
-        Ok(())
+        Ok(longest)
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
+        let mut longest = 0;
+        while map.next_key::<IgnoredAny>()?.is_some() {
+            longest = longest.max(map.next_value_seed(Any(Self))?);
+        }
+        Ok(longest)
+    }
+}
+
+/// A short text, read by a function; anything else gives the default.
+struct Name<F>(F);
+
+impl<'de, T: Default, F: FnOnce(&str) -> T> Read<'de> for Name<F> {
+    type Output = T;
+
+    fn text(self, text: &str) -> T {
+        (self.0)(text)
+    }
+
+    fn list<A: SeqAccess<'de>>(self, mut seq: A) -> Result<T, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(T::default())
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(T::default())
     }
 }
 
@@ -395,85 +359,52 @@ struct Source<'t> {
     shape: &'t mut TextShape,
 }
 
-impl<'de> DeserializeSeed<'de> for Source<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum SourceKind {
     Text,
     Content,
+    #[default]
     Media,
 }
 
-impl<'de> Visitor<'de> for Source<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
+impl SourceKind {
+    fn of(name: &str) -> Self {
+        match name {
+            "text" => Self::Text,
+            "content" => Self::Content,
+            _ => Self::Media,
+        }
     }
+}
 
-    // In search results the source is a text.
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+impl<'de> Read<'de> for Source<'_> {
+    type Output = ();
+
+    /// In search results the source is a text.
+    fn text(self, text: &str) {
         add_text(self.shape, text);
-        Ok(())
     }
 
-    fn visit_bool<E>(self, _value: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _value: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _value: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _value: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
-        let walker = Walker {
+    fn list<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        let content = Walker {
             shape: self.shape,
             mode: Mode::Content,
         };
-        walker.visit_seq(seq)
+        content.list(seq)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut kind = SourceKind::Media;
-        let mut image = false;
+        let mut is_image = false;
         let mut data_len = 0;
         while let Some(key) = map.next_key_seed(Key(SourceKey::of))? {
             match key {
-                SourceKey::Type => {
-                    kind = map.next_value_seed(Word(|text: &str| match text {
-                        "text" => SourceKind::Text,
-                        "content" => SourceKind::Content,
-                        _ => SourceKind::Media,
-                    }))?;
-                }
+                SourceKey::Type => kind = map.next_value_seed(Any(Name(SourceKind::of)))?,
                 SourceKey::MediaType => {
-                    image = map.next_value_seed(Word(|text: &str| text.starts_with("image/")))?;
+                    is_image = map.next_value_seed(Any(Name(|name: &str| name.starts_with("image/"))))?;
                 }
-                SourceKey::Data => map.next_value_seed(Longest(&mut data_len))?,
-                SourceKey::Content => {
-                    map.next_value_seed(Walker {
-                        shape: self.shape,
-                        mode: Mode::Content,
-                    })?;
-                }
+                SourceKey::Data => data_len = map.next_value_seed(Any(Longest))?,
+                SourceKey::Content => map.next_value_seed(walker(self.shape, Mode::Content))?,
                 SourceKey::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -483,7 +414,7 @@ impl<'de> Visitor<'de> for Source<'_> {
             // Bytes, which are never fewer than characters.
             SourceKind::Text => self.shape.characters += data_len,
             SourceKind::Content => {}
-            SourceKind::Media if image => self.shape.attachments += 1,
+            SourceKind::Media if is_image => self.shape.attachments += 1,
             SourceKind::Media => self.shape.attachments += pages(data_len),
         }
         Ok(())
@@ -511,25 +442,17 @@ impl SourceKey {
     }
 }
 
-/// A value that should be a short text, read by a function; anything else counts as the empty text.
-struct Word<F>(F);
-
-impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for Word<F> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        let raw = <&serde_json::value::RawValue>::deserialize(deserializer)?;
-        let text: String = serde_json::from_str(raw.get()).unwrap_or_default();
-        Ok((self.0)(&text))
-    }
-}
-
 fn add_text(shape: &mut TextShape, text: &str) {
     if is_data_url(text) {
         shape.attachments += 1;
     } else {
         shape.characters += characters(text);
     }
+}
+
+/// Returns the digits of a number.
+fn digits(value: u64) -> u64 {
+    1 + u64::from(value.checked_ilog10().unwrap_or(0))
 }
 
 fn characters(text: &str) -> u64 {
