@@ -42,7 +42,12 @@ pub enum LogFormat {
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogArgs {
     /// What is logged: a level (error, warn, info, debug, trace) or a list such as warn,tidegate::request=info.
-    #[arg(long, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "RUST_LOG",
+        default_value = "info,hyper=error"
+    )]
     pub log: String,
     /// How lines look.
     #[arg(

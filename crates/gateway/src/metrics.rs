@@ -173,6 +173,23 @@ impl Metrics {
         registered(&registry, build)
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
+        let retries = counters(
+            "tidegate_retries_total",
+            "Attempts after the first, by what had failed",
+            &["reason"],
+        );
+        let reloads = counters(
+            "tidegate_config_reloads_total",
+            "Reloads of the configuration",
+            &["outcome"],
+        );
+        // Series that are known beforehand stand at zero from the start, so that the first event shows as a rise.
+        for reason in ["late", "rate_limited", "overloaded", "transient"] {
+            retries.with_label_values(&[reason]);
+        }
+        for outcome in ["success", "failure"] {
+            reloads.with_label_values(&[outcome]);
+        }
         Self {
             requests: counters("tidegate_requests_total", "Requests of clients, by how they ended", &and("outcome")),
             responses: counters(
@@ -220,14 +237,14 @@ impl Metrics {
                     .buckets(OVERHEAD_BUCKETS.to_vec()),
                 ),
             ),
-            retries: counters("tidegate_retries_total", "Attempts after the first, by what had failed", &["reason"]),
+            retries,
             refusals: counters("tidegate_refusals_total", "Requests that were not sent, by reason", &["reason"]),
             connections: registered(&registry, IntGauge::new("tidegate_connections", "Open connections of clients")),
             log_lines_dropped: registered(
                 &registry,
                 IntCounter::new("tidegate_log_lines_dropped_total", "Log lines lost because nobody read them in time"),
             ),
-            reloads: counters("tidegate_config_reloads_total", "Reloads of the configuration", &["outcome"]),
+            reloads,
             quota: Mutex::new(QuotaGauges::new(&registry)),
             registry,
         }
