@@ -297,6 +297,10 @@ impl Meter {
 
     /// Returns when `weight` can be taken, after `ahead` has been taken by those before it.
     pub(crate) fn earliest(&self, now: u64, ahead: u64, weight: u64) -> Earliest {
+        // An amount that nobody has told holds nobody up, whatever a client claims to need.
+        if !self.is_known() {
+            return Earliest::At(now);
+        }
         if weight > self.amount {
             return Earliest::Never;
         }
@@ -476,6 +480,10 @@ impl Meter {
         let Some(remaining) = reading.remaining else {
             return revealed;
         };
+        // What is left of an amount that nobody has told says nothing about what is used.
+        if !self.is_known() {
+            return revealed;
+        }
         let limit = reading
             .limit
             .map_or(self.amount, |limit| limit.value().min(AMOUNT_MAX));

@@ -338,6 +338,23 @@ fn limits_are_learned_from_headers_and_lowered_by_them() {
 }
 
 #[test]
+fn what_is_left_of_an_unknown_limit_holds_nobody_up() {
+    let mut world = World::new(plan(vec![]));
+    let permit = world.admit(1);
+    let mut left = Readings::default();
+    left.entry(Dimension::Requests).remaining = Some(Amount::new(99));
+    let signal = UpstreamSignal {
+        permit: permit.id,
+        readings: left,
+        processing: None,
+    };
+    world.engine.observe(world.now, signal);
+    world.admit(1);
+    world.admit(u64::MAX);
+    world.admit(u64::MAX);
+}
+
+#[test]
 fn traffic_of_others_is_seen_in_headers_and_charged() {
     for limits in [
         vec![limit(Dimension::Requests, 100)],
