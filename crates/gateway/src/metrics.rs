@@ -102,6 +102,8 @@ pub enum Refused {
     Slow,
     /// Its body could not be read as what its path asks for.
     BadBody,
+    /// Its head says something that cannot be read.
+    BadHead,
     /// Its path names no upstream.
     NoUpstream,
     /// There are as many connections as there may be.
@@ -117,6 +119,7 @@ impl Refused {
             Self::BodyTooLarge => "body_too_large",
             Self::Slow => "slow",
             Self::BadBody => "bad_body",
+            Self::BadHead => "bad_head",
             Self::NoUpstream => "no_upstream",
             Self::Connections => "connections",
         }

@@ -12,6 +12,7 @@ mod record;
 mod relay;
 mod request_id;
 mod route;
+mod unanswered;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -24,16 +25,18 @@ use http::{Request, Response, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use tidegate_core::{Bytes as ByteCount, Demand, QuotaKey, Request as LimiterRequest, Usage};
+use tokio::time::Instant;
 
 use self::forward::{Attempts, Call, Received};
 use self::intake::{IntakeBounds, IntakeError};
-use self::record::Ending;
-pub(crate) use self::record::Record;
+use self::record::Record;
 pub(crate) use self::relay::Answer;
 use self::relay::Relay;
 use self::request_id::RequestIds;
 use self::route::Sight;
+use self::unanswered::Unanswered;
 use crate::connection::OpenRequest;
+use crate::metrics::Refused;
 use crate::pool::{Payload, Pool};
 use crate::provider::{AuthStyle, ErrorReply, RequestFacts, ResponseTap, Shape, ensure_usage};
 use crate::shared::Shared;
@@ -97,9 +100,8 @@ impl Proxy {
     ) -> Response<Answer> {
         let bench = self.bench();
         let (head, body) = request.into_parts();
-        let mut record = Record::begin(self.ids.next(), Arc::clone(&bench.site));
         let sight = Sight::of(&bench.site.config, &head.method, head.uri.path(), &head.headers);
-        record.endpoint = sight.endpoint;
+        let mut record = Record::begin(self.ids.next(), Arc::clone(&bench.site), sight.endpoint);
         let shape = sight.shape;
         let exchange = Exchange {
             shared: &self.shared,
@@ -110,8 +112,14 @@ impl Proxy {
         };
         match AssertUnwindSafe(exchange.run(body)).catch_unwind().await {
             Ok(Ok(relayed)) => relay(relayed, record, open),
-            Ok(Err(reply)) => refuse(&reply, shape, record),
-            Err(_panic) => refuse(&ErrorReply::internal(), shape, record),
+            Ok(Err(unanswered)) => {
+                if let Some(reason) = unanswered.refused {
+                    self.shared.metrics.refused(reason);
+                }
+                refuse(&unanswered, shape, record)
+            }
+            // What a panic has to say went to the error output; the client learns where to look.
+            Err(_panic) => refuse(&Unanswered::failed(ErrorReply::internal()), shape, record),
         }
     }
 
@@ -141,28 +149,34 @@ impl Bench {
 }
 
 impl Exchange<'_> {
-    async fn run(self, body: Incoming) -> Result<Relayed, ErrorReply> {
+    async fn run(self, body: Incoming) -> Result<Relayed, Unanswered> {
         let (head, site) = (self.head, &self.bench.site);
         let route = self
             .sight
-            .route(&site.config, &head.method, &head.headers, head.uri.query())?;
+            .route(&site.config, &head.method, &head.headers, head.uri.query())
+            .map_err(|reply| Unanswered::refused(reply, Refused::NoUpstream))?;
         self.record.upstream = Some(route.upstream);
         let (Some(upstream), Some(target), Some(pool)) = (
             site.config.upstreams.get(route.upstream),
             site.targets.get(route.upstream),
             self.bench.pools.get(route.upstream),
         ) else {
-            return Err(ErrorReply::unknown_path(head.uri.path()));
+            let reply = ErrorReply::unknown_path(head.uri.path());
+            return Err(Unanswered::refused(reply, Refused::NoUpstream));
         };
-        let path = upstream
-            .base_url
-            .join(&route.path)
-            .map_err(|_| ErrorReply::bad_request("the path cannot be read"))?;
+        let path = upstream.base_url.join(&route.path).map_err(|_| {
+            let reply = ErrorReply::bad_request("the path cannot be read");
+            Unanswered::refused(reply, Refused::NoUpstream)
+        })?;
+        let wait = deadline::wait(&head.headers, site.config.queue.wait_max)
+            .map_err(|reply| Unanswered::refused(reply, Refused::BadHead))?;
+        self.record.client_retries = client_retries(&head.headers);
 
-        let wait = deadline::wait(&head.headers, site.config.queue.wait_max)?;
         let weighed = self.weigh(body).await?;
         let model = weighed.model.as_deref();
+        let taken = Instant::now();
         let quota = upstream.route(model);
+        self.record.group = Some(quota.index);
         let client_key = match target.key {
             Some(_) => None,
             None => Some(
@@ -183,14 +197,20 @@ impl Exchange<'_> {
         };
         self.record.model = weighed.model;
         self.record.stream = weighed.stream;
+        self.record.estimated_input = weighed.demand.input.value();
         let permit = match limiter.acquire(asked).await {
             Ok(permit) => permit,
             Err(refusal) => {
                 self.record.limited_by = refusal.limit.map(|limit| limit.dimension.name());
-                return Err(ErrorReply::refusal(&refusal));
+                return Err(Unanswered::refused(
+                    ErrorReply::refusal(&refusal),
+                    Refused::Limiter(refusal.reason),
+                ));
             }
         };
 
+        let metrics = site.metrics.group(quota.index);
+        self.record.in_flight = Some(metrics.in_flight());
         let mut attempts = Attempts::default();
         let call = Call {
             limiter,
@@ -201,6 +221,9 @@ impl Exchange<'_> {
             path,
             headers: &head.headers,
             payload: weighed.payload,
+            metrics,
+            is_certain: !quota.per_model,
+            taken,
         };
         let received = call.forward(permit, &mut attempts).await;
         self.record.queued = attempts.queued;
@@ -216,7 +239,7 @@ impl Exchange<'_> {
     }
 
     /// Reads the body and says what it may consume. Bodies of unknown operations are passed on as they come.
-    async fn weigh(&self, body: Incoming) -> Result<Weighed, ErrorReply> {
+    async fn weigh(&self, body: Incoming) -> Result<Weighed, Unanswered> {
         if !self.sight.endpoint.has_facts() {
             let payload = if body.is_end_stream() {
                 Payload::Full(Bytes::new())
@@ -234,9 +257,10 @@ impl Exchange<'_> {
         }
         let is_encoded = |value: &HeaderValue| value != "identity";
         if self.head.headers.get(CONTENT_ENCODING).is_some_and(is_encoded) {
-            return Err(ErrorReply::bad_request(
+            let reply = ErrorReply::bad_request(
                 "the request body is compressed (content-encoding); send it as it is",
-            ));
+            );
+            return Err(Unanswered::refused(reply, Refused::BadBody));
         }
         let server = &self.bench.site.config.server;
         let bounds = IntakeBounds {
@@ -244,12 +268,18 @@ impl Exchange<'_> {
             patience: server.body_timeout,
         };
         let bytes = intake::read(body, bounds).await.map_err(|error| match error {
-            IntakeError::TooLarge => ErrorReply::too_large(bounds.bytes_max as u64),
-            IntakeError::TooSlow => ErrorReply::client_timeout(),
-            IntakeError::Broken => ErrorReply::bad_request("the request body broke off"),
+            IntakeError::TooLarge => {
+                let reply = ErrorReply::too_large(bounds.bytes_max as u64);
+                Unanswered::refused(reply, Refused::BodyTooLarge)
+            }
+            IntakeError::TooSlow => Unanswered::refused(ErrorReply::client_timeout(), Refused::Slow),
+            IntakeError::Broken => {
+                let reply = ErrorReply::bad_request("the request body broke off");
+                Unanswered::refused(reply, Refused::BadBody)
+            }
         })?;
-        let facts =
-            RequestFacts::read(self.sight.endpoint, &bytes).map_err(|error| ErrorReply::bad_body(&error))?;
+        let facts = RequestFacts::read(self.sight.endpoint, &bytes)
+            .map_err(|error| Unanswered::refused(ErrorReply::bad_body(&error), Refused::BadBody))?;
         let with_usage = ensure_usage(&bytes, &facts);
         let strip = with_usage.is_some();
         let bytes = with_usage.unwrap_or(bytes);
@@ -302,6 +332,7 @@ fn relay(relayed: Relayed, mut record: Record, open: OpenRequest) -> Response<An
         permit: received.permit,
         record,
         open,
+        outcome: received.outcome,
         patience,
         timer: None,
         has_moved: false,
@@ -320,12 +351,13 @@ fn relay(relayed: Relayed, mut record: Record, open: OpenRequest) -> Response<An
 }
 
 /// The gateway's own answer.
-fn refuse(reply: &ErrorReply, shape: Shape, mut record: Record) -> Response<Answer> {
+fn refuse(unanswered: &Unanswered, shape: Shape, mut record: Record) -> Response<Answer> {
+    let reply = &unanswered.reply;
     let mut response = reply.render(shape, record.id.as_str()).map(Answer::Full);
     record.status = Some(reply.status());
     record.error = Some(reply.code());
     mark(response.headers_mut(), &record);
-    record.finish(Ending::Complete, Usage::default(), None);
+    record.finish(unanswered.outcome, &Usage::default());
     response
 }
 
@@ -341,4 +373,14 @@ fn mark(headers: &mut http::HeaderMap, record: &Record) {
     } else {
         headers.remove(LIMITED_BY);
     }
+}
+
+/// How often the client's SDK says that it has tried before.
+fn client_retries(headers: &http::HeaderMap) -> Option<u32> {
+    headers
+        .get("x-stainless-retry-count")?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }

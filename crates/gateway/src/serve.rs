@@ -15,8 +15,10 @@ use tidegate::Limiter;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc};
 
+use crate::admin::AdminServer;
 use crate::config::Config;
 use crate::connection::Listener;
+use crate::metrics::Metrics;
 use crate::phase::Phase;
 use crate::proxy::Proxy;
 use crate::shared::Shared;
@@ -26,7 +28,7 @@ use crate::worker::{Arrival, Worker};
 /// A running gateway. Dropped, it ends at once and takes its connections with it.
 pub struct Gateway {
     address: SocketAddr,
-    admin_address: Option<SocketAddr>,
+    admin: Option<AdminServer>,
     shared: Arc<Shared>,
     connections: Arc<Semaphore>,
     connections_max: u32,
@@ -76,11 +78,27 @@ impl Gateway {
             .unwrap_or(u32::MAX)
             .min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
         let connections = Arc::new(Semaphore::new(connections_max as usize));
-        let site = Site::new(config)?;
-        let (shared, keeper) = start_keeper(site, Arc::clone(&connections), connections_max)?;
+        let metrics = Arc::new(Metrics::new());
+        let site = Site::new(config, &metrics)?;
+        let (shared, keeper) = start_keeper(site, metrics, Arc::clone(&connections), connections_max)?;
+        let admin = match &server.admin {
+            None => None,
+            Some(admin) => {
+                let address = admin.listen;
+                let listener =
+                    TcpListener::bind(address).map_err(|source| StartError::Listen { address, source });
+                match listener {
+                    Ok(listener) => Some(AdminServer::start(listener, Arc::clone(&shared.admin))?),
+                    Err(error) => {
+                        shared.phases.advance(Phase::Ended);
+                        return Err(error);
+                    }
+                }
+            }
+        };
         let mut gateway = Self {
             address,
-            admin_address: None,
+            admin,
             shared,
             connections,
             connections_max,
@@ -91,6 +109,7 @@ impl Gateway {
             workers.push(gateway.start_worker(number, &server)?);
         }
         gateway.start_acceptor(listener, workers)?;
+        gateway.shared.admin.listening();
         Ok(gateway)
     }
 
@@ -100,8 +119,8 @@ impl Gateway {
     }
 
     /// Returns where the admin listener is, if there is one.
-    pub const fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin_address
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminServer::address)
     }
 
     /// Returns the limiter that all workers share.
@@ -121,23 +140,23 @@ impl Gateway {
     ///
     /// Returns what stands in its way; the old configuration stays in force then.
     pub fn reload(&self, config: Config) -> Result<(), SiteError> {
-        self.shared.replace(Site::new(config)?);
-        self.shared.note_reload(None);
+        self.shared.replace(Site::new(config, &self.shared.metrics)?);
         Ok(())
     }
 
     /// Notes that a configuration was not put in force, for the status page.
-    pub fn report_bad_reload(&self, error: String) {
-        self.shared.note_reload(Some(error));
+    pub fn reload_failed(&self, error: &dyn std::fmt::Display) {
+        self.shared.admin.reload_failed(error);
     }
 
-    /// Returns why the last reload failed, if it did.
-    pub fn bad_reload(&self) -> Option<String> {
-        self.shared.bad_reload()
+    /// Returns what is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
     }
 
     /// Begins the end: no new connections; what is open is finished within the drain's times.
     pub fn drain(&self) {
+        self.shared.admin.draining();
         self.shared.phases.advance(Phase::Draining);
     }
 
@@ -225,6 +244,7 @@ fn runtime() -> io::Result<Runtime> {
 /// Starts the thread of the limiter, which also keeps the drain's times.
 fn start_keeper(
     site: Site,
+    metrics: Arc<Metrics>,
     connections: Arc<Semaphore>,
     connections_max: u32,
 ) -> Result<(Arc<Shared>, JoinHandle<()>), StartError> {
@@ -235,7 +255,7 @@ fn start_keeper(
         .spawn(move || {
             runtime.block_on(async {
                 let limiter = Limiter::new(site.config.plan());
-                let shared = Arc::new(Shared::new(limiter, site));
+                let shared = Arc::new(Shared::new(limiter, metrics, site));
                 if sender.send(Arc::clone(&shared)).is_ok() {
                     keep(&shared, &connections, connections_max).await;
                 }

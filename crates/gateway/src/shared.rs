@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate::Limiter;
 
+use crate::admin::AdminState;
 use crate::config::AccountHasher;
+use crate::metrics::Metrics;
 use crate::phase::Phases;
 use crate::site::Site;
 
@@ -19,20 +21,28 @@ pub(crate) struct Shared {
     pub(crate) phases: Phases,
     /// Counts the configurations that were put in force; read on every request.
     pub(crate) site_version: AtomicU64,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// What the admin listener tells of.
+    pub(crate) admin: Arc<AdminState>,
     site: Mutex<Arc<Site>>,
-    bad_reload: Mutex<Option<String>>,
 }
 
 impl Shared {
     /// Puts the first configuration in force.
-    pub(crate) fn new(limiter: Limiter, site: Site) -> Self {
+    pub(crate) fn new(limiter: Limiter, metrics: Arc<Metrics>, site: Site) -> Self {
+        let look = limiter.clone();
+        let admin = AdminState::new(Arc::clone(&metrics), Arc::clone(&site.config), move || {
+            look.snapshot()
+        });
         Self {
             limiter,
+            metrics,
+            admin,
             accounts: AccountHasher::default(),
             phases: Phases::default(),
             site_version: AtomicU64::new(1),
             site: Mutex::new(Arc::new(site)),
-            bad_reload: Mutex::default(),
         }
     }
 
@@ -46,20 +56,8 @@ impl Shared {
     pub(crate) fn replace(&self, site: Site) {
         let mut held = self.site.lock().unwrap_or_else(PoisonError::into_inner);
         self.limiter.reconfigure(site.config.plan());
+        self.admin.reloaded(Arc::clone(&site.config));
         *held = Arc::new(site);
         self.site_version.fetch_add(1, Ordering::Release);
-    }
-
-    /// Remembers why the last reload failed, or that it did not.
-    pub(crate) fn note_reload(&self, error: Option<String>) {
-        *self.bad_reload.lock().unwrap_or_else(PoisonError::into_inner) = error;
-    }
-
-    /// Returns why the last reload failed, if it did.
-    pub(crate) fn bad_reload(&self) -> Option<String> {
-        self.bad_reload
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 }

@@ -10,15 +10,18 @@ use thiserror::Error;
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Config, Http2, Scheme, Upstream};
+use crate::metrics::{MetricTable, Metrics};
 use crate::pool::{Endpoint, Pool, PoolBounds, Protocol};
 use crate::provider::Profile;
 
 /// A configuration that is in force.
 pub(crate) struct Site {
     /// What is configured.
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     /// One for each upstream, in the same order.
     pub(crate) targets: Vec<Target>,
+    /// The counters of every quota group.
+    pub(crate) metrics: MetricTable,
 }
 
 /// How one upstream is reached.
@@ -75,13 +78,17 @@ impl Site {
     /// # Errors
     ///
     /// Returns what stands in the way of putting it in force.
-    pub(crate) fn new(config: Config) -> Result<Self, SiteError> {
+    pub(crate) fn new(config: Config, metrics: &Arc<Metrics>) -> Result<Self, SiteError> {
         let targets = config
             .upstreams
             .iter()
             .map(Target::new)
             .collect::<Result<_, _>>()?;
-        Ok(Self { config, targets })
+        Ok(Self {
+            metrics: metrics.table(&config),
+            config: Arc::new(config),
+            targets,
+        })
     }
 }
 

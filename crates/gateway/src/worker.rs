@@ -65,6 +65,7 @@ impl Worker {
         let proxy = Arc::clone(&self.proxy);
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
+            let _counted = shared.metrics.connection();
             listener.serve(stream, &proxy, &shared.phases).await;
             drop(place);
         });

@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
-use tracing_subscriber::EnvFilter;
 
 use super::CommandError;
 use crate::config::{Config, ConfigArgs};
+use crate::log::{self, LogArgs};
 use crate::phase::Phase;
 use crate::serve::Gateway;
 
@@ -19,22 +19,22 @@ use crate::serve::Gateway;
 pub(super) struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// How often the configuration file is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is logged unless `TIDEGATE_LOG` says otherwise; hyper's own warnings are about single connections.
-const LOG_FILTER: &str = "info,hyper=error";
-
 pub(super) fn run(args: &ServeArgs) -> Result<ExitCode, CommandError> {
     let config = args.config.load()?;
-    start_log()?;
+    let log = log::start(&args.log)?;
     for warning in &config.warnings {
         tracing::warn!(%warning, "configuration");
     }
     let greeting = config.clone();
     let gateway = Gateway::start(config)?;
+    log.count_dropped(gateway.metrics().log_lines_dropped());
     print!("{}", greet(&gateway, &greeting));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -42,22 +42,6 @@ pub(super) fn run(args: &ServeArgs) -> Result<ExitCode, CommandError> {
     runtime.block_on(attend(&gateway, &args.config))?;
     gateway.stop();
     Ok(ExitCode::SUCCESS)
-}
-
-fn start_log() -> Result<(), CommandError> {
-    let filter = match std::env::var("TIDEGATE_LOG") {
-        Ok(filter) => {
-            EnvFilter::try_new(filter).map_err(|error| format!("TIDEGATE_LOG cannot be read: {error}"))?
-        }
-        Err(_) => EnvFilter::new(LOG_FILTER),
-    };
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
-    Ok(())
 }
 
 /// Returns what a person wants to know at the start: where to connect, and what happens there.
@@ -127,8 +111,8 @@ fn reload(gateway: &Gateway, args: &ConfigArgs) {
     match loaded.and_then(|config| gateway.reload(config).map_err(|error| error.to_string())) {
         Ok(()) => tracing::info!("configuration reloaded"),
         Err(error) => {
+            gateway.reload_failed(&error);
             tracing::error!(%error, "configuration not reloaded: the old one stays in force");
-            gateway.report_bad_reload(error);
         }
     }
 }

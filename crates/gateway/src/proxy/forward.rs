@@ -14,8 +14,12 @@ use tidegate::{Limiter, Permit};
 use tidegate_core::provider::{ERROR_BODY_MAX, Headers};
 use tidegate_core::{Failure, Refusal, Tokens, Verdict};
 
+use tokio::time::Instant;
+
 use super::headers;
+use super::unanswered::Unanswered;
 use crate::config::{Scheme, Upstream};
+use crate::metrics::{GroupMetrics, Refused, RequestOutcome};
 use crate::pool::{Lease, Payload, Pool, SendError};
 use crate::provider::ErrorReply;
 use crate::site::Target;
@@ -32,6 +36,11 @@ pub(super) struct Call<'a> {
     /// The client's headers.
     pub(super) headers: &'a HeaderMap,
     pub(super) payload: Payload,
+    pub(super) metrics: &'a GroupMetrics,
+    /// Whether limits are configured, so that a refusal for rate breaks a promise.
+    pub(super) is_certain: bool,
+    /// When the gateway had all of the request.
+    pub(super) taken: Instant,
 }
 
 /// The head of an answer, and where its body comes from.
@@ -43,6 +52,8 @@ pub(super) struct Received {
     pub(super) rest: Option<(Incoming, Lease)>,
     /// The permit that is to be settled at the answer's end; `None` if the attempt has been reported already.
     pub(super) permit: Option<Permit>,
+    /// What the request counts as if the answer reaches the client.
+    pub(super) outcome: RequestOutcome,
 }
 
 /// What became of the attempts, for headers, log and metrics.
@@ -56,8 +67,6 @@ pub(super) struct Attempts {
     pub(super) limited_by: Option<&'static str>,
     /// What last went wrong, in words for the log.
     pub(super) trouble: Option<String>,
-    /// The status of each answer that was not relayed because another attempt followed.
-    pub(super) retried: Vec<u16>,
 }
 
 /// The answer's own word on how long the provider worked on it (OpenAI).
@@ -102,7 +111,7 @@ impl Call<'_> {
         mut self,
         permit: Permit,
         attempts: &mut Attempts,
-    ) -> Result<Received, ErrorReply> {
+    ) -> Result<Received, Unanswered> {
         attempts.queued = permit.waited();
         attempts.limited_by = permit.limited_by().map(|reason| reason.name());
         let mut unsent = Unsent(Some(permit));
@@ -127,14 +136,12 @@ impl Call<'_> {
                     Attempt::Answered(received) => return Ok(received),
                     Attempt::Failed(permit, failure, answer) => {
                         unsent.0 = Some(permit);
-                        if let Some(answer) = answer {
-                            attempts.retried.push(answer.head.status.as_u16());
-                            last = Some(answer);
-                        }
+                        last = answer.or(last);
                         failure
                     }
                 },
             };
+            self.metrics.all().retried(&failure);
             match retry(unsent.take(), failure, self.payload.is_repeatable(), attempts).await {
                 Ok(permit) => unsent.0 = Some(permit),
                 Err(refusal) => return self.give_up(last, refusal, attempts),
@@ -147,15 +154,17 @@ impl Call<'_> {
         &self,
         last: Option<Received>,
         refusal: Option<Refusal>,
-        attempts: &mut Attempts,
-    ) -> Result<Received, ErrorReply> {
-        if let Some(last) = last {
-            attempts.retried.pop();
-            return Ok(last);
-        }
-        match refusal {
-            Some(refusal) if attempts.trouble.is_none() => Err(ErrorReply::refusal(&refusal)),
-            _ => Err(ErrorReply::upstream_unreachable(&self.upstream.name)),
+        attempts: &Attempts,
+    ) -> Result<Received, Unanswered> {
+        match (last, refusal) {
+            (Some(last), _) => Ok(last),
+            (None, Some(refusal)) if attempts.trouble.is_none() => Err(Unanswered::refused(
+                ErrorReply::refusal(&refusal),
+                Refused::Limiter(refusal.reason),
+            )),
+            (None, _) => Err(Unanswered::failed(ErrorReply::upstream_unreachable(
+                &self.upstream.name,
+            ))),
         }
     }
 
@@ -164,8 +173,12 @@ impl Call<'_> {
         mut lease: Lease,
         mut permit: Permit,
         attempts: &mut Attempts,
-    ) -> Result<Attempt, ErrorReply> {
+    ) -> Result<Attempt, Unanswered> {
         let request = self.request(&lease);
+        if attempts.sent == 0 && !lease.is_fresh() {
+            let overhead = self.taken.elapsed().saturating_sub(permit.waited());
+            self.metrics.all().overhead(overhead);
+        }
         let first_byte_timeout = self.upstream.first_byte_timeout;
         permit.sent();
         attempts.sent += 1;
@@ -196,10 +209,10 @@ impl Call<'_> {
             Err(_elapsed) => {
                 attempts.trouble = Some(format!("no answer within {} ms", first_byte_timeout.as_millis()));
                 permit.abandon(Tokens::ZERO);
-                Err(ErrorReply::upstream_timeout(
+                Err(Unanswered::timeout(ErrorReply::upstream_timeout(
                     &self.upstream.name,
                     first_byte_timeout,
-                ))
+                )))
             }
         }
     }
@@ -211,7 +224,7 @@ impl Call<'_> {
         lease: Lease,
         permit: Permit,
         attempts: &mut Attempts,
-    ) -> Result<Attempt, ErrorReply> {
+    ) -> Result<Attempt, Unanswered> {
         let dialect = self.target.profile.dialect;
         let now = self.limiter.now();
         let texts = Texts(&head.headers);
@@ -228,7 +241,9 @@ impl Call<'_> {
             prefix: Bytes::new(),
             rest: Some((body, lease)),
             permit: None,
+            outcome: RequestOutcome::Success,
         };
+        self.metrics.response(received.head.status.as_u16());
         if received.head.status.is_success() {
             received.permit = Some(permit);
             return Ok(Attempt::Answered(received));
@@ -236,11 +251,20 @@ impl Call<'_> {
         received.read_prefix().await;
         let status = received.head.status.as_u16();
         let verdict = dialect.classify(now, status, &Texts(&received.head.headers), &received.prefix);
+        received.outcome = RequestOutcome::UpstreamError;
         let failure = match verdict {
-            Verdict::RateLimited(limited) => Failure::RateLimited(limited),
+            Verdict::RateLimited(limited) => {
+                received.outcome = RequestOutcome::RateLimited;
+                self.metrics.rate_limited(limited.dimension, self.is_certain);
+                Failure::RateLimited(limited)
+            }
             Verdict::Overloaded { retry_after } => Failure::Overloaded { retry_after },
             Verdict::Transient => Failure::Transient { sent: true },
             Verdict::Success | Verdict::Hopeless | Verdict::ClientError => {
+                received.outcome = match verdict {
+                    Verdict::Success => RequestOutcome::Success,
+                    _ => RequestOutcome::ClientError,
+                };
                 received.permit = Some(permit);
                 return Ok(Attempt::Answered(received));
             }

@@ -4,68 +4,53 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tidegate_core::Usage;
+use tidegate_core::{Tokens, Usage};
 use tokio::time::Instant;
 
 use super::request_id::RequestId;
-use crate::provider::{Endpoint, StreamFault};
+use crate::log::RequestRecord;
+use crate::metrics::{GaugeGuard, GroupMetrics, RequestOutcome};
+use crate::provider::Endpoint;
 use crate::site::Site;
-
-/// How a request ended, from the client's point of view.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// The answer was handed over to its end.
-    Complete,
-    /// The client left before that.
-    ClientGone,
-    /// The upstream broke off in the middle of its answer.
-    Broken,
-    /// The upstream stood still in the middle of its answer.
-    Stalled,
-}
-
-impl Ending {
-    /// Returns the name used in logs and metrics.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::ClientGone => "client_gone",
-            Self::Broken => "broken",
-            Self::Stalled => "stalled",
-        }
-    }
-}
 
 /// What is remembered of one request. Dropped before it was finished, it says that the client left.
 pub(crate) struct Record {
-    pub(crate) id: RequestId,
-    pub(crate) begun: Instant,
-    pub(crate) site: Arc<Site>,
-    pub(crate) endpoint: Endpoint,
-    pub(crate) upstream: Option<usize>,
-    pub(crate) model: Option<String>,
-    pub(crate) stream: bool,
-    pub(crate) queued: Duration,
-    pub(crate) limited_by: Option<&'static str>,
+    pub(super) id: RequestId,
+    pub(super) site: Arc<Site>,
+    pub(super) endpoint: Endpoint,
+    /// The upstream's place in the configuration.
+    pub(super) upstream: Option<usize>,
+    /// The quota group's place in the configuration.
+    pub(super) group: Option<usize>,
+    pub(super) model: Option<String>,
+    pub(super) stream: bool,
+    pub(super) queued: Duration,
+    pub(super) limited_by: Option<&'static str>,
     /// Requests that were written to the upstream for this one.
-    pub(crate) attempts: u32,
-    pub(crate) status: Option<StatusCode>,
+    pub(super) attempts: u32,
+    /// The status that the client got.
+    pub(super) status: Option<StatusCode>,
     /// The code of the gateway's own answer, where it gave one.
-    pub(crate) error: Option<&'static str>,
-    /// What went wrong with the upstream, in words for the log.
-    pub(crate) trouble: Option<String>,
+    pub(super) error: Option<&'static str>,
+    /// What went wrong with the upstream, in the gateway's words.
+    pub(super) trouble: Option<String>,
+    pub(super) estimated_input: u64,
+    pub(super) client_retries: Option<u32>,
+    /// Counts the request as in flight.
+    pub(super) in_flight: Option<GaugeGuard>,
+    begun: Instant,
     is_finished: bool,
 }
 
 impl Record {
     /// Begins the record of a request.
-    pub(crate) fn begin(id: RequestId, site: Arc<Site>) -> Self {
+    pub(super) fn begin(id: RequestId, site: Arc<Site>, endpoint: Endpoint) -> Self {
         Self {
             id,
-            begun: Instant::now(),
             site,
-            endpoint: Endpoint::Other,
+            endpoint,
             upstream: None,
+            group: None,
             model: None,
             stream: false,
             queued: Duration::ZERO,
@@ -74,43 +59,63 @@ impl Record {
             status: None,
             error: None,
             trouble: None,
+            estimated_input: 0,
+            client_retries: None,
+            in_flight: None,
+            begun: Instant::now(),
             is_finished: false,
         }
     }
 
-    /// Ends the record: writes the log line.
-    pub(crate) fn finish(&mut self, ending: Ending, usage: Usage, fault: Option<&StreamFault>) {
+    /// Returns the counters of the request's quota group, once that is known.
+    pub(super) fn metrics(&self) -> Option<&Arc<GroupMetrics>> {
+        self.group.map(|group| self.site.metrics.group(group))
+    }
+
+    /// Ends the record: counts the request and writes its log line.
+    pub(super) fn finish(&mut self, outcome: RequestOutcome, usage: &Usage) {
         if std::mem::replace(&mut self.is_finished, true) {
+            return;
+        }
+        self.in_flight = None;
+        if let Some(metrics) = self.metrics() {
+            metrics.finished(outcome);
+            if self.attempts > 0 {
+                metrics.waited(self.queued);
+                metrics.usage(usage, self.estimated_input);
+            }
+        }
+        if !RequestRecord::wanted() {
             return;
         }
         let upstream = self
             .upstream
             .and_then(|at| self.site.config.upstreams.get(at))
-            .map(|upstream| upstream.name.as_str());
-        tracing::info!(
-            id = self.id.as_str(),
-            endpoint = self.endpoint.name(),
+            .map_or("", |upstream| upstream.name.as_str());
+        let record = RequestRecord {
+            request_id: self.id.as_str(),
             upstream,
-            model = self.model.as_deref(),
-            stream = self.stream,
-            status = self.status.map(|status| status.as_u16()),
-            outcome = ending.name(),
-            error = self.error,
-            queue_ms = u64::try_from(self.queued.as_millis()).unwrap_or(u64::MAX),
-            duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-            attempts = self.attempts,
-            limited_by = self.limited_by,
-            input_tokens = usage.input.map(tidegate_core::Tokens::value),
-            output_tokens = usage.output.map(tidegate_core::Tokens::value),
-            stream_fault = fault.map(|fault| fault.kind.as_str()),
-            trouble = self.trouble.as_deref(),
-            "request"
-        );
+            model: self.model.as_deref(),
+            endpoint: self.endpoint.name(),
+            status: self.status.map_or(0, |status| status.as_u16()),
+            outcome,
+            queued: self.queued,
+            attempts: self.attempts,
+            limited_by: self.limited_by,
+            input_tokens: usage.input.map(Tokens::value),
+            output_tokens: usage.output.map(Tokens::value),
+            duration: self.begun.elapsed(),
+            stream: self.stream,
+            error: self.error,
+            trouble: self.trouble.as_deref(),
+            client_retries: self.client_retries,
+        };
+        record.emit();
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.finish(Ending::ClientGone, Usage::default(), None);
+        self.finish(RequestOutcome::Canceled, &Usage::default());
     }
 }

@@ -13,8 +13,9 @@ use tidegate::Permit;
 use tidegate_core::Tokens;
 use tokio::time::{Instant, Sleep};
 
-use super::record::{Ending, Record};
+use super::record::Record;
 use crate::connection::OpenRequest;
+use crate::metrics::RequestOutcome;
 use crate::pool::Lease;
 use crate::provider::ResponseTap;
 
@@ -49,6 +50,8 @@ pub(crate) struct Relay {
     pub(super) permit: Option<Permit>,
     pub(super) record: Record,
     pub(super) open: OpenRequest,
+    /// What the request counts as if the answer reaches the client.
+    pub(super) outcome: RequestOutcome,
     /// How long the upstream may stand still.
     pub(super) patience: Duration,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
@@ -93,12 +96,14 @@ impl Relay {
                     return Poll::Ready((!left.is_empty()).then_some(Ok(left)));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.break_off(Ending::Broken);
+                    self.record.trouble = Some(format!("the answer broke off: {error}"));
+                    self.break_off(RequestOutcome::Broken);
                     return Poll::Ready(Some(Err(RelayError::Broken(error))));
                 }
                 Poll::Pending => {
                     if self.poll_stall(cx).is_ready() {
-                        self.break_off(Ending::Stalled);
+                        self.record.trouble = Some("the answer stood still".to_owned());
+                        self.break_off(RequestOutcome::Broken);
                         return Poll::Ready(Some(Err(RelayError::Stalled(self.patience))));
                     }
                     return Poll::Pending;
@@ -144,17 +149,26 @@ impl Relay {
         if let Some(permit) = self.permit.take() {
             permit.settle(usage);
         }
-        self.record.finish(Ending::Complete, usage, self.tap.fault());
+        self.note_fault();
+        self.record.finish(self.outcome, &usage);
         left
     }
 
-    fn break_off(&mut self, ending: Ending) {
+    fn break_off(&mut self, outcome: RequestOutcome) {
         self.is_done = true;
         self.rest = None;
         if let Some(permit) = self.permit.take() {
             permit.abandon(self.tap.output_seen().max(Tokens::ZERO));
         }
-        self.record.finish(ending, self.tap.usage(), self.tap.fault());
+        self.note_fault();
+        self.record.finish(outcome, &self.tap.usage());
+    }
+
+    /// Remembers the name of an error that came in the middle of a stream.
+    fn note_fault(&mut self) {
+        if let Some(fault) = self.tap.fault() {
+            self.record.trouble = Some(format!("the stream ended with the error {:?}", fault.kind));
+        }
     }
 
     /// Ready when the upstream has stood still for its patience, and for twice that at most: the timer is set anew only
@@ -178,7 +192,7 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         if !self.is_done {
-            self.break_off(Ending::ClientGone);
+            self.break_off(RequestOutcome::Canceled);
         }
     }
 }
