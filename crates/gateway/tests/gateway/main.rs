@@ -1,0 +1,12 @@
+//! The whole gateway, in process, on real sockets: with an upstream that does what a test tells it to, and with the mock
+//! provider.
+
+mod cancel;
+mod drain;
+mod faults;
+mod input;
+mod program;
+mod relay;
+mod reload;
+mod support;
+mod versions;

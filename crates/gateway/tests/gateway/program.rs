@@ -1,0 +1,182 @@
+//! `tidegate serve` as a program: its greeting, signals, reloads, and what it never says.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use crate::support::*;
+
+struct Program {
+    child: Child,
+    out: Lines<BufReader<ChildStdout>>,
+    log: Lines<BufReader<ChildStderr>>,
+    said: String,
+}
+
+impl Program {
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(args)
+            .env("TIDEGATE_TEST_KEY", "sk-canary-own")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self {
+            out: BufReader::new(child.stdout.take().unwrap()).lines(),
+            log: BufReader::new(child.stderr.take().unwrap()).lines(),
+            said: String::new(),
+            child,
+        }
+    }
+
+    async fn out(&mut self, what: &str) -> String {
+        loop {
+            let line = soon(what, self.out.next_line()).await.unwrap().unwrap();
+            self.said.push_str(&line);
+            if line.contains(what) {
+                return line;
+            }
+        }
+    }
+
+    async fn log(&mut self, what: &str) -> String {
+        loop {
+            let line = soon(what, self.log.next_line()).await.unwrap().unwrap();
+            self.said.push_str(&line);
+            if line.contains(what) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let status = std::process::Command::new("kill")
+            .args(["-s", name, &pid])
+            .status();
+        assert!(status.unwrap().success());
+    }
+}
+
+fn write_config(file: &mut tempfile::NamedTempFile, text: &str) {
+    file.as_file_mut().set_len(0).unwrap();
+    std::io::Seek::rewind(file.as_file_mut()).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file.flush().unwrap();
+}
+
+#[tokio::test]
+async fn it_greets_reloads_drains_and_keeps_secrets() {
+    let mut upstream = Upstream::start().await;
+    let good = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 1\n\
+         [retry]\nbackoff_min = \"10ms\"\n\
+         [[upstreams]]\nprovider = \"openai\"\nbase_url = \"http://{}\"\napi_key = \"env:TIDEGATE_TEST_KEY\"\n\
+         [[upstreams]]\nprovider = \"anthropic\"\nbase_url = \"http://{}\"\n",
+        upstream.address, upstream.address
+    );
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write_config(&mut file, &good);
+    let mut program = Program::start(&["serve", "--config", file.path().to_str().unwrap()]);
+    let line = program.out("listening on http://").await;
+    let address = line.rsplit('/').next().unwrap().parse().unwrap();
+    let line = program.out("admin on http://").await;
+    let admin = line.rsplit('/').next().unwrap().parse().unwrap();
+    program.out("export OPENAI_BASE_URL=").await;
+    program.out("export OPENAI_API_BASE=").await;
+    program.out("export ANTHROPIC_BASE_URL=").await;
+
+    // Its own key goes to one upstream and the client's to the other; an upstream that echoes keys is not quoted.
+    let answer = tokio::spawn(send(address, chat()));
+    let seen = upstream.request().await;
+    assert_eq!(seen.headers["authorization"], "Bearer sk-canary-own");
+    seen.answer_json(200, "{}");
+    assert_eq!(answer.await.unwrap().status, 200);
+    let mut request = post("/v1/messages", CHAT_BODY);
+    request.headers_mut().remove("authorization");
+    request
+        .headers_mut()
+        .insert("x-api-key", "sk-canary-client".parse().unwrap());
+    let answer = tokio::spawn(send(address, request));
+    let seen = upstream.request().await;
+    assert_eq!(seen.headers["x-api-key"], "sk-canary-client");
+    seen.answer_json(500, r#"{"error":"what is sk-canary-client?"}"#);
+    upstream
+        .request()
+        .await
+        .answer_json(401, r#"{"error":"bad key sk-canary-client"}"#);
+    assert_eq!(answer.await.unwrap().status, 401);
+    for page in ["/status", "/metrics"] {
+        let answer = send(admin, get(page)).await;
+        assert_eq!(answer.status, 200, "{page}");
+        assert!(!answer.text().contains("canary"), "{page}: {}", answer.text());
+    }
+    assert_eq!(send(admin, get("/readyz")).await.status, 200);
+
+    write_config(&mut file, &format!("{good}rpm = \"many\"\n"));
+    program.signal("HUP");
+    program.log("not reloaded").await;
+    let status = send(admin, get("/status")).await;
+    assert!(
+        status.text().contains("rpm"),
+        "the status page tells: {}",
+        status.text()
+    );
+    let answer = tokio::spawn(send(address, chat()));
+    upstream.request().await.answer_json(200, "{}");
+    assert_eq!(answer.await.unwrap().status, 200, "the old one is in force");
+    write_config(&mut file, &good);
+    program.signal("HUP");
+    program.log("configuration reloaded").await;
+
+    let answer = tokio::spawn(send(address, chat()));
+    let seen = upstream.request().await;
+    program.signal("TERM");
+    program.log("draining").await;
+    seen.answer_json(200, "{}");
+    assert_eq!(answer.await.unwrap().status, 200);
+    let status = soon("it ends", program.child.wait()).await.unwrap();
+    assert!(status.success());
+    let mut rest = String::new();
+    program.out.get_mut().read_to_string(&mut rest).await.unwrap();
+    program.log.get_mut().read_to_string(&mut rest).await.unwrap();
+    program.said.push_str(&rest);
+    assert!(
+        program.said.contains("status=200"),
+        "requests are logged: {}",
+        program.said
+    );
+    assert!(!program.said.contains("canary"), "{}", program.said);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let mut upstream = Upstream::start().await;
+    let url = format!("http://{}", upstream.address);
+    let mut program = Program::start(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "off",
+        "--upstream",
+        "openai",
+        "--base-url",
+        &url,
+        "--rpm",
+        "10",
+    ]);
+    let line = program.out("listening on http://").await;
+    let mut client = RawClient::connect(line.rsplit('/').next().unwrap().parse().unwrap()).await;
+    client.post_chat(CHAT_BODY).await;
+    let _seen = upstream.request().await;
+    program.signal("INT");
+    program.log("draining").await;
+    program.signal("INT");
+    soon("it ends", program.child.wait()).await.unwrap();
+    assert_eq!(client.read_to_end().await, "");
+}
