@@ -545,3 +545,62 @@ fn the_schema_states_the_defaults_that_are_used() {
         format!("{:?}", silent.upstreams)
     );
 }
+
+/// Pieces that files are made of, right and wrong ones.
+const PIECES: &[&str] = &[
+    "[server]\n",
+    "[retry]\n",
+    "[[upstreams]]\n",
+    "[[upstreams.limits]]\n",
+    "[upstreams]\n",
+    "provider = ",
+    "models = ",
+    "window = ",
+    "slice = ",
+    "rpm = ",
+    "tpm = ",
+    "listen = ",
+    "admin = ",
+    "api_key = ",
+    "base_url = ",
+    "queue_bytes_max = ",
+    "\"openai\"\n",
+    "\"env:KEY\"\n",
+    "[\"*\", \"gpt-4o*\"]\n",
+    "\"60s\"\n",
+    "\"10s\"\n",
+    "\"0.0.0.0:1\"\n",
+    "\"https://[::1\"\n",
+    "\"9223372036854775807GiB\"\n",
+    "1\n",
+    "-9223372036854775808\n",
+    "1e400\n",
+    "nan\n",
+    "1979-05-27T07:32:00Z\n",
+    "{ a = 1, b.c = [[[]]] }\n",
+    "\"ä\u{1f600}\u{0}\"\n",
+    "'''",
+    "\"",
+    "\\u",
+    "=",
+    "\n",
+    "\u{feff}",
+];
+
+proptest::proptest! {
+    #[test]
+    fn no_text_reaches_a_panic(pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..24)) {
+        let text = pieces.concat();
+        match read(&text) {
+            Ok(config) => drop((config.plan(), format!("{config:?}"))),
+            Err(error) => proptest::prop_assert!(!error.to_string().is_empty()),
+        }
+    }
+
+    #[test]
+    fn no_bytes_reach_a_panic(text in ".{0,200}") {
+        if let Err(error) = read(&text) {
+            proptest::prop_assert!(!error.to_string().is_empty());
+        }
+    }
+}

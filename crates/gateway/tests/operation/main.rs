@@ -4,6 +4,7 @@
 
 mod admin;
 mod client;
+mod commands;
 mod config;
 mod golden;
 mod log;
