@@ -36,5 +36,5 @@ pub mod stats;
 mod text;
 
 pub use server::{Handle, Server};
-pub use settings::{Dialect, Fault, Faults, Latency, OutputLength, Scope, Settings};
+pub use settings::{Dialect, Fault, Faults, Key, Latency, OutputLength, Scope, Settings};
 pub use stats::Stats;

@@ -11,12 +11,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use tokio::time::Instant;
+
 use crate::answer::Answer;
 use crate::body::{Answering, EventStream, Pacer, Reply, break_off};
 use crate::call::{Call, Endpoint, Route};
 use crate::directive::{Directives, Exhausted};
 use crate::problem::{ANTHROPIC_ORGANIZATION, OPENAI_ORGANIZATION, Problem};
-use crate::settings::{Dialect, Fault};
+use crate::settings::{Dialect, Fault, Key};
 use crate::state::{Flight, Granted, State, Verdict};
 use crate::stats::Recorder;
 use crate::text::quoted;
@@ -132,7 +134,7 @@ impl Drop for Sending<'_> {
 /// Everything from the arrival of the complete body on.
 async fn generate(
     connection: &Arc<Connection>,
-    key: &str,
+    key: &Key,
     mut call: Call,
 ) -> Result<Response<Answering>, io::Error> {
     let state = &connection.state;
@@ -145,11 +147,7 @@ async fn generate(
         states,
         unix,
     } = state.admit(key, &call);
-    let mut stamp = Stamp {
-        dialect,
-        id,
-        headers: HeaderMap::with_capacity(16),
-    };
+    let mut stamp = Stamp::new(dialect, id);
     rate_headers::write(dialect, &states, unix, &mut stamp.headers);
     let granted = match (result, exhausted) {
         (Err(refused), _) => {
@@ -346,7 +344,7 @@ impl Route {
 }
 
 /// Returns the key of a request, if it is one that is accepted.
-fn key(state: &State, dialect: Dialect, headers: &HeaderMap) -> Result<String, Problem> {
+fn key(state: &State, dialect: Dialect, headers: &HeaderMap) -> Result<Key, Problem> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let bearer = bearer.and_then(|value| {
         value
@@ -359,15 +357,15 @@ fn key(state: &State, dialect: Dialect, headers: &HeaderMap) -> Result<String, P
         Dialect::Anthropic => own.or(bearer),
     };
     let key = key.map(str::trim).filter(|key| !key.is_empty());
-    let key = key.ok_or_else(|| Problem::missing_key(dialect))?;
+    let key = Key::new(key.ok_or_else(|| Problem::missing_key(dialect))?);
     let keys = &state.settings.keys;
-    if !keys.is_empty() && !keys.iter().any(|known| known == key) {
+    if !keys.is_empty() && !keys.contains(&key) {
         return Err(Problem::wrong_key(dialect));
     }
     if dialect == Dialect::Anthropic && !headers.contains_key("anthropic-version") {
         return Err(Problem::missing_version());
     }
-    Ok(key.to_owned())
+    Ok(key)
 }
 
 fn known_model(state: &State, dialect: Dialect, call: Call) -> Result<Call, Problem> {
@@ -420,7 +418,20 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; c
 struct Stamp {
     dialect: Dialect,
     id: u64,
+    /// When the request had arrived.
+    arrived: Instant,
     headers: HeaderMap,
+}
+
+impl Stamp {
+    fn new(dialect: Dialect, id: u64) -> Self {
+        Self {
+            dialect,
+            id,
+            arrived: Instant::now(),
+            headers: HeaderMap::with_capacity(16),
+        }
+    }
 }
 
 impl Stamp {
@@ -450,8 +461,8 @@ impl Stamp {
                 let version = HeaderValue::from_static("2020-10-01");
                 self.headers
                     .insert(HeaderName::from_static("openai-version"), version);
-                // The mock's own work takes less than a millisecond; the rest is pretended.
-                let millis = HeaderValue::from_static("1");
+                let millis = u64::try_from(self.arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let millis = HeaderValue::from(millis.max(1));
                 self.headers
                     .insert(HeaderName::from_static("openai-processing-ms"), millis);
             }
@@ -477,11 +488,7 @@ fn request_id(id: u64) -> String {
 
 /// An answer to what no limit counts.
 fn unlimited(state: &State, dialect: Dialect, name: &'static str, text: String) -> Response<Answering> {
-    let stamp = Stamp {
-        dialect,
-        id: state.number(),
-        headers: HeaderMap::new(),
-    };
+    let stamp = Stamp::new(dialect, state.number());
     stamp.response(state, name, 200, JSON, Answering::whole(text))
 }
 
@@ -491,11 +498,7 @@ fn unlimited_problem(
     name: &'static str,
     problem: &Problem,
 ) -> Response<Answering> {
-    let stamp = Stamp {
-        dialect,
-        id: state.number(),
-        headers: HeaderMap::new(),
-    };
+    let stamp = Stamp::new(dialect, state.number());
     stamp.problem(state, name, problem)
 }
 

@@ -1,8 +1,32 @@
 //! How the provider behaves.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::limits::{Charging, Limit};
+
+/// An API key. It is not printed: somebody may point real ones here.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Key(String);
+
+impl Key {
+    /// Takes a key.
+    pub fn new(key: impl Into<String>) -> Self {
+        Self(key.into())
+    }
+}
+
+impl From<String> for Key {
+    fn from(key: String) -> Self {
+        Self(key)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Key(…)")
+    }
+}
 
 /// Whose interface is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,7 +169,7 @@ pub struct Settings {
     /// Whether a refused request takes one from the request limits all the same.
     pub counts_failures: bool,
     /// The API keys that are accepted; empty: any.
-    pub keys: Vec<String>,
+    pub keys: Vec<Key>,
     /// The models that exist; empty: any.
     pub models: Vec<String>,
     /// The time to the first token.

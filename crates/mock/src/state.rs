@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::limits::{Charging, Enforcer, Limit, LimitState, Refused, Timestamp, Weights};
-use crate::settings::{Dialect, Fault, Latency, OutputLength, Scope, Settings};
+use crate::settings::{Dialect, Fault, Key, Latency, OutputLength, Scope, Settings};
 use crate::stats::{Phase, Recorder, Stats};
 
 /// Most quota groups; requests of further keys and models share the last one.
@@ -41,7 +41,7 @@ struct Inner {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct GroupName {
     dialect: Dialect,
-    key: String,
+    key: Key,
     model: String,
 }
 
@@ -88,7 +88,7 @@ impl State {
     }
 
     /// Decides about a request whose body has just arrived.
-    pub(crate) fn admit(self: &Arc<Self>, key: &str, call: &Call) -> Verdict {
+    pub(crate) fn admit(self: &Arc<Self>, key: &Key, call: &Call) -> Verdict {
         let dialect = call.endpoint.dialect();
         let charging = self.settings.charging.unwrap_or(dialect.charging());
         let mut guard = self.lock();
@@ -214,14 +214,14 @@ impl Inner {
         settings: &Settings,
         dialect: Dialect,
         charging: Charging,
-        key: &str,
+        key: &Key,
         model: &str,
     ) -> usize {
         let by_key = matches!(settings.scope, Scope::Key | Scope::KeyAndModel);
         let by_model = matches!(settings.scope, Scope::Model | Scope::KeyAndModel);
         let name = GroupName {
             dialect,
-            key: if by_key { key.to_owned() } else { String::new() },
+            key: if by_key { key.clone() } else { Key::default() },
             model: if by_model { model.to_owned() } else { String::new() },
         };
         if let Some(group) = self.names.get(&name) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use tidegate_mock::limits::{Algorithm, Charging, Dimension, Limit, Slice};
-use tidegate_mock::{Dialect, Faults, Handle, Latency, OutputLength, Scope, Server, Settings};
+use tidegate_mock::{Dialect, Faults, Handle, Key, Latency, OutputLength, Scope, Server, Settings};
 
 use super::CommandError;
 use crate::config::duration;
@@ -71,7 +71,7 @@ pub(super) struct MockArgs {
     scope: ScopeArg,
     /// An API key to accept; may be given several times. Without it any key is accepted.
     #[arg(long, value_name = "KEY")]
-    key: Vec<String>,
+    key: Vec<Key>,
     /// A model that exists; may be given several times. Without it every model exists.
     #[arg(long, value_name = "NAME")]
     model: Vec<String>,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method};
 use serde_json::{Value, json};
 use tidegate_mock::limits::{Algorithm, Dimension, Limit};
-use tidegate_mock::{Handle, Settings};
+use tidegate_mock::{Handle, Key, Settings};
 
 use crate::client::{chat, post, request, send, start};
 
@@ -79,6 +79,12 @@ async fn bad_bodies_are_refused_as_openai_does() {
         "Missing required parameter",
     )
     .await;
+    assert_eq!(provider.stats().admitted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_values_are_refused_as_openai_does() {
+    let provider = start(Settings::default()).await;
     let with = |name: &str, value: &str| {
         format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],"{name}":{value}}}"#)
     };
@@ -205,7 +211,7 @@ async fn bare(provider: &Handle, path: &str, headers: &[(&'static str, &'static 
 
 #[tokio::test(start_paused = true)]
 async fn keys_are_checked() {
-    let keys = vec!["right".to_owned()];
+    let keys = vec![Key::new("right")];
     let provider = start(Settings {
         keys,
         ..Settings::default()
@@ -248,6 +254,26 @@ async fn keys_are_checked() {
     );
     let headers = [("x-api-key", "right"), ("anthropic-version", "2023-06-01")];
     assert_eq!(bare(&provider, "/v1/messages", &headers).await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_never_printed() {
+    let keys = vec![Key::new("canary")];
+    let provider = start(Settings {
+        keys,
+        scope: tidegate_mock::Scope::Key,
+        ..Settings::default()
+    })
+    .await;
+    let headers = [("authorization", "Bearer canary")];
+    assert_eq!(bare(&provider, "/v1/chat/completions", &headers).await.0, 200);
+    let (_, error) = bare(
+        &provider,
+        "/v1/chat/completions",
+        &[("authorization", "Bearer canary2")],
+    )
+    .await;
+    assert!(!format!("{provider:?} {error}").contains("canary"));
 }
 
 #[tokio::test(start_paused = true)]
