@@ -16,6 +16,9 @@ use super::report::{QuotaLimits, Report};
 use super::retry::SdkRetries;
 use super::trace::{Span, Trace, TraceError, TraceRequest, TraceSummary};
 
+#[cfg(test)]
+mod tests;
+
 /// The most requests that one run keeps a record of (about 100 bytes each).
 const RECORDS_MAX: u64 = 2_000_000;
 /// Requests read ahead of their time.

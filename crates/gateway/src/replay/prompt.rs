@@ -8,10 +8,14 @@ const FILLER: &str = "The keeper reads the gauge, waits for the level on the far
 /// Characters that count as one token, as the providers' own limiters estimate it (providers.md §2.3).
 const CHARACTERS_PER_TOKEN: u64 = 4;
 
-/// The text of request `index` of run `run`: a mark that no other request has, filled up to `tokens` tokens. A request
-/// of fewer tokens than the mark needs is as long as the mark.
+/// What a message adds to its text when its tokens are counted (providers.md §14).
+const MESSAGE_TOKENS: u64 = 3;
+
+/// The text of request `index` of run `run`: a mark that no other request has, filled up so that the message makes
+/// `tokens` tokens. A request of fewer tokens than the mark needs is as long as the mark.
 pub(super) fn text(run: u32, index: u64, tokens: u64) -> String {
     let mut text = format!("[{run:08x}-{index}] ");
+    let tokens = tokens.saturating_sub(MESSAGE_TOKENS);
     let length = usize::try_from(tokens.saturating_mul(CHARACTERS_PER_TOKEN)).unwrap_or(usize::MAX);
     text.reserve(length.saturating_sub(text.len()));
     while text.len() < length {
@@ -21,7 +25,8 @@ pub(super) fn text(run: u32, index: u64, tokens: u64) -> String {
     text
 }
 
-/// The body of the request; OpenAI and Anthropic read one message with one text alike. An answer of no tokens cannot be asked for, so it asks for one at least.
+/// The body of the request; OpenAI and Anthropic read one message with one text alike. An answer of no tokens cannot be
+/// asked for, so it asks for one at least.
 pub(super) fn body(model: &str, text: &str, output_tokens: u64, stream: bool) -> Bytes {
     let model = serde_json::Value::from(model);
     let max_tokens = output_tokens.max(1);
@@ -38,7 +43,7 @@ mod tests {
     #[test]
     fn the_text_has_the_size_of_its_tokens() {
         for tokens in [8, 9, 30, 31, 32, 33, 1000, 7841] {
-            assert_eq!(text(7, 3, tokens).len() as u64, tokens * 4, "{tokens}");
+            assert_eq!(text(7, 3, tokens).len() as u64, (tokens - 3) * 4, "{tokens}");
         }
         assert_eq!(text(7, 3, 0), "[00000007-3] ");
         assert_ne!(text(7, 3, 100), text(7, 4, 100));
