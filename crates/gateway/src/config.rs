@@ -23,7 +23,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use tidegate_core::provider::Dialect;
-use tidegate_core::{ChargeModel, Discipline, Limit, Plan, QueueBounds, QuotaId, QuotaPlan, RetryPolicy};
+use tidegate_core::{
+    ChargeModel, Discipline, Limit, MarginPolicy, Plan, QueueBounds, QuotaId, QuotaPlan, RetryPolicy,
+};
 
 use crate::provider::Provider;
 pub use args::ConfigArgs;
@@ -122,6 +124,9 @@ pub struct Upstream {
     pub charge: ChargeModel,
     /// How long a permit is valid.
     pub permit_ttl: Duration,
+    /// How far apart our stamp of a request and the provider's may be. Learned; no file says otherwise, but a program
+    /// that knows its upstream may.
+    pub margin: MarginPolicy,
     /// How long connecting may take, TLS included.
     pub connect_timeout: Duration,
     /// How long the provider may take until the head of its answer.
@@ -311,7 +316,7 @@ impl Upstream {
             learn: true,
             window: self.window,
             permit_ttl: self.permit_ttl,
-            margin: tidegate_core::MarginPolicy::Learned,
+            margin: self.margin,
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod command;
 pub mod config;
 mod connection;
+pub mod demo;
 pub mod log;
 pub mod metrics;
 pub mod phase;

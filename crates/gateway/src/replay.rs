@@ -19,6 +19,7 @@ pub use connection::ServerError;
 pub use interval::Interval;
 pub use player::{PlayError, Player, Progress, Record, Settings};
 pub use report::{LimitUse, MinuteRow, Quantiles, QuotaLimits, Report};
+pub(crate) use report::{binding_share, percent};
 pub use retry::SdkRetries;
 pub use table::{TextTable, human_count, human_duration};
 pub use trace::{Span, Trace, TraceError, TraceRequest, TraceSummary};

@@ -1,13 +1,14 @@
 //! `tidegate replay`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use super::CommandError;
 use crate::config::duration;
@@ -111,20 +112,29 @@ pub(super) fn run(args: Box<ReplayArgs>) -> Result<ExitCode, CommandError> {
         .enable_all()
         .build()?;
     let report = runtime.block_on(watched(player))?;
-    match args.json {
-        Some(path) if path.as_os_str() == "-" => println!("{}", serde_json::to_string_pretty(&report)?),
-        Some(path) => {
-            let text = serde_json::to_string_pretty(&report)?;
-            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
-            print!("{report}");
-        }
-        None => print!("{report}"),
+    let tables = match args.json {
+        Some(path) => write_json(&report, &path)?,
+        None => true,
+    };
+    if tables {
+        print!("{report}");
     }
     Ok(if report.all_answered() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Writes to the file, or to standard output for `-`; returns whether standard output is still free for tables.
+pub(super) fn write_json(value: &impl Serialize, path: &Path) -> Result<bool, CommandError> {
+    let text = serde_json::to_string_pretty(value)?;
+    if path.as_os_str() == "-" {
+        println!("{text}");
+        return Ok(false);
+    }
+    fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(true)
 }
 
 /// Plays with a progress bar (where there is a terminal) until the end or the first interrupt.
@@ -152,7 +162,7 @@ async fn watched(player: Player) -> Result<Report, PlayError> {
 }
 
 pub(super) fn bar_style() -> ProgressStyle {
-    ProgressStyle::with_template("  {prefix:18} [{bar:30}] {pos:>5}/{len} {msg}")
+    ProgressStyle::with_template("  {prefix:22} [{bar:24}] {pos:>5}/{len} {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
 }

@@ -37,12 +37,12 @@ impl fmt::Display for TextTable {
                 let width = widths[column];
                 match column {
                     0 => write!(line, "  {cell:<width$}")?,
-                    _ => write!(line, "   {cell:>width$}")?,
+                    _ => write!(line, "  {cell:>width$}")?,
                 }
             }
             writeln!(f, "{}", line.trim_end())?;
             if number == 0 {
-                let rule = widths.iter().sum::<usize>() + 3 * columns.saturating_sub(1);
+                let rule = widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1);
                 writeln!(f, "  {}", "-".repeat(rule))?;
             }
         }
@@ -114,7 +114,7 @@ mod tests {
     fn columns_are_aligned() {
         let mut table = TextTable::new(["run", "refused"]);
         table.row(["directly".to_owned(), "1,903".to_owned()]);
-        let expect = "  run        refused\n  ------------------\n  directly     1,903\n";
+        let expect = "  run       refused\n  -----------------\n  directly    1,903\n";
         assert_eq!(table.to_string(), expect);
     }
 }
