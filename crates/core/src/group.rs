@@ -1,5 +1,9 @@
 //! One quota group at run time: its meters, its line, and what is learned about its provider.
 
+mod answer;
+mod attempt;
+mod view;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -8,44 +12,26 @@ use crate::charge::{Charge, ChargeModel};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::forecast::{InputFactor, OutputForecast};
 use crate::limit::LimitRef;
-use crate::margin::{Margin, delay_sample};
+use crate::margin::Margin;
 use crate::meter::{Earliest, Meter, Taking};
-use crate::outcome::{Failure, Outcome, Usage};
-use crate::output::{Notice, Wake};
-use crate::plan::{QueueBounds, QuotaKey, QuotaPlan, RetryPolicy};
+use crate::output::Wake;
+use crate::plan::{QueueBounds, QuotaKey, QuotaPlan};
 use crate::queue::{Queue, Waiting};
 use crate::request::{Demand, Request};
-use crate::retry::{self, Jitter, RetryBudget};
-use crate::signal::{RateLimited, Reading, UpstreamSignal};
-use crate::snapshot::{LimitSnapshot, QuotaSnapshot, Totals, WAITING_SHOWN, WaitingSnapshot};
-use crate::time::{Timestamp, micros};
-use crate::units::{Amount, Bytes, Dimension};
+use crate::retry::RetryBudget;
+use crate::snapshot::Totals;
+use crate::time::micros;
+use crate::units::{Amount, Dimension};
 
 /// Requests in flight at first while no limit is known.
 const LEARNING_WINDOW: u32 = 8;
 /// The shortest sleep between two looks at a full limit, in microseconds.
 const LOOK_AGAIN: u64 = 500;
-/// Output charged on top of what was seen when a stream breaks: one chunk.
-const CHUNK_TOKENS: u64 = 16;
+
 /// The longest pause that a provider can impose, in microseconds: thirty days.
 const HOLD_MAX: u64 = 30 * 86_400 * 1_000_000;
 
-/// A request that was sent and is not settled.
-#[derive(Debug, Clone)]
-pub(crate) struct InFlight {
-    pub(crate) group: u32,
-    pub(crate) arrival: u64,
-    pub(crate) request: Request,
-    pub(crate) charge: Charge,
-    pub(crate) arrived: u64,
-    pub(crate) deadline: u64,
-    pub(crate) granted: u64,
-    pub(crate) attempt: u32,
-    reason: WaitReason,
-    /// Output charged so far, where output is charged as it is generated.
-    generated: u64,
-    observed: bool,
-}
+pub(crate) use attempt::InFlight;
 
 /// What happens next in a group.
 #[derive(Debug)]
@@ -279,225 +265,6 @@ impl Group {
         [head, resume, deadline].into_iter().flatten().min()
     }
 
-    /// Makes the record of a request that was just admitted.
-    pub(crate) fn launch(&mut self, now: u64, group: u32, arrival: u64, waiting: Waiting) -> InFlight {
-        self.in_flight = self.in_flight.saturating_add(1);
-        self.totals.admitted += 1;
-        self.last_used = now;
-        InFlight {
-            group,
-            arrival,
-            request: waiting.request,
-            charge: waiting.charge,
-            arrived: waiting.arrived,
-            deadline: waiting.deadline,
-            granted: now,
-            attempt: waiting.attempts + 1,
-            reason: waiting.reason,
-            generated: 0,
-            observed: false,
-        }
-    }
-
-    /// Takes note of the head of an answer. Returns whether room may have been found.
-    pub(crate) fn observe(
-        &mut self,
-        now: u64,
-        flight: &mut InFlight,
-        signal: &UpstreamSignal,
-        notices: &mut Vec<Notice>,
-    ) -> bool {
-        if core::mem::replace(&mut flight.observed, true) {
-            return false;
-        }
-        self.margin.sample(delay_sample(
-            now.saturating_sub(flight.granted),
-            signal.processing,
-        ));
-        self.refresh_margin(now);
-        let mut room = false;
-        if self.is_learning() {
-            self.learning_window = self.learning_window.saturating_add(1);
-            room = true;
-        }
-        for dimension in Dimension::ALL {
-            if let Some(reading) = signal.readings.reading(dimension) {
-                let own = flight.charge.amount(dimension).value();
-                room |= self.read(now, flight.granted, own, dimension, reading, notices).0;
-            }
-        }
-        room
-    }
-
-    /// Takes note of output generated so far. It is charged now, and no longer held.
-    pub(crate) fn progress(&mut self, flight: &mut InFlight, output: u64) {
-        let fresh = output
-            .min(crate::meter::AMOUNT_MAX)
-            .saturating_sub(flight.generated);
-        if fresh == 0 {
-            return;
-        }
-        let held = flight.charge.amount(Dimension::OutputTokens).value();
-        let release = fresh.min(held.saturating_sub(flight.generated));
-        flight.generated += fresh;
-        for meter in self
-            .meters
-            .iter_mut()
-            .filter(|meter| meter.taking() == Taking::AsGenerated)
-        {
-            meter.charge(fresh);
-            meter.release(release);
-        }
-    }
-
-    /// Ends an attempt for good. Returns whether room was made.
-    pub(crate) fn settle(&mut self, now: u64, mut flight: InFlight, outcome: Outcome) -> bool {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.last_used = now;
-        match outcome {
-            Outcome::NotSent => self.give_back(&flight, &Dimension::ALL),
-            Outcome::Completed(usage) => self.reconcile(&mut flight, &usage),
-            Outcome::Unknown { output_seen } => {
-                if output_seen.value() > 0 {
-                    self.progress(&mut flight, output_seen.value().saturating_add(CHUNK_TOKENS));
-                }
-            }
-        }
-        self.let_go(&flight)
-    }
-
-    /// Ends a failed attempt and decides when the next one is due.
-    pub(crate) fn fail(
-        &mut self,
-        now: u64,
-        flight: InFlight,
-        failure: Failure,
-        policy: &RetryPolicy,
-        jitter: &mut Jitter,
-        notices: &mut Vec<Notice>,
-    ) -> Result<(), Refusal> {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.last_used = now;
-        let pause = retry::pause(policy, flight.attempt, jitter);
-        let mut attempts = flight.attempt;
-        let mut resume = now;
-        let mut reason = flight.reason;
-        match failure {
-            Failure::Late => {
-                self.give_back(&flight, &Dimension::ALL);
-                attempts -= 1;
-            }
-            Failure::RateLimited(refused) => {
-                // Refused tokens were not taken; the request itself may have been (providers.md §2.3).
-                self.give_back(&flight, &TOKEN_DIMENSIONS);
-                self.rate_limited(now, &flight, &refused, pause, notices);
-                reason = WaitReason::Hold;
-                resume = self.hold_until;
-            }
-            Failure::Overloaded { retry_after } => {
-                resume = now.saturating_add(retry_after.map_or(0, micros).min(HOLD_MAX).max(pause));
-                reason = WaitReason::Backoff;
-            }
-            Failure::Transient { sent } => {
-                if !sent {
-                    self.give_back(&flight, &Dimension::ALL);
-                }
-                resume = now.saturating_add(pause);
-                reason = WaitReason::Backoff;
-            }
-        }
-        self.let_go(&flight);
-        let refusal = |reason| Refusal {
-            reason,
-            limit: None,
-            retry_after: Some(Duration::from_micros(resume.saturating_sub(now).max(1_000))),
-        };
-        let charge = self.charge_for(&flight.request.demand);
-        if let Some(limit) = self.never_fits(&charge) {
-            self.totals.refused += 1;
-            return Err(Refusal {
-                reason: RefusalReason::NeverFits,
-                limit: Some(limit),
-                retry_after: None,
-            });
-        }
-        if matches!(failure, Failure::Overloaded { .. } | Failure::Transient { .. }) {
-            let horizon = flight.arrived.saturating_add(micros(policy.horizon));
-            if resume > horizon || !self.budget.spend(now, policy) {
-                self.totals.refused += 1;
-                return Err(refusal(RefusalReason::RetriesSpent));
-            }
-        }
-        if resume >= flight.deadline {
-            self.totals.refused += 1;
-            return Err(refusal(RefusalReason::Deadline));
-        }
-        if attempts > 0 {
-            self.totals.retried += 1;
-        }
-        let waiting = Waiting {
-            request: flight.request,
-            charge,
-            arrived: flight.arrived,
-            deadline: flight.deadline,
-            attempts,
-            reason,
-        };
-        if reason == WaitReason::Backoff {
-            self.queue.pause(flight.arrival, resume, waiting);
-        } else {
-            self.queue.join(flight.arrival, waiting);
-        }
-        Ok(())
-    }
-
-    /// Returns the group as people see it.
-    pub(crate) fn snapshot(&self, now: u64) -> QuotaSnapshot {
-        let limits = self
-            .meters
-            .iter()
-            .filter(|meter| meter.is_known())
-            .map(|meter| LimitSnapshot {
-                limit: meter.name(),
-                discipline: meter.limit().discipline,
-                source: meter.source(),
-                used: Amount::new(meter.used()),
-                held: Amount::new(meter.held()),
-                foreign: Amount::new(meter.foreign()),
-                margin: Duration::from_micros(meter.margin()),
-            });
-        let first_waiting = self
-            .queue
-            .iter()
-            .take(WAITING_SHOWN)
-            .enumerate()
-            .map(|(index, (_, waiting))| {
-                let eta = match self.earliest(now, &waiting.charge, false).0 {
-                    Earliest::At(at) if index == 0 => Some(Timestamp::from_micros(at.max(self.hold_until))),
-                    _ => None,
-                };
-                WaitingSnapshot {
-                    place: index + 1,
-                    waited: Duration::from_micros(now.saturating_sub(waiting.arrived)),
-                    deadline: Timestamp::from_micros(waiting.deadline),
-                    reason: waiting.reason,
-                    eta,
-                }
-            });
-        QuotaSnapshot {
-            key: self.key,
-            name: self.name.clone(),
-            limits: limits.collect(),
-            waiting: self.queue.len(),
-            waiting_bytes: Bytes::new(self.queue.bytes()),
-            first_waiting: first_waiting.collect(),
-            in_flight: self.in_flight as usize,
-            hold_until: (self.hold_until > now).then(|| Timestamp::from_micros(self.hold_until)),
-            learning: self.is_learning(),
-            totals: self.totals,
-        }
-    }
-
     /// Returns when a request at the end of the line is expected to be admitted, and what it waits for.
     pub(crate) fn eta(&self, now: u64, charge: &Charge) -> (u64, WaitReason) {
         let (earliest, limit) = self.earliest(now, charge, true);
@@ -585,151 +352,7 @@ impl Group {
             meter.take(charge.amount(meter.dimension()).value());
         }
     }
-
-    /// Gives back what was charged at admission in the given dimensions (what is held is let go in any case).
-    fn give_back(&mut self, flight: &InFlight, dimensions: &[Dimension]) {
-        for meter in self
-            .meters
-            .iter_mut()
-            .filter(|meter| meter.taking() == Taking::AtOnce)
-        {
-            if dimensions.contains(&meter.dimension()) {
-                meter.refund(flight.granted, flight.charge.amount(meter.dimension()).value());
-            }
-        }
-    }
-
-    /// Lets go of whatever an ended attempt still holds. Returns whether room may have been made.
-    fn let_go(&mut self, flight: &InFlight) -> bool {
-        for meter in &mut self.meters {
-            if meter.dimension() == Dimension::Concurrency {
-                meter.release(1);
-            } else if meter.taking() == Taking::AsGenerated {
-                let held = flight.charge.amount(Dimension::OutputTokens).value();
-                meter.release(held.saturating_sub(flight.generated));
-            }
-        }
-        !self.queue.is_empty()
-    }
-
-    /// Replaces estimates by the reported usage, as far as the provider does.
-    fn reconcile(&mut self, flight: &mut InFlight, usage: &Usage) {
-        let estimated = flight.request.demand.input.value();
-        if let Some(input) = usage.input {
-            self.input.sample(
-                estimated,
-                input.value().saturating_add(usage.cached_input.value()),
-            );
-        }
-        if let Some(output) = usage.output {
-            if flight.request.demand.generates {
-                self.output.sample(output.value());
-            }
-            if self.model == ChargeModel::Anthropic {
-                self.progress(flight, output.value());
-            }
-        }
-        if self.model == ChargeModel::OpenAi {
-            return;
-        }
-        for meter in self
-            .meters
-            .iter_mut()
-            .filter(|meter| meter.taking() == Taking::AtOnce)
-        {
-            let actual = match meter.dimension() {
-                Dimension::InputTokens => usage.input,
-                Dimension::OutputTokens => usage.output,
-                Dimension::Tokens => usage.input.map(|input| input + usage.output.unwrap_or_default()),
-                Dimension::Requests | Dimension::Concurrency => None,
-            };
-            let Some(actual) = actual else { continue };
-            let charged = flight.charge.amount(meter.dimension()).value();
-            if actual.value() > charged {
-                meter.charge(actual.value() - charged);
-            } else {
-                meter.refund(flight.granted, charged - actual.value());
-            }
-        }
-    }
-
-    /// Learns from a refusal for rate, and pauses the group until the provider wants to hear of it again.
-    fn rate_limited(
-        &mut self,
-        now: u64,
-        flight: &InFlight,
-        refused: &RateLimited,
-        pause: u64,
-        notices: &mut Vec<Notice>,
-    ) {
-        self.totals.promises_broken += 1;
-        notices.push(Notice::PromiseBroken {
-            dimension: refused.dimension,
-        });
-        let wait = refused.retry_after.map_or(pause, micros).min(HOLD_MAX);
-        self.hold_until = self.hold_until.max(now.saturating_add(wait.max(1_000)));
-        let mut explained = false;
-        if let (Some(dimension), Some(limit), Some(used)) = (refused.dimension, refused.limit, refused.used) {
-            let remaining = limit.saturating_sub(used);
-            let reading = Reading {
-                limit: Some(limit),
-                remaining: Some(remaining),
-                ..Reading::default()
-            };
-            explained = self.read(now, flight.granted, 0, dimension, &reading, notices).1;
-        }
-        if !explained {
-            self.margin.refused(now);
-            self.refresh_margin(now);
-        }
-        if self.is_learning() {
-            self.learning_window = (self.learning_window / 2).max(1);
-        }
-        for meter in self.meters.iter_mut().filter(|meter| meter.is_known()) {
-            let until = self
-                .hold_until
-                .saturating_add(meter.window().saturating_mul(2).min(HOLD_MAX));
-            meter.pace(now, until);
-        }
-    }
-
-    /// Reads one dimension of an answer. Returns whether room was found, and whether others' use was.
-    fn read(
-        &mut self,
-        now: u64,
-        sent: u64,
-        own: u64,
-        dimension: Dimension,
-        reading: &Reading,
-        notices: &mut Vec<Notice>,
-    ) -> (bool, bool) {
-        let Some(meter) = meter_of(&mut self.meters, self.minute, dimension, reading) else {
-            return (false, false);
-        };
-        meter.advance(now);
-        let revealed = meter.read(now, sent, own, reading);
-        if revealed.amount {
-            notices.push(Notice::LimitChanged(meter.name()));
-        }
-        if revealed.foreign > 0 {
-            notices.push(Notice::ForeignTraffic {
-                dimension,
-                amount: Amount::new(revealed.foreign),
-            });
-        }
-        (revealed.room || revealed.amount, revealed.foreign > 0)
-    }
-
-    fn refresh_margin(&mut self, now: u64) {
-        self.margin.decay(now);
-        for meter in &mut self.meters {
-            let margin = self.margin.current(meter.window());
-            meter.set_margin(now, margin);
-        }
-    }
 }
-
-const TOKEN_DIMENSIONS: [Dimension; 3] = [Dimension::Tokens, Dimension::InputTokens, Dimension::OutputTokens];
 
 /// Makes the meters of a plan: one for each limit, and one for each dimension whose limit may yet be learned.
 fn meters(now: u64, plan: &QuotaPlan, margin: &Margin) -> Vec<Meter> {
@@ -764,28 +387,4 @@ fn meters(now: u64, plan: &QuotaPlan, margin: &Margin) -> Vec<Meter> {
         }
     }
     meters
-}
-
-/// Finds the meter that a reading is about: the one with the very amount, else the one whose window is nearest to the
-/// provider's minute.
-fn meter_of<'a>(
-    meters: &'a mut [Meter],
-    minute: u64,
-    dimension: Dimension,
-    reading: &Reading,
-) -> Option<&'a mut Meter> {
-    let amount = reading.limit.map(Amount::value);
-    let same = meters
-        .iter()
-        .position(|meter| meter.dimension() == dimension && Some(meter.amount()) == amount);
-    let index = same.or_else(|| {
-        let candidates = meters
-            .iter()
-            .enumerate()
-            .filter(|(_, meter)| meter.dimension() == dimension);
-        candidates
-            .min_by_key(|(_, meter)| meter.window().abs_diff(minute))
-            .map(|(index, _)| index)
-    })?;
-    meters.get_mut(index)
 }

@@ -1,0 +1,250 @@
+//! An attempt from its permit to its end.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::{Group, HOLD_MAX};
+use crate::charge::{Charge, ChargeModel};
+use crate::decision::{Refusal, RefusalReason, WaitReason};
+use crate::meter::Taking;
+use crate::outcome::{Failure, Outcome, Usage};
+use crate::output::Notice;
+use crate::plan::RetryPolicy;
+use crate::queue::Waiting;
+use crate::request::Request;
+use crate::retry::{self, Jitter};
+use crate::time::micros;
+use crate::units::Dimension;
+
+/// Output charged on top of what was seen when a stream breaks: one chunk.
+const CHUNK_TOKENS: u64 = 16;
+
+const TOKEN_DIMENSIONS: [Dimension; 3] = [Dimension::Tokens, Dimension::InputTokens, Dimension::OutputTokens];
+
+/// A request that was sent and is not settled.
+#[derive(Debug, Clone)]
+pub(crate) struct InFlight {
+    pub(crate) group: u32,
+    pub(crate) arrival: u64,
+    pub(crate) request: Request,
+    pub(crate) charge: Charge,
+    pub(crate) arrived: u64,
+    pub(crate) deadline: u64,
+    pub(crate) granted: u64,
+    pub(crate) attempt: u32,
+    reason: WaitReason,
+    /// Output charged so far, where output is charged as it is generated.
+    generated: u64,
+    pub(super) observed: bool,
+}
+
+impl Group {
+    /// Makes the record of a request that was just admitted.
+    pub(crate) fn launch(&mut self, now: u64, group: u32, arrival: u64, waiting: Waiting) -> InFlight {
+        self.in_flight = self.in_flight.saturating_add(1);
+        self.totals.admitted += 1;
+        self.last_used = now;
+        InFlight {
+            group,
+            arrival,
+            request: waiting.request,
+            charge: waiting.charge,
+            arrived: waiting.arrived,
+            deadline: waiting.deadline,
+            granted: now,
+            attempt: waiting.attempts + 1,
+            reason: waiting.reason,
+            generated: 0,
+            observed: false,
+        }
+    }
+
+    /// Takes note of output generated so far. It is charged now, and no longer held.
+    pub(crate) fn progress(&mut self, flight: &mut InFlight, output: u64) {
+        let fresh = output
+            .min(crate::meter::AMOUNT_MAX)
+            .saturating_sub(flight.generated);
+        if fresh == 0 {
+            return;
+        }
+        let held = flight.charge.amount(Dimension::OutputTokens).value();
+        let release = fresh.min(held.saturating_sub(flight.generated));
+        flight.generated += fresh;
+        for meter in self
+            .meters
+            .iter_mut()
+            .filter(|meter| meter.taking() == Taking::AsGenerated)
+        {
+            meter.charge(fresh);
+            meter.release(release);
+        }
+    }
+
+    /// Ends an attempt for good. Returns whether room was made.
+    pub(crate) fn settle(&mut self, now: u64, mut flight: InFlight, outcome: Outcome) -> bool {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.last_used = now;
+        match outcome {
+            Outcome::NotSent => self.give_back(&flight, &Dimension::ALL),
+            Outcome::Completed(usage) => self.reconcile(&mut flight, &usage),
+            Outcome::Unknown { output_seen } => {
+                if output_seen.value() > 0 {
+                    self.progress(&mut flight, output_seen.value().saturating_add(CHUNK_TOKENS));
+                }
+            }
+        }
+        self.let_go(&flight)
+    }
+
+    /// Ends a failed attempt and decides when the next one is due.
+    pub(crate) fn fail(
+        &mut self,
+        now: u64,
+        flight: InFlight,
+        failure: Failure,
+        policy: &RetryPolicy,
+        jitter: &mut Jitter,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), Refusal> {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.last_used = now;
+        let pause = retry::pause(policy, flight.attempt, jitter);
+        let mut attempts = flight.attempt;
+        let mut resume = now;
+        let mut reason = flight.reason;
+        match failure {
+            Failure::Late => {
+                self.give_back(&flight, &Dimension::ALL);
+                attempts -= 1;
+            }
+            Failure::RateLimited(refused) => {
+                // Refused tokens were not taken; the request itself may have been (providers.md §2.3).
+                self.give_back(&flight, &TOKEN_DIMENSIONS);
+                self.rate_limited(now, &flight, &refused, pause, notices);
+                reason = WaitReason::Hold;
+                resume = self.hold_until;
+            }
+            Failure::Overloaded { retry_after } => {
+                resume = now.saturating_add(retry_after.map_or(0, micros).min(HOLD_MAX).max(pause));
+                reason = WaitReason::Backoff;
+            }
+            Failure::Transient { sent } => {
+                if !sent {
+                    self.give_back(&flight, &Dimension::ALL);
+                }
+                resume = now.saturating_add(pause);
+                reason = WaitReason::Backoff;
+            }
+        }
+        self.let_go(&flight);
+        let refusal = |reason| Refusal {
+            reason,
+            limit: None,
+            retry_after: Some(Duration::from_micros(resume.saturating_sub(now).max(1_000))),
+        };
+        let charge = self.charge_for(&flight.request.demand);
+        if let Some(limit) = self.never_fits(&charge) {
+            self.totals.refused += 1;
+            return Err(Refusal {
+                reason: RefusalReason::NeverFits,
+                limit: Some(limit),
+                retry_after: None,
+            });
+        }
+        if matches!(failure, Failure::Overloaded { .. } | Failure::Transient { .. }) {
+            let horizon = flight.arrived.saturating_add(micros(policy.horizon));
+            if resume > horizon || !self.budget.spend(now, policy) {
+                self.totals.refused += 1;
+                return Err(refusal(RefusalReason::RetriesSpent));
+            }
+        }
+        if resume >= flight.deadline {
+            self.totals.refused += 1;
+            return Err(refusal(RefusalReason::Deadline));
+        }
+        if attempts > 0 {
+            self.totals.retried += 1;
+        }
+        let waiting = Waiting {
+            request: flight.request,
+            charge,
+            arrived: flight.arrived,
+            deadline: flight.deadline,
+            attempts,
+            reason,
+        };
+        if reason == WaitReason::Backoff {
+            self.queue.pause(flight.arrival, resume, waiting);
+        } else {
+            self.queue.join(flight.arrival, waiting);
+        }
+        Ok(())
+    }
+
+    /// Gives back what was charged at admission in the given dimensions (what is held is let go in any case).
+    fn give_back(&mut self, flight: &InFlight, dimensions: &[Dimension]) {
+        for meter in self
+            .meters
+            .iter_mut()
+            .filter(|meter| meter.taking() == Taking::AtOnce)
+        {
+            if dimensions.contains(&meter.dimension()) {
+                meter.refund(flight.granted, flight.charge.amount(meter.dimension()).value());
+            }
+        }
+    }
+
+    /// Lets go of whatever an ended attempt still holds. Returns whether room may have been made.
+    fn let_go(&mut self, flight: &InFlight) -> bool {
+        for meter in &mut self.meters {
+            if meter.dimension() == Dimension::Concurrency {
+                meter.release(1);
+            } else if meter.taking() == Taking::AsGenerated {
+                let held = flight.charge.amount(Dimension::OutputTokens).value();
+                meter.release(held.saturating_sub(flight.generated));
+            }
+        }
+        !self.queue.is_empty()
+    }
+
+    /// Replaces estimates by the reported usage, as far as the provider does.
+    fn reconcile(&mut self, flight: &mut InFlight, usage: &Usage) {
+        let estimated = flight.request.demand.input.value();
+        if let Some(input) = usage.input {
+            self.input.sample(
+                estimated,
+                input.value().saturating_add(usage.cached_input.value()),
+            );
+        }
+        if let Some(output) = usage.output {
+            if flight.request.demand.generates {
+                self.output.sample(output.value());
+            }
+            if self.model == ChargeModel::Anthropic {
+                self.progress(flight, output.value());
+            }
+        }
+        if self.model == ChargeModel::OpenAi {
+            return;
+        }
+        for meter in self
+            .meters
+            .iter_mut()
+            .filter(|meter| meter.taking() == Taking::AtOnce)
+        {
+            let actual = match meter.dimension() {
+                Dimension::InputTokens => usage.input,
+                Dimension::OutputTokens => usage.output,
+                Dimension::Tokens => usage.input.map(|input| input + usage.output.unwrap_or_default()),
+                Dimension::Requests | Dimension::Concurrency => None,
+            };
+            let Some(actual) = actual else { continue };
+            let charged = flight.charge.amount(meter.dimension()).value();
+            if actual.value() > charged {
+                meter.charge(actual.value() - charged);
+            } else {
+                meter.refund(flight.granted, charged - actual.value());
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! A quota group as people see it.
+
+use core::time::Duration;
+
+use super::Group;
+use crate::meter::Earliest;
+use crate::snapshot::{LimitSnapshot, QuotaSnapshot, WAITING_SHOWN, WaitingSnapshot};
+use crate::time::Timestamp;
+use crate::units::{Amount, Bytes};
+
+impl Group {
+    /// Returns the group as people see it.
+    pub(crate) fn snapshot(&self, now: u64) -> QuotaSnapshot {
+        let limits = self
+            .meters
+            .iter()
+            .filter(|meter| meter.is_known())
+            .map(|meter| LimitSnapshot {
+                limit: meter.name(),
+                discipline: meter.limit().discipline,
+                source: meter.source(),
+                used: Amount::new(meter.used()),
+                held: Amount::new(meter.held()),
+                foreign: Amount::new(meter.foreign()),
+                margin: Duration::from_micros(meter.margin()),
+            });
+        let first_waiting = self
+            .queue
+            .iter()
+            .take(WAITING_SHOWN)
+            .enumerate()
+            .map(|(index, (_, waiting))| {
+                let eta = match self.earliest(now, &waiting.charge, false).0 {
+                    Earliest::At(at) if index == 0 => Some(Timestamp::from_micros(at.max(self.hold_until))),
+                    _ => None,
+                };
+                WaitingSnapshot {
+                    place: index + 1,
+                    waited: Duration::from_micros(now.saturating_sub(waiting.arrived)),
+                    deadline: Timestamp::from_micros(waiting.deadline),
+                    reason: waiting.reason,
+                    eta,
+                }
+            });
+        QuotaSnapshot {
+            key: self.key,
+            name: self.name.clone(),
+            limits: limits.collect(),
+            waiting: self.queue.len(),
+            waiting_bytes: Bytes::new(self.queue.bytes()),
+            first_waiting: first_waiting.collect(),
+            in_flight: self.in_flight as usize,
+            hold_until: (self.hold_until > now).then(|| Timestamp::from_micros(self.hold_until)),
+            learning: self.is_learning(),
+            totals: self.totals,
+        }
+    }
+}
