@@ -6,6 +6,7 @@ mod drain;
 mod faults;
 mod input;
 mod program;
+mod provider;
 mod relay;
 mod reload;
 mod support;
