@@ -4,7 +4,6 @@
 //! the same patience as half-sent heads. The watch here tells the two apart and costs a request a few counters instead
 //! of a timer.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -13,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::config::Server;
 use crate::phase::{Phase, Phases};
-use crate::proxy::{Answer, Proxy};
+use crate::proxy::Proxy;
 
 /// How patient a connection is with its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,8 +235,7 @@ impl Listener {
         });
         let service = service_fn(|request: Request<Incoming>| {
             let open = activity.begin();
-            let answer = Proxy::answer(Arc::clone(proxy), open, request);
-            async move { Ok::<Response<Answer>, Infallible>(answer.await) }
+            Proxy::answer(Arc::clone(proxy), open, request)
         });
         let mut connection = pin!(self.builder.serve_connection(io, service));
         let mut watch = Watch::new(self.patience);

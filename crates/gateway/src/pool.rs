@@ -215,7 +215,8 @@ impl Pool {
         if let Some(lease) = self.warm() {
             return Ok(lease);
         }
-        self.fresh().await
+        // Boxed, so that a request that finds a warm connection does not carry the room for making one.
+        Box::pin(self.fresh()).await
     }
 
     /// Returns a warm connection if there is one.

@@ -14,6 +14,7 @@ mod request_id;
 mod route;
 mod unanswered;
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -97,7 +98,7 @@ impl Proxy {
         self: Arc<Self>,
         open: OpenRequest,
         request: Request<Incoming>,
-    ) -> Response<Answer> {
+    ) -> Result<Response<Answer>, Infallible> {
         let bench = self.bench();
         let (head, body) = request.into_parts();
         let sight = Sight::of(&bench.site.config, &head.method, head.uri.path(), &head.headers);
@@ -110,7 +111,7 @@ impl Proxy {
             sight: &sight,
             record: &mut record,
         };
-        match AssertUnwindSafe(exchange.run(body)).catch_unwind().await {
+        Ok(match AssertUnwindSafe(exchange.run(body)).catch_unwind().await {
             Ok(Ok(relayed)) => relay(relayed, record, open),
             Ok(Err(unanswered)) => {
                 if let Some(reason) = unanswered.refused {
@@ -120,7 +121,7 @@ impl Proxy {
             }
             // What a panic has to say went to the error output; the client learns where to look.
             Err(_panic) => refuse(&Unanswered::failed(ErrorReply::internal()), shape, record),
-        }
+        })
     }
 
     /// Closes idle connections to upstreams.
@@ -153,7 +154,7 @@ impl Exchange<'_> {
         let (head, site) = (self.head, &self.bench.site);
         let route = self
             .sight
-            .route(&site.config, &head.method, &head.headers, head.uri.query())
+            .route(&site.config, &head.method, &head.headers, &head.uri)
             .map_err(|reply| Unanswered::refused(reply, Refused::NoUpstream))?;
         self.record.upstream = Some(route.upstream);
         let (Some(upstream), Some(target), Some(pool)) = (
@@ -365,8 +366,8 @@ fn refuse(unanswered: &Unanswered, shape: Shape, mut record: Record) -> Response
 fn mark(headers: &mut http::HeaderMap, record: &Record) {
     headers.reserve(4);
     let queued = u64::try_from(record.queued.as_millis()).unwrap_or(u64::MAX);
-    headers.insert(QUEUE_MS, HeaderValue::from(queued));
-    headers.insert(ATTEMPTS, HeaderValue::from(record.attempts));
+    headers.insert(QUEUE_MS, number(queued));
+    headers.insert(ATTEMPTS, number(record.attempts.into()));
     headers.insert(REQUEST_ID, record.id.header());
     if let Some(reason) = record.limited_by {
         headers.insert(LIMITED_BY, HeaderValue::from_static(reason));
@@ -383,4 +384,13 @@ fn client_retries(headers: &http::HeaderMap) -> Option<u32> {
         .ok()?
         .parse()
         .ok()
+}
+
+/// Returns a number as the value of a header; the two that nearly every answer has cost nothing.
+fn number(number: u64) -> HeaderValue {
+    match number {
+        0 => HeaderValue::from_static("0"),
+        1 => HeaderValue::from_static("1"),
+        _ => HeaderValue::from(number),
+    }
 }

@@ -142,7 +142,9 @@ impl Call<'_> {
                 },
             };
             self.metrics.all().retried(&failure);
-            match retry(unsent.take(), failure, self.payload.is_repeatable(), attempts).await {
+            // Boxed, like everything that only failures need: most requests do not carry the room for it.
+            let retrying = retry(unsent.take(), failure, self.payload.is_repeatable(), attempts);
+            match Box::pin(retrying).await {
                 Ok(permit) => unsent.0 = Some(permit),
                 Err(refusal) => return self.give_up(last, refusal, attempts),
             }
@@ -248,7 +250,7 @@ impl Call<'_> {
             received.permit = Some(permit);
             return Ok(Attempt::Answered(received));
         }
-        received.read_prefix().await;
+        Box::pin(received.read_prefix()).await;
         let status = received.head.status.as_u16();
         let verdict = dialect.classify(now, status, &Texts(&received.head.headers), &received.prefix);
         received.outcome = RequestOutcome::UpstreamError;

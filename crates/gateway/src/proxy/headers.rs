@@ -69,6 +69,10 @@ pub(super) fn for_upstream(client: &HeaderMap, extra: usize) -> HeaderMap {
 
 /// Takes out of an answer's headers what belongs to the upstream's connection.
 pub(super) fn for_client(headers: &mut HeaderMap) {
+    // Most answers have nothing of the kind, and looking is cheaper than removing.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     let named = named_by_connection(headers);
     for name in &HOP_BY_HOP {
         headers.remove(name);
@@ -79,6 +83,10 @@ pub(super) fn for_client(headers: &mut HeaderMap) {
     for name in &named.0 {
         headers.remove(name);
     }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || HOP_BY_HOP_NAMES.contains(&name.as_str())
 }
 
 fn is_allowed(name: &HeaderName) -> bool {

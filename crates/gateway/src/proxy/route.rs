@@ -1,7 +1,7 @@
 //! Which upstream a request goes to, and under which path.
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 use tidegate_core::provider::Dialect;
 
 use crate::config::Config;
@@ -61,7 +61,7 @@ impl<'a> Sight<'a> {
         config: &Config,
         method: &Method,
         headers: &HeaderMap,
-        query: Option<&str>,
+        uri: &Uri,
     ) -> Result<Route, ErrorReply> {
         if has_dot_segment(self.path) {
             return Err(ErrorReply::bad_request(
@@ -78,7 +78,7 @@ impl<'a> Sight<'a> {
         Ok(Route {
             upstream,
             endpoint: self.endpoint,
-            path: self.upstream_path(query)?,
+            path: self.upstream_path(uri)?,
         })
     }
 
@@ -107,14 +107,17 @@ impl<'a> Sight<'a> {
     }
 
     /// Clients whose base URL lacks `/v1` mean it all the same.
-    fn upstream_path(&self, query: Option<&str>) -> Result<PathAndQuery, ErrorReply> {
-        let version = if self.endpoint != Endpoint::Other && !self.path.starts_with("/v1/") {
-            "/v1"
-        } else {
-            ""
-        };
+    fn upstream_path(&self, uri: &Uri) -> Result<PathAndQuery, ErrorReply> {
+        let is_versioned = self.endpoint == Endpoint::Other || self.path.starts_with("/v1/");
+        if self.named.is_none()
+            && is_versioned
+            && let Some(whole) = uri.path_and_query()
+        {
+            return Ok(whole.clone());
+        }
+        let version = if is_versioned { "" } else { "/v1" };
         let path = if self.path.is_empty() { "/" } else { self.path };
-        let joined = match query {
+        let joined = match uri.query() {
             Some(query) => format!("{version}{path}?{query}"),
             None => format!("{version}{path}"),
         };
@@ -136,6 +139,9 @@ fn below_upstream<'a>(config: &Config, path: &'a str) -> (Option<usize>, &'a str
 }
 
 fn has_dot_segment(path: &str) -> bool {
+    if !path.contains("/.") && !path.contains('%') {
+        return false;
+    }
     path.split('/').any(|segment| {
         let plain = segment.replace("%2e", ".").replace("%2E", ".");
         plain == "." || plain == ".."
