@@ -46,6 +46,7 @@ use crate::site::Site;
 const QUEUE_MS: HeaderName = HeaderName::from_static("x-tidegate-queue-ms");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-tidegate-attempts");
 const LIMITED_BY: HeaderName = HeaderName::from_static("x-tidegate-limited-by");
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
 
 /// What a request holds beside its body while it waits: head, future, connection buffers.
@@ -378,12 +379,7 @@ fn mark(headers: &mut http::HeaderMap, record: &Record) {
 
 /// How often the client's SDK says that it has tried before.
 fn client_retries(headers: &http::HeaderMap) -> Option<u32> {
-    headers
-        .get("x-stainless-retry-count")?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
+    headers.get(RETRY_COUNT)?.to_str().ok()?.parse().ok()
 }
 
 /// Returns a number as the value of a header; the two that nearly every answer has cost nothing.

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::config::duration;
 use crate::provider::ErrorReply;
 
 /// Longest wait in seconds: a number, or a length of time such as `2m`.
-const MAX_WAIT: &str = "x-tidegate-max-wait";
+const MAX_WAIT: HeaderName = HeaderName::from_static("x-tidegate-max-wait");
 
 /// The read timeouts of the official SDKs in seconds: Python's, then Node's.
-const SDK_TIMEOUTS: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
+const SDK_TIMEOUTS: [HeaderName; 2] = [
+    HeaderName::from_static("x-stainless-read-timeout"),
+    HeaderName::from_static("x-stainless-timeout"),
+];
 
 /// The part of an SDK's timeout that is kept for the answer's way back, and its least.
 const MARGIN_DIVISOR: u32 = 10;
@@ -36,7 +39,7 @@ pub(super) fn wait(headers: &HeaderMap, wait_max: Duration) -> Result<Duration, 
         })?;
         wait = wait.min(asked);
     }
-    for name in SDK_TIMEOUTS {
+    for name in &SDK_TIMEOUTS {
         let timeout = headers.get(name).and_then(|value| value.to_str().ok());
         if let Some(timeout) = timeout.and_then(read) {
             wait = wait.min(less_margin(timeout));

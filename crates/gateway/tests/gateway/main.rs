@@ -1,6 +1,8 @@
 //! The whole gateway, in process, on real sockets: with an upstream that does what a test tells it to, and with the mock
 //! provider.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod cancel;
 mod drain;
 mod faults;

@@ -93,3 +93,59 @@ async fn a_stream_is_relayed_part_by_part() {
     until("the permit is settled", || in_flight(&gateway) == 0).await;
     upstream.assert_quiet();
 }
+
+#[tokio::test]
+async fn other_paths_pass_through_and_take_a_request_each() {
+    let mut upstream = Upstream::start().await;
+    let gateway = gateway(upstream.address, "", "", "rpm = 100");
+    for (method, path, seen_path) in [
+        ("GET", "/v1/models", "/v1/models"),
+        ("GET", "/models/gpt-4o", "/v1/models/gpt-4o"),
+        (
+            "GET",
+            "/v1/chat/completions?limit=2",
+            "/v1/chat/completions?limit=2",
+        ),
+        ("DELETE", "/v1/files/file-1", "/v1/files/file-1"),
+        ("POST", "/v1/files", "/v1/files"),
+        ("GET", "/up/any/thing?a=b", "/any/thing?a=b"),
+        (
+            "POST",
+            "/up/v1/responses/resp_1/cancel",
+            "/v1/responses/resp_1/cancel",
+        ),
+        ("POST", "/chat/completions", "/v1/chat/completions"),
+        ("POST", "/up/v1/chat/completions", "/v1/chat/completions"),
+    ] {
+        let body = if method == "POST" { CHAT_BODY } else { "" };
+        let mut request = post(path, body);
+        *request.method_mut() = method.parse().unwrap();
+        let answering = tokio::spawn(send(gateway.address(), request));
+        let seen = upstream.request().await;
+        assert_eq!(
+            (seen.method.as_str(), seen.uri.to_string().as_str()),
+            (method, seen_path)
+        );
+        assert_eq!(seen.body, body, "{method} {path}");
+        seen.answer(
+            200,
+            &[("content-type", "application/octet-stream")],
+            vec![0, 255, 10],
+        );
+        let answer = answering.await.unwrap();
+        assert_eq!(
+            (answer.status, &answer.body[..]),
+            (200, &[0, 255, 10][..]),
+            "{method} {path}"
+        );
+    }
+    until("nothing is in flight", || in_flight(&gateway) == 0).await;
+    let admitted: u64 = gateway
+        .limiter()
+        .snapshot()
+        .quotas
+        .iter()
+        .map(|quota| quota.totals.admitted)
+        .sum();
+    assert_eq!(admitted, 9);
+}
