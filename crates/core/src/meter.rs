@@ -497,6 +497,10 @@ impl Meter {
         } else {
             // Charges that the provider may have counted: from one window and margin before its earliest stamp.
             let from = sent.saturating_sub(self.all.life());
+            // An answer that took long speaks of charges that are forgotten by now: they must not pass for others'.
+            if !self.all.remembers(from) {
+                return revealed;
+            }
             let known = self.all.charged_between(from, latest);
             revealed.foreign = used.saturating_sub(known);
         }

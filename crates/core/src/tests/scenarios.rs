@@ -391,6 +391,35 @@ fn traffic_of_others_is_seen_in_headers_and_charged() {
     }
 }
 
+/// An answer whose head comes after many seconds tells of charges that have left the window since.
+#[test]
+fn own_charges_are_not_taken_for_those_of_others_when_an_answer_takes_long() {
+    for (limits, seconds) in [
+        (vec![limit(Dimension::Requests, 100)], 2),
+        (vec![limit(Dimension::Requests, 100)], 10),
+        (vec![limit(Dimension::Requests, 100)], 100),
+    ] {
+        let mut world = World::new(plan(limits));
+        for _ in 0..60 {
+            world.admit(1);
+        }
+        world.sleep(Duration::from_millis(59_900));
+        let permit = world.admit(1);
+        world.sleep(secs(seconds));
+        let readings = readings(Dimension::Requests, 100, 39);
+        world.engine.observe(
+            world.now,
+            UpstreamSignal {
+                permit: permit.id,
+                readings,
+                processing: None,
+            },
+        );
+        let outputs = world.outputs();
+        assert!(outputs.is_empty(), "after {seconds} s: {outputs:?}");
+    }
+}
+
 #[test]
 fn a_refusal_for_rate_holds_the_group_and_the_request_keeps_its_place() {
     let mut world = World::new(plan(vec![limit(Dimension::Requests, 100)]));

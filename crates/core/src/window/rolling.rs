@@ -224,6 +224,11 @@ impl Rolling {
             .fold(0, u64::saturating_add)
     }
 
+    /// Returns whether everything charged since `from` is still known.
+    pub(crate) fn remembers(&self, from: u64) -> bool {
+        from / self.width >= self.oldest()
+    }
+
     /// Returns the oldest bucket that still has a slot.
     fn oldest(&self) -> u64 {
         self.head.saturating_sub(self.count() - 1)
