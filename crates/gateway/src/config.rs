@@ -124,9 +124,6 @@ pub struct Upstream {
     pub charge: ChargeModel,
     /// How long a permit is valid.
     pub permit_ttl: Duration,
-    /// How far apart our stamp of a request and the provider's may be. Learned; no file says otherwise, but a program
-    /// that knows its upstream may.
-    pub margin: MarginPolicy,
     /// How long connecting may take, TLS included.
     pub connect_timeout: Duration,
     /// How long the provider may take until the head of its answer.
@@ -316,7 +313,7 @@ impl Upstream {
             learn: true,
             window: self.window,
             permit_ttl: self.permit_ttl,
-            margin: self.margin,
+            margin: MarginPolicy::Learned,
         }
     }
 }

@@ -14,8 +14,8 @@ pub use stage::{DemoError, Stage};
 
 use crate::replay::{QuotaLimits, Trace};
 
-/// The busiest ten minutes of a coding assistant's traffic: seconds 180 to 780 of the Azure LLM inference trace of
-/// 2023 (code), a part of `data/azure_code.csv`.
+/// The busiest two minutes of a coding assistant's traffic: seconds 840 to 960 of the Azure LLM inference trace of 2023
+/// (code), a part of `data/azure_code.csv`.
 const BUSIEST: &[u8] = include_bytes!("demo/busiest.csv");
 
 /// How the mock provider enforces its limits.
@@ -62,13 +62,14 @@ pub struct DemoSettings {
 }
 
 impl Default for DemoSettings {
-    /// Eight minutes of requests, and the three that the queue needs to empty, take 66 s at ten times their speed; a
-    /// provider's minute of 6 s is still long against the milliseconds that a busy machine may lose.
+    /// Two minutes of requests, and the time that the queue needs to empty, take a minute at four times their speed. A
+    /// provider's minute is then 15 s, whose sixtieth is the least margin that the gateway keeps by itself: what it does
+    /// here is what it does to real minutes, and nothing needs to be set for the demo.
     fn default() -> Self {
         Self {
             trace: Trace::embedded("busiest.csv", BUSIEST),
-            trace_name: "the busiest ten minutes of a coding assistant's traffic (Azure, 2023)",
-            time_scale: 10.0,
+            trace_name: "the busiest two minutes of a coding assistant's traffic (Azure, 2023)",
+            time_scale: 4.0,
             rpm: 300,
             tpm: 400_000,
             algorithm: Algorithm::default(),
@@ -105,8 +106,8 @@ mod tests {
     fn the_embedded_trace_is_a_part_of_the_whole() {
         let whole = Trace::file(concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/azure_code.csv"));
         let span = Span {
-            from: Duration::from_secs(180),
-            to: Duration::from_secs(780),
+            from: Duration::from_secs(840),
+            to: Duration::from_secs(960),
         };
         let read = |trace: &Trace, span| -> Vec<_> {
             let requests = trace.requests(span).expect("readable");

@@ -94,8 +94,7 @@ fn introduction(settings: &DemoSettings, stage: &Stage) -> String {
         settings.algorithm.name(),
         settings.time_scale,
         60.0 / settings.time_scale,
-        // Requests never come evenly: a minute more than the bare arithmetic.
-        (minutes + 1.0) * 60.0 / settings.time_scale,
+        minutes * 60.0 / settings.time_scale,
     )
 }
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use tidegate_core::{ChargeModel, Dimension, Discipline, Limit, MarginPolicy};
+use tidegate_core::{ChargeModel, Dimension, Discipline, Limit};
 
 use super::check::{Checker, Finding, repeated};
 use super::field::{Field, Origin, Table};
@@ -158,7 +158,6 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
         window,
         discipline,
         charge,
-        margin: MarginPolicy::Learned,
         permit_ttl: checker.duration(
             &key("permit_ttl"),
             &raw.permit_ttl,

@@ -5,7 +5,6 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::MarginPolicy;
 use tidegate_mock as mock;
 use tidegate_mock::limits::Dimension;
 
@@ -21,9 +20,6 @@ const FIRST_TOKEN: Duration = Duration::from_millis(400);
 const TOKENS_PER_SECOND: f64 = 80.0;
 /// Tokens in one event of a stream: fewer events leave the machine to what is measured.
 const TOKENS_PER_EVENT: u64 = 8;
-
-/// The least margin: shorter ones would test how busy the machine is.
-const MARGIN_MIN: Duration = Duration::from_millis(100);
 
 /// Why the demo cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -168,13 +164,8 @@ fn provider(settings: &DemoSettings) -> mock::Settings {
     }
 }
 
-/// The gateway as anybody would configure it, but for the length of the minute and what goes with it.
-///
-/// The margin is a sixtieth of the window, as it is by default at the start of a real minute: its floor of 250 ms, meant
-/// for networks, would be a twenty-fourth of a window of 6 s. A permit must be used within half of it, so that a machine
-/// that is busy with other things loses permits, not the promise.
+/// The gateway as anybody would configure it, but for the length of the minute.
 fn gateway(settings: &DemoSettings, base_url: &str) -> Result<Config, ConfigError> {
-    let margin = (settings.window() / 60).max(MARGIN_MIN);
     let window = duration::display(settings.window());
     let (rpm, tpm) = (settings.rpm, settings.tpm);
     let text = format!(
@@ -191,10 +182,5 @@ fn gateway(settings: &DemoSettings, base_url: &str) -> Result<Config, ConfigErro
          rpm = {rpm}\n\
          tpm = {tpm}\n"
     );
-    let mut config = Config::from_toml(&text, "demo")?;
-    for upstream in &mut config.upstreams {
-        upstream.margin = MarginPolicy::Fixed(margin);
-        upstream.permit_ttl = margin / 2;
-    }
-    Ok(config)
+    Config::from_toml(&text, "demo")
 }
