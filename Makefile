@@ -55,13 +55,13 @@ apt:
 
 ## build: the program, optimized, at target/release/tidegate
 .PHONY: build
-build: rust
+build: rust system-packages
 	cargo build --locked --release --package tidegate-gateway
 
 ## demo: a real trace against a limited provider, with and without Tidegate
 .PHONY: demo
-demo: rust
-	cargo run --locked --release --quiet --package tidegate-gateway -- demo
+demo: build
+	$(TARGET_DIR)/release/tidegate demo
 
 ## test: unit, property and gateway tests, doc tests, the simulation, the official SDKs
 .PHONY: test
@@ -83,7 +83,7 @@ test-sdk: setup
 
 ## check: formatting, clippy, documentation, licences
 .PHONY: check
-check: rust
+check: rust system-packages
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps --document-private-items --quiet
@@ -100,13 +100,13 @@ deny:
 sim: rust
 	cargo run --locked --release --quiet --package tidegate-sim -- --seed $(SEED)
 
-## bench: the table of budgets, nginx beside it in the same run
+## bench: the table of budgets, nginx beside it in the same run (PARTS="engine throughput latency streams connections")
 .PHONY: bench
-bench: rust
+bench: rust system-packages
 	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || ! command -v apt-get >/dev/null \
 	  || $(MAKE) --no-print-directory apt PACKAGES=nginx-light \
 	  || echo 'nginx could not be installed: its rows will be missing'
-	ulimit -n "$$(ulimit -Hn)" && cargo bench --locked --package tidegate-gateway --bench budget
+	ulimit -n "$$(ulimit -Hn)" && cargo bench --locked --package tidegate-gateway --bench budget -- $(PARTS)
 
 ## bless: rewrite golden files and generated references
 .PHONY: bless

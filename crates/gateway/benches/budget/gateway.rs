@@ -54,7 +54,6 @@ pub(crate) fn throughput(sides: &Sides) -> Result<Row, String> {
     const BUDGET: &str = ">= 0.80 x nginx";
     let request = chat_request(BODY_BYTES, false);
     let (mut gateway, mut nginx, mut direct) = (Vec::new(), Vec::new(), Vec::new());
-    let processor = |process: &Process| process.processor_seconds().unwrap_or(f64::NAN);
     let mut used_before = None;
     for round in 0..=ROUNDS {
         if round == 1 {
@@ -169,32 +168,29 @@ pub(crate) fn streams(sides: &Sides, origin: Instant) -> Result<[Row; 3], String
     let before = sides.gateway.resident_bytes();
     let nothing = || None;
     let direct = watch(sides.direct, &request, STREAMS, STREAM_TIME, origin, nothing)?;
-    let gateway = watch(
-        sides.gateway.address,
-        &request,
-        STREAMS,
-        STREAM_TIME,
-        origin,
-        || sides.gateway.resident_bytes(),
-    )?;
-    let nginx = match &sides.nginx {
-        Ok(nginx) => Some(watch(
-            nginx.address,
-            &request,
-            STREAMS,
-            STREAM_TIME,
-            origin,
-            nothing,
-        )?),
-        Err(_) => None,
+    let through = |process: &Process, probe: &dyn Fn() -> Option<u64>| -> Result<(Streams, f64), String> {
+        let before = processor(process);
+        let streams = watch(process.address, &request, STREAMS, STREAM_TIME, origin, probe)?;
+        let each = (processor(process) - before) / streams.delivered as f64 * 1e6;
+        Ok((streams, each))
     };
+    let (gateway, gateway_each) = through(&sides.gateway, &|| sides.gateway.resident_bytes())?;
+    let nginx = sides
+        .nginx
+        .as_ref()
+        .ok()
+        .map(|nginx| through(nginx, &nothing))
+        .transpose()?;
     let p99 = |streams: &Streams| streams.late.value_at_quantile(0.99) as f64 / 1e6;
     let p50s = |streams: &Streams| {
         [&streams.early, &streams.late].map(|half| half.value_at_quantile(0.50) as f64 / 1e6)
     };
     let added = p99(&gateway) - p99(&direct);
-    let beside_nginx = nginx.as_ref().map_or_else(String::new, |nginx| {
-        format!("nginx {:+.2} ms, ", p99(nginx) - p99(&direct))
+    let beside_nginx = nginx.as_ref().map_or_else(String::new, |(nginx, each)| {
+        format!(
+            "nginx {:+.2} ms ({each:.1} us CPU each), ",
+            p99(nginx) - p99(&direct)
+        )
     });
     let [early, late] = p50s(&gateway);
     let steady = gateway.arrived >= 0.99 && late <= early * 2.0 + 1.0;
@@ -204,7 +200,7 @@ pub(crate) fn streams(sides: &Sides, origin: Instant) -> Result<[Row; 3], String
     Ok([
         Row {
             what: "1,000 streams x 50 events/s, added p99 per event",
-            measured: format!("{added:+.2} ms"),
+            measured: format!("{added:+.2} ms ({gateway_each:.1} us CPU each)"),
             budget: "<= 5 ms",
             beside: format!("{beside_nginx}direct {:.2} ms", p99(&direct)),
             verdict: Verdict::of(added <= 5.0),
@@ -292,6 +288,11 @@ pub(crate) fn idle_connections(sides: &Sides) -> Result<Row, String> {
         beside: String::new(),
         verdict: Verdict::of(bytes as f64 / MIB <= 400.0),
     })
+}
+
+/// Returns the processor time of a program so far, in seconds, if the system tells.
+fn processor(process: &Process) -> f64 {
+    process.processor_seconds().unwrap_or(f64::NAN)
 }
 
 fn open_files_max() -> usize {

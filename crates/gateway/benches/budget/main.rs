@@ -32,25 +32,45 @@ fn main() -> ExitCode {
     }
 }
 
+/// The parts of the table. Their names, given as arguments, choose some of them.
+const PARTS: [&str; 5] = ["engine", "throughput", "latency", "streams", "connections"];
+
 fn run() -> Result<(), String> {
+    // Cargo itself passes `--bench`.
+    let chosen: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    if let Some(unknown) = chosen.iter().find(|name| !PARTS.contains(&name.as_str())) {
+        return Err(format!(
+            "there is no part `{unknown}`; the parts are {}",
+            PARTS.join(", ")
+        ));
+    }
     let origin = Instant::now();
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let sides = Sides::start(folder.path(), upstream::start(origin))?;
-    let mut rows = Vec::new();
-    rows.push(gateway::idle_memory(&sides));
-    eprintln!("engine …");
-    rows.push(engine::uncontended());
-    rows.push(engine::crowded());
-    rows.push(engine::dispatch()?);
-    rows.push(estimate::row());
-    eprintln!("throughput …");
-    rows.push(gateway::throughput(&sides)?);
-    eprintln!("added latency …");
-    rows.extend(gateway::added_latency(&sides)?);
-    eprintln!("streams …");
-    rows.extend(gateway::streams(&sides, origin)?);
-    eprintln!("idle connections …");
-    rows.push(gateway::idle_connections(&sides)?);
+    let mut rows = vec![gateway::idle_memory(&sides)];
+    for part in PARTS {
+        if !chosen.is_empty() && !chosen.iter().any(|name| name == part) {
+            continue;
+        }
+        eprintln!("{part} …");
+        match part {
+            "engine" => {
+                rows.extend([
+                    engine::uncontended(),
+                    engine::crowded(),
+                    engine::dispatch()?,
+                    estimate::row(),
+                ]);
+            }
+            "throughput" => rows.push(gateway::throughput(&sides)?),
+            "latency" => rows.extend(gateway::added_latency(&sides)?),
+            "streams" => rows.extend(gateway::streams(&sides, origin)?),
+            _ => rows.push(gateway::idle_connections(&sides)?),
+        }
+    }
     table::print(&rows);
     Ok(())
 }

@@ -18,6 +18,8 @@ pub(crate) struct Streams {
     pub(crate) late: Histogram<u64>,
     /// The share of the events due that arrived.
     pub(crate) arrived: f64,
+    /// All events that arrived, those of the time of settling included.
+    pub(crate) delivered: u64,
     /// What `probe` returned in the middle of the run.
     pub(crate) probed: Option<u64>,
 }
@@ -55,10 +57,12 @@ pub(crate) fn watch(
             early: histogram(),
             late: histogram(),
             arrived: 0.0,
+            delivered: 0,
             probed,
         };
         while let Some(seen) = tasks.join_next().await {
-            let (early, late) = seen.map_err(|error| error.to_string())??;
+            let (early, late, delivered) = seen.map_err(|error| error.to_string())??;
+            streams.delivered += delivered;
             streams.early.add(early).map_err(|error| error.to_string())?;
             streams.late.add(late).map_err(|error| error.to_string())?;
         }
@@ -80,7 +84,7 @@ async fn watch_one(
     to: SocketAddr,
     request: Vec<u8>,
     window: Window,
-) -> Result<(Histogram<u64>, Histogram<u64>), String> {
+) -> Result<(Histogram<u64>, Histogram<u64>, u64), String> {
     let mut connection = TcpStream::connect(to)
         .await
         .map_err(|error| format!("{to}: {error}"))?;
@@ -88,22 +92,23 @@ async fn watch_one(
         .write_all(&request)
         .await
         .map_err(|error| error.to_string())?;
-    let (mut early, mut late) = (small_histogram(), small_histogram());
+    let (mut early, mut late, mut delivered) = (small_histogram(), small_histogram(), 0);
     let mut bytes = Vec::with_capacity(2048);
     loop {
         let read = tokio::time::timeout_at(window.end.into(), connection.read_buf(&mut bytes)).await;
         let Ok(read) = read else {
-            return Ok((early, late));
+            return Ok((early, late, delivered));
         };
         if read.map_err(|error| error.to_string())? == 0 {
             return Err(format!("a stream ended: {}", String::from_utf8_lossy(&bytes)));
         }
         let now = Instant::now();
         if now >= window.end {
-            return Ok((early, late));
+            return Ok((early, late, delivered));
         }
         let since_origin = u64::try_from(now.duration_since(window.origin).as_nanos()).unwrap_or(u64::MAX);
         let parsed = stamps(&bytes, |stamp| {
+            delivered += 1;
             if now >= window.from {
                 let side = if now < window.middle {
                     &mut early
