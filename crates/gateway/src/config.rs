@@ -161,7 +161,7 @@ pub struct QuotaRoute {
     pub id: QuotaId,
     /// The group's place in [`Plan::quotas`].
     pub index: usize,
-    /// Whether each model has an account of its own in the group: then the model goes into [`account`].
+    /// Whether each model has an account of its own in the group: then the model is part of the account.
     pub per_model: bool,
 }
 

@@ -1,6 +1,6 @@
 //! The life of a request: read, weighed, admitted, sent, relayed.
 //!
-//! The phases follow each other in [`Proxy::exchange`]; each has a module below. Nothing is spawned for a request: when
+//! The phases follow each other in [`Exchange::run`]; each has a module below. Nothing is spawned for a request: when
 //! the client leaves, hyper drops the future or body at whatever await it stands, and with it go the place in the queue,
 //! the permit and the upstream's connection.
 
