@@ -111,7 +111,7 @@ bench: rust system-packages
 ## bless: rewrite golden files and generated references
 .PHONY: bless
 bless: rust
-	BLESS=1 cargo test --locked --workspace --quiet
+	TIDEGATE_BLESS=1 cargo test --locked --workspace --quiet
 
 ## ci: all that a change must pass
 .PHONY: ci
