@@ -488,6 +488,12 @@ impl Meter {
             .limit
             .map_or(self.amount, |limit| limit.value().min(AMOUNT_MAX));
         let rounding = reading.rounding.value() / 2;
+        // Charges that the provider may have counted: from one window and margin before its earliest stamp.
+        let from = sent.saturating_sub(self.all.life());
+        if !self.all.remembers(from) {
+            // The answer took so long that what it tells cannot be compared with anything any more.
+            return revealed;
+        }
         let latest = sent.saturating_add(self.margin).min(now);
         let room = remaining.value().saturating_add(rounding);
         let used = limit.saturating_sub(room);
@@ -495,12 +501,6 @@ impl Meter {
             let least = remaining.value().saturating_sub(rounding).min(AMOUNT_MAX);
             self.read_bucket(now, sent, latest, own, least, room.min(AMOUNT_MAX), &mut revealed);
         } else {
-            // Charges that the provider may have counted: from one window and margin before its earliest stamp.
-            let from = sent.saturating_sub(self.all.life());
-            // An answer that took long speaks of charges that are forgotten by now: they must not pass for others'.
-            if !self.all.remembers(from) {
-                return revealed;
-            }
             let known = self.all.charged_between(from, latest);
             revealed.foreign = used.saturating_sub(known);
         }

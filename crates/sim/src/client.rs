@@ -177,8 +177,8 @@ impl Client {
         }
     }
 
-    /// The head of an answer arrived.
-    pub fn head(&mut self, now: u64, id: u64, heads: Heads, sent: &mut Vec<u64>) {
+    /// The head of an answer arrived, on which the provider worked so many microseconds.
+    pub fn head(&mut self, now: u64, id: u64, heads: Heads, work: u64, sent: &mut Vec<u64>) {
         let Self::Engine(client) = self else { return };
         let Some(permit) = client.permits.get(&id).copied() else {
             return;
@@ -193,10 +193,11 @@ impl Client {
                 reading.remaining = Some(Amount::new(remaining));
             }
         }
+        let processing = Some(Duration::from_micros(work));
         let signal = UpstreamSignal {
             permit,
             readings,
-            processing: None,
+            processing,
         };
         client.engine.observe(Timestamp::from_micros(now), signal);
         client.drain(sent);

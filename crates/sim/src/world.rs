@@ -52,8 +52,8 @@ enum Event {
     Burst,
     /// Somebody else's request reaches the provider.
     Foreign,
-    /// The head of an answer reaches us, with what was left of requests and tokens.
-    Head(u64, u64, u64),
+    /// The head of an answer reaches us, with what was left of requests and tokens, and how long the provider worked.
+    Head(u64, u64, u64, u64),
     /// An answer is complete.
     End(u64),
     /// A refusal reaches us.
@@ -157,12 +157,12 @@ impl World<'_> {
                 Event::Stamp(id) => self.stamp(id),
                 Event::Burst => self.burst(),
                 Event::Foreign => self.foreign(),
-                Event::Head(id, requests_left, tokens_left) => {
+                Event::Head(id, requests_left, tokens_left, work) => {
                     let heads = self
                         .setting
                         .headers
                         .then_some([(self.setting.rpm, requests_left), (self.setting.tpm, tokens_left)]);
-                    self.client.head(at, id, heads, &mut sent);
+                    self.client.head(at, id, heads, work, &mut sent);
                     let rest = self.rng.random_range(0..5_000_000);
                     self.at(at + rest, Event::End(id));
                 }
@@ -251,10 +251,14 @@ impl World<'_> {
                     self.outcome.used[1] += tokens;
                 }
                 let states = self.provider.state(Timestamp(self.now));
-                self.at(
-                    self.now + back,
-                    Event::Head(id, states[0].remaining, states[1].remaining),
-                );
+                // Most heads come at once; those of answers that do not stream come when all is generated.
+                let work = if self.rng.random_range(0..8) == 0 {
+                    self.rng.random_range(0..90_000_000)
+                } else {
+                    0
+                };
+                let head = Event::Head(id, states[0].remaining, states[1].remaining, work);
+                self.at(self.now + work + back, head);
             }
             Err(refused) => {
                 self.outcome.refused += 1;

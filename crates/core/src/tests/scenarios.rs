@@ -421,6 +421,34 @@ fn own_charges_are_not_taken_for_those_of_others_when_an_answer_takes_long() {
 }
 
 #[test]
+fn an_answer_that_took_its_time_is_not_taken_for_traffic_of_others() {
+    for seconds in [1, 5, 29, 31, 60, 600] {
+        let mut world = World::new(plan(vec![limit(Dimension::Requests, 100)]));
+        for _ in 0..60 {
+            world.admit(1);
+            world.sleep(Duration::from_millis(500));
+        }
+        let permit = world.admit(1);
+        let readings = readings(Dimension::Requests, 100, 39);
+        world.sleep(secs(seconds));
+        let processing = Some(secs(seconds));
+        world.engine.observe(
+            world.now,
+            UpstreamSignal {
+                permit: permit.id,
+                readings,
+                processing,
+            },
+        );
+        let outputs = world.outputs();
+        assert!(
+            outputs.is_empty(),
+            "all 61 were ours, {seconds} s ago: {outputs:?}"
+        );
+    }
+}
+
+#[test]
 fn a_refusal_for_rate_holds_the_group_and_the_request_keeps_its_place() {
     let mut world = World::new(plan(vec![limit(Dimension::Requests, 100)]));
     let first = world.admit(1);

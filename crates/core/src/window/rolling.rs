@@ -44,12 +44,15 @@ pub(crate) struct Rolling {
 
 impl Rolling {
     /// Makes an empty window that can later be given any margin up to `margin_max`.
+    ///
+    /// Half a window more is remembered than ever counts, so that an answer that took its time can still be compared with
+    /// what was charged when its request was sent.
     pub(crate) fn new(now: u64, window: u64, margin: u64, margin_max: u64) -> Self {
         let window = window.clamp(WIDTH_MIN, WINDOW_MAX);
         let margin_max = margin_max.max(margin).min(MARGIN_WINDOWS_MAX * window);
         let margin = margin.min(margin_max);
         let width = (window / BUCKETS).max(WIDTH_MIN);
-        let count = (window + margin_max).div_ceil(width) + 2;
+        let count = (window + margin_max + window / 2).div_ceil(width) + 2;
         let slots = vec![0; usize::try_from(count).unwrap_or(usize::MAX)].into_boxed_slice();
         let head = now / width;
         let mut rolling = Self {
@@ -149,6 +152,11 @@ impl Rolling {
         self.invariants();
     }
 
+    /// Returns whether everything charged since `moment` is still remembered.
+    pub(crate) fn remembers(&self, moment: u64) -> bool {
+        moment / self.width >= self.oldest()
+    }
+
     /// Returns what was charged from `from` to `to`, both rounded outwards to whole buckets.
     pub(crate) fn charged_between(&self, from: u64, to: u64) -> u64 {
         let (from, to) = (from / self.width, to / self.width);
@@ -222,11 +230,6 @@ impl Rolling {
         (from..=to)
             .map(|bucket| self.slots[self.slot(bucket)])
             .fold(0, u64::saturating_add)
-    }
-
-    /// Returns whether everything charged since `from` is still known.
-    pub(crate) fn remembers(&self, from: u64) -> bool {
-        from / self.width >= self.oldest()
     }
 
     /// Returns the oldest bucket that still has a slot.
