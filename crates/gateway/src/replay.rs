@@ -18,6 +18,7 @@ pub use client::{Dialect, Failure};
 pub use connection::ServerError;
 pub use interval::Interval;
 pub use player::{PlayError, Player, Progress, Record, Settings};
+pub use prompt::mock_answer;
 pub use report::{LimitUse, MinuteRow, Quantiles, QuotaLimits, Report};
 pub(crate) use report::{binding_share, percent};
 pub use retry::SdkRetries;

@@ -78,6 +78,10 @@ pub(super) struct ReplayArgs {
     /// Decides which requests stream.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The provider is `tidegate mock`: check that every answer is the one to its request, word for word. Otherwise
+    /// answers are checked for being whole.
+    #[arg(long)]
+    mock: bool,
     /// Write the report to this file as JSON (- for standard output, instead of the tables).
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -96,6 +100,7 @@ pub(super) fn run(args: Box<ReplayArgs>) -> Result<ExitCode, CommandError> {
         timeout: args.timeout,
         max_in_flight: args.max_in_flight,
         seed: args.seed,
+        expect: args.mock.then_some(mock_answer),
         limits: QuotaLimits {
             requests: args.rpm,
             tokens: args.tpm,

@@ -10,7 +10,9 @@ use tidegate_mock::limits::Dimension;
 
 use super::{Algorithm, Comparison, DemoSettings};
 use crate::config::{Config, ConfigError, duration};
-use crate::replay::{PlayError, Player, Progress, Report, SdkRetries, Settings, Span, TraceSummary};
+use crate::replay::{
+    PlayError, Player, Progress, Report, SdkRetries, Settings, Span, TraceSummary, mock_answer,
+};
 use crate::serve::{Gateway, StartError};
 
 /// The retries that the official SDKs make unless told otherwise.
@@ -71,7 +73,7 @@ impl Stage {
             let play = Settings {
                 time_scale: settings.time_scale,
                 retries: SdkRetries { max: retries },
-                expect: Some(|prompt, tokens| mock::answer::Answer::to(&[prompt], 0, tokens).text()),
+                expect: Some(mock_answer),
                 seed: settings.seed,
                 limits: settings.limits(),
                 ..Settings::new(base_url)

@@ -36,6 +36,11 @@ pub(super) fn body(model: &str, text: &str, output_tokens: u64, stream: bool) ->
     ))
 }
 
+/// What `tidegate mock` answers to a prompt with so many tokens: see [`Settings::expect`](super::Settings::expect).
+pub fn mock_answer(prompt: &str, output_tokens: u64) -> String {
+    tidegate_mock::answer::Answer::to(&[prompt], 0, output_tokens).text()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
