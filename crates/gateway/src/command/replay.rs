@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::CommandError;
 use crate::config::duration;
 use crate::replay::{
-    Dialect, PlayError, Player, Progress, QuotaLimits, Report, SdkRetries, Settings, Span, Trace,
+    Dialect, PlayError, Player, Progress, QuotaLimits, Report, SdkRetries, Settings, Span, Trace, mock_answer,
 };
 
 /// Arguments of `tidegate replay`.
