@@ -265,11 +265,16 @@ impl Write for &LineWriter {
     }
 }
 
+/// How long lines are gathered before they are written together.
+const GATHER: Duration = Duration::from_millis(5);
+
 fn write_lines(lines: &Receiver<Option<Vec<u8>>>, ending: &AtomicBool, sink: impl Write) {
     let mut sink = io::BufWriter::with_capacity(64 * 1024, sink);
     while let Ok(Some(line)) = lines.recv() {
         // A log that cannot be written ends nothing else.
         let _ = sink.write_all(&line);
+        // Lines that come meanwhile wake nobody: under load a wake-up for each would cost more than the line.
+        std::thread::park_timeout(GATHER);
         loop {
             match lines.try_recv() {
                 Ok(Some(line)) => {
