@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar};
 
 use super::CommandError;
-use super::replay::{bar_style, show, write_json};
+use super::replay::{bar_style, print, show, write_json};
 use crate::demo::{Algorithm, Comparison, DemoError, DemoSettings, Stage};
 use crate::replay::{Progress, human_count};
 
@@ -58,14 +58,12 @@ pub(super) fn run(args: DemoArgs) -> Result<ExitCode, CommandError> {
     let stage = runtime.block_on(async { Stage::set(settings.clone()) })?;
     eprintln!("{}", introduction(&settings, &stage));
     let comparison = runtime.block_on(watched(stage))?;
-    let table = || println!("{comparison}\n{}", next_steps(&settings));
-    match args.json {
-        Some(path) => {
-            if write_json(&comparison, &path)? {
-                table();
-            }
-        }
-        None => table(),
+    let table = match args.json {
+        Some(path) => write_json(&comparison, &path)?,
+        None => true,
+    };
+    if table {
+        print(&format!("{comparison}\n{}", next_steps(&settings)))?;
     }
     Ok(if comparison.promise_kept() {
         ExitCode::SUCCESS

@@ -1,6 +1,7 @@
 //! `tidegate replay`.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -122,7 +123,7 @@ pub(super) fn run(args: Box<ReplayArgs>) -> Result<ExitCode, CommandError> {
         None => true,
     };
     if tables {
-        print!("{report}");
+        print(&report.to_string())?;
     }
     Ok(if report.all_answered() {
         ExitCode::SUCCESS
@@ -131,11 +132,19 @@ pub(super) fn run(args: Box<ReplayArgs>) -> Result<ExitCode, CommandError> {
     })
 }
 
+/// Writes to standard output; whoever reads it may stop reading at any point (`| head`).
+pub(super) fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
 /// Writes to the file, or to standard output for `-`; returns whether standard output is still free for tables.
 pub(super) fn write_json(value: &impl Serialize, path: &Path) -> Result<bool, CommandError> {
     let text = serde_json::to_string_pretty(value)?;
     if path.as_os_str() == "-" {
-        println!("{text}");
+        print(&(text + "\n"))?;
         return Ok(false);
     }
     fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
