@@ -193,8 +193,8 @@ impl Rolling {
     /// Returns when `amount` of the live charges will have expired; `None` if they are less than that.
     pub(crate) fn freed_at(&self, amount: u64) -> Option<u64> {
         let mut freed = 0_u64;
-        for bucket in self.first..=self.head {
-            freed = freed.saturating_add(self.slots[self.slot(bucket)]);
+        for (bucket, charged) in (self.first..=self.head).zip(self.range(self.first, self.head)) {
+            freed = freed.saturating_add(charged);
             if freed >= amount {
                 return Some(self.expiry(bucket));
             }
