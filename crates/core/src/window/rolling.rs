@@ -227,9 +227,21 @@ impl Rolling {
         if from > to {
             return 0;
         }
-        (from..=to)
-            .map(|bucket| self.slots[self.slot(bucket)])
-            .fold(0, u64::saturating_add)
+        self.range(from, to).fold(0, u64::saturating_add)
+    }
+
+    /// Returns the charges of the buckets `from..=to`, which must have slots: at most two runs of neighbors.
+    fn range(&self, from: u64, to: u64) -> impl Iterator<Item = u64> {
+        let start = self.slot(from);
+        let length = usize::try_from((to + 1).saturating_sub(from))
+            .unwrap_or(usize::MAX)
+            .min(self.slots.len());
+        let end = (start + length).min(self.slots.len());
+        let wrapped = length - (end - start);
+        self.slots[start..end]
+            .iter()
+            .chain(&self.slots[..wrapped])
+            .copied()
     }
 
     /// Returns the oldest bucket that still has a slot.
