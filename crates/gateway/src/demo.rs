@@ -85,6 +85,7 @@ impl DemoSettings {
             requests: Some(self.rpm),
             tokens: Some(self.tpm),
             window: MINUTE,
+            slice: None,
         }
     }
 

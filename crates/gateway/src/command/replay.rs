@@ -76,6 +76,9 @@ pub(super) struct ReplayArgs {
     /// The window of --rpm and --tpm, in the time of the trace.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration::parse)]
     window: Duration,
+    /// Also report the share of --rpm that a shorter window may hold, such as 10s.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    slice: Option<Duration>,
     /// Decides which requests stream.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -106,6 +109,7 @@ pub(super) fn run(args: Box<ReplayArgs>) -> Result<ExitCode, CommandError> {
             requests: args.rpm,
             tokens: args.tpm,
             window: args.window,
+            slice: args.slice,
         },
         ..Settings::new(args.base_url)
     };

@@ -81,6 +81,30 @@ impl RollingUse {
         Self { steps }
     }
 
+    /// Of several limits, the share of the one that is fullest at each moment, in millionths.
+    pub(super) fn fullest(limits: &[(Self, u64)]) -> Self {
+        let changes = limits.iter().enumerate().flat_map(|(index, (used, limit))| {
+            let share = |used: u64| {
+                let share = u128::from(used) * 1_000_000 / u128::from((*limit).max(1));
+                u64::try_from(share).unwrap_or(u64::MAX)
+            };
+            used.steps.iter().map(move |&(at, used)| (at, index, share(used)))
+        });
+        let mut changes: Vec<(Duration, usize, u64)> = changes.collect();
+        changes.sort_unstable();
+        let mut shares = vec![0; limits.len()];
+        let mut steps: Vec<(Duration, u64)> = Vec::with_capacity(changes.len());
+        for (at, index, share) in changes {
+            shares[index] = share;
+            let most = shares.iter().copied().max().unwrap_or(0);
+            match steps.last_mut() {
+                Some((last, value)) if *last == at => *value = most,
+                _ => steps.push((at, most)),
+            }
+        }
+        Self { steps }
+    }
+
     /// The most that was ever taken within one window.
     pub(super) fn peak(&self) -> u64 {
         self.steps.iter().map(|&(_, used)| used).max().unwrap_or(0)
@@ -161,6 +185,22 @@ mod tests {
         check(&[], None);
         assert_eq!(rolling(&[]).peak(), 0);
         assert_eq!(rolling(&[]).mean_during(&seconds(&[(1, 2)])), Some(0.0));
+    }
+
+    #[test]
+    fn the_fullest_of_several_limits_counts_at_each_moment() {
+        // Of 10: 4 from 0, 10 from 5, 6 from 10; of 4: 1 from 6 to 16.
+        let fullest = RollingUse::fullest(&[(rolling(&[(0, 4), (5, 6)]), 10), (rolling(&[(6, 1)]), 4)]);
+        let check = |intervals: &[(u64, u64)], expect: f64| {
+            let mean = fullest.mean_during(&seconds(intervals)).map(|mean| mean / 1e6);
+            assert_eq!(mean, Some(expect), "{intervals:?}");
+        };
+        check(&[(0, 5)], 0.4);
+        check(&[(5, 10)], 1.0);
+        check(&[(10, 15)], 0.6);
+        check(&[(15, 16)], 0.25);
+        check(&[(16, 20)], 0.0);
+        assert_eq!(RollingUse::fullest(&[]).peak(), 0);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct QuotaLimits {
     pub tokens: Option<u64>,
     /// The window, in the time of the trace.
     pub window: Duration,
+    /// A shorter window over which the provider checks its share of the requests too.
+    pub slice: Option<Duration>,
 }
 
 impl Default for QuotaLimits {
@@ -33,7 +35,25 @@ impl Default for QuotaLimits {
             requests: None,
             tokens: None,
             window: Duration::from_secs(60),
+            slice: None,
         }
+    }
+}
+
+impl QuotaLimits {
+    /// Returns every limit: what it counts, how much of it, and over which window.
+    fn each(&self) -> Vec<(&'static str, u64, Duration)> {
+        let slice = self.slice.zip(self.requests).map(|(slice, requests)| {
+            let share = u128::from(requests) * slice.as_micros() / self.window.as_micros().max(1);
+            (u64::try_from(share).unwrap_or(u64::MAX).max(1), slice)
+        });
+        let whole = [("requests", self.requests), ("tokens", self.tokens)];
+        let whole = whole
+            .into_iter()
+            .filter_map(|(dimension, limit)| Some((dimension, limit?, self.window)));
+        whole
+            .chain(slice.map(|(limit, slice)| ("requests", limit, slice)))
+            .collect()
     }
 }
 
@@ -139,6 +159,8 @@ pub struct Report {
     pub waiting_total: Duration,
     /// How much of the limits was used.
     pub limits: Vec<LimitUse>,
+    /// The share of whichever limit was fullest at each moment while requests were waiting.
+    pub fullest_while_waiting: Option<f64>,
     /// The run by minute.
     pub minutes: Vec<MinuteRow>,
     /// The maximal intervals during which at least one request was waiting: from its first sending to being let
@@ -200,34 +222,53 @@ impl Report {
             wall,
             waiting_total: Interval::total(&waiting),
             limits: Vec::new(),
+            fullest_while_waiting: None,
             minutes: minutes(&records),
             waiting,
             records,
         };
         report.limits = report.use_during(&report.waiting, limits);
+        report.fullest_while_waiting = report
+            .fullest_during(&report.waiting, limits)
+            .filter(|_| !report.limits.is_empty());
         report
     }
 
     /// Returns how much of the limits was used during the given (merged) intervals, say those of another run.
     pub fn use_during(&self, intervals: &[Interval], limits: &QuotaLimits) -> Vec<LimitUse> {
-        let dimensions = [("requests", limits.requests), ("tokens", limits.tokens)];
-        let measured = dimensions.into_iter().filter_map(|(dimension, limit)| {
-            let limit = limit?;
+        let measured = self
+            .used(limits)
+            .into_iter()
+            .map(|(dimension, used, limit, window)| LimitUse {
+                dimension,
+                limit,
+                window,
+                peak: used.peak(),
+                share_while_waiting: used.mean_during(intervals).map(|mean| mean / limit.max(1) as f64),
+            });
+        measured.collect()
+    }
+
+    /// Returns the share of whichever limit was fullest at each moment of the given (merged) intervals.
+    pub fn fullest_during(&self, intervals: &[Interval], limits: &QuotaLimits) -> Option<f64> {
+        let used = self
+            .used(limits)
+            .into_iter()
+            .map(|(_, used, limit, _)| (used, limit));
+        let fullest = RollingUse::fullest(&used.collect::<Vec<_>>());
+        fullest.mean_during(intervals).map(|mean| mean / 1e6)
+    }
+
+    fn used(&self, limits: &QuotaLimits) -> Vec<(&'static str, RollingUse, u64, Duration)> {
+        let used = limits.each().into_iter().map(|(dimension, limit, window)| {
             let takes = self.records.iter().filter_map(|record| {
                 let amount = if dimension == "tokens" { record.tokens } else { 1 };
                 let at = record.admitted?;
                 Some(Take { at, amount })
             });
-            let used = RollingUse::new(takes.collect(), limits.window);
-            Some(LimitUse {
-                dimension,
-                limit,
-                window: limits.window,
-                peak: used.peak(),
-                share_while_waiting: used.mean_during(intervals).map(|mean| mean / limit.max(1) as f64),
-            })
+            (dimension, RollingUse::new(takes.collect(), window), limit, window)
         });
-        measured.collect()
+        used.collect()
     }
 
     /// Returns whether every request was answered.
@@ -338,6 +379,14 @@ impl fmt::Display for Report {
                     limit
                         .share_while_waiting
                         .map_or_else(|| "nothing waited".to_owned(), percent),
+                ]);
+            }
+            if let Some(share) = self.fullest_while_waiting.filter(|_| self.limits.len() > 1) {
+                table.row([
+                    "whichever is fullest".to_owned(),
+                    String::new(),
+                    String::new(),
+                    percent(share),
                 ]);
             }
             writeln!(f, "{table}")?;

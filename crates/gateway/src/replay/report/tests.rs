@@ -35,6 +35,7 @@ fn sample() -> Report {
         requests: Some(4),
         tokens: Some(150),
         window: s(60),
+        slice: None,
     };
     Report::new(records, 7, s(66), &limits)
 }
