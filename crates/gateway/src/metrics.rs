@@ -22,6 +22,9 @@ pub use quota::{LimitView, QuotaView, WaitingView, views};
 /// The label of everything that no configured quota group names.
 const OTHER: &str = "other";
 
+/// The upstream's label of requests whose path leads to none.
+const NONE: &str = "none";
+
 /// Status codes that have a handle of their own; any other is resolved when it comes.
 const STATUSES: [u16; 14] = [
     200, 201, 400, 401, 403, 404, 408, 413, 422, 429, 500, 502, 503, 529,
@@ -94,8 +97,6 @@ impl RequestOutcome {
 pub enum Refused {
     /// The limiter said so.
     Limiter(RefusalReason),
-    /// Its head is larger than it may be, or has too many headers.
-    HeadTooLarge,
     /// Its body is larger than it may be.
     BodyTooLarge,
     /// Its head or body did not arrive in time.
@@ -106,8 +107,6 @@ pub enum Refused {
     BadHead,
     /// Its path names no upstream.
     NoUpstream,
-    /// There are as many connections as there may be.
-    Connections,
 }
 
 impl Refused {
@@ -115,13 +114,11 @@ impl Refused {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Limiter(reason) => reason.name(),
-            Self::HeadTooLarge => "head_too_large",
             Self::BodyTooLarge => "body_too_large",
             Self::Slow => "slow",
             Self::BadBody => "bad_body",
             Self::BadHead => "bad_head",
             Self::NoUpstream => "no_upstream",
-            Self::Connections => "connections",
         }
     }
 }
@@ -259,7 +256,9 @@ impl Metrics {
             .groups()
             .map(|(upstream, group)| GroupMetrics::new(self, &upstream.name, group))
             .collect();
-        MetricTable { groups }
+        let unrouted = RequestOutcome::ALL
+            .map(|outcome| self.requests.with_label_values(&[NONE, OTHER, outcome.name()]));
+        MetricTable { groups, unrouted }
     }
 
     /// Counts a request that was not sent. With a group's, [`GroupMetrics::finished`] counts its end as well.
@@ -346,6 +345,8 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, made: prometh
 #[derive(Debug, Clone)]
 pub struct MetricTable {
     groups: Vec<Arc<GroupMetrics>>,
+    /// Requests that reached no upstream's quota group.
+    unrouted: [IntCounter; RequestOutcome::ALL.len()],
 }
 
 impl MetricTable {
@@ -356,6 +357,11 @@ impl MetricTable {
     /// Panics if the index is not one of the configuration that the table was made from.
     pub fn group(&self, index: usize) -> &Arc<GroupMetrics> {
         &self.groups[index]
+    }
+
+    /// Counts a request that has ended without an upstream.
+    pub fn unrouted(&self, outcome: RequestOutcome) {
+        self.unrouted[outcome as usize].inc();
     }
 }
 

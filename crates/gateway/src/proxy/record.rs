@@ -67,9 +67,15 @@ impl Record {
         }
     }
 
-    /// Returns the counters of the request's quota group, once that is known.
-    pub(super) fn metrics(&self) -> Option<&Arc<GroupMetrics>> {
-        self.group.map(|group| self.site.metrics.group(group))
+    /// Returns the counters of the request's quota group; while that is not known, of the group of what is not listed.
+    fn metrics(&self) -> Option<&Arc<GroupMetrics>> {
+        let unlisted = || {
+            let upstream = self.site.config.upstreams.get(self.upstream?)?;
+            Some(upstream.unlisted.index)
+        };
+        self.group
+            .or_else(unlisted)
+            .map(|group| self.site.metrics.group(group))
     }
 
     /// Ends the record: counts the request and writes its log line.
@@ -84,6 +90,8 @@ impl Record {
                 metrics.waited(self.queued);
                 metrics.usage(usage, self.estimated_input);
             }
+        } else {
+            self.site.metrics.unrouted(outcome);
         }
         if !RequestRecord::wanted() {
             return;
