@@ -4,6 +4,7 @@
 //! and nothing in it is an `Option` that means "default". The first start, a reload and `tidegate check` take one path.
 
 mod args;
+mod authorities;
 mod base_url;
 mod check;
 pub mod defaults;
@@ -29,6 +30,7 @@ use tidegate_core::{
 
 use crate::provider::Provider;
 pub use args::ConfigArgs;
+pub use authorities::Authorities;
 pub use base_url::{BaseUrl, BaseUrlError, Scheme};
 use check::{Checker, Environment, Findings};
 pub use model::ModelPattern;
@@ -114,6 +116,8 @@ pub struct Upstream {
     pub provider: Provider,
     /// Where it is.
     pub base_url: BaseUrl,
+    /// Whose certificates are trusted besides those of the system.
+    pub authorities: Authorities,
     /// The key that replaces the client's; `None` passes the client's key through.
     pub api_key: Option<Secret>,
     /// The length of the provider's "minute".

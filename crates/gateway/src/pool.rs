@@ -25,6 +25,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
+use crate::config::Authorities;
+
 /// The body of a request to an upstream.
 #[derive(Debug)]
 pub(crate) enum Payload {
@@ -85,6 +87,8 @@ pub(crate) struct Endpoint {
     pub(crate) port: u16,
     /// The name its certificate must bear; `None` for plain TCP.
     pub(crate) tls_name: Option<ServerName<'static>>,
+    /// Whom its certificate may come from, besides those the system trusts.
+    pub(crate) authorities: Authorities,
     /// Which version of HTTP is spoken.
     pub(crate) protocol: Protocol,
 }
@@ -206,19 +210,6 @@ impl Pool {
         }
     }
 
-    /// Returns a connection that is ready for a request: a warm one if there is one.
-    ///
-    /// # Errors
-    ///
-    /// Returns why no connection could be made. Nothing was sent in that case.
-    pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, ConnectError> {
-        if let Some(lease) = self.warm() {
-            return Ok(lease);
-        }
-        // Boxed, so that a request that finds a warm connection does not carry the room for making one.
-        Box::pin(self.fresh()).await
-    }
-
     /// Returns a warm connection if there is one.
     pub(crate) fn warm(self: &Arc<Self>) -> Option<Lease> {
         let mut state = self.state();
@@ -232,7 +223,7 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// Returns why no connection could be made.
+    /// Returns why no connection could be made. Nothing was sent in that case.
     pub(crate) async fn fresh(self: &Arc<Self>) -> Result<Lease, ConnectError> {
         let making = tokio::time::timeout(self.bounds.connect_timeout, async {
             if self.is_http1.load(Ordering::Relaxed) {
@@ -322,6 +313,7 @@ impl Pool {
             host,
             port,
             tls_name,
+            authorities: _,
             protocol,
         } = &self.endpoint;
         let tcp_error = |source| ConnectError::Tcp {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, crypto};
-use rustls_platform_verifier::BuilderVerifierExt;
+use rustls_platform_verifier::Verifier;
 use thiserror::Error;
 use tokio_rustls::TlsConnector;
 
-use crate::config::{Config, Http2, Scheme, Upstream};
+use crate::config::{Authorities, Config, Http2, Scheme, Upstream};
 use crate::metrics::{MetricTable, Metrics};
 use crate::pool::{Endpoint, Pool, PoolBounds, Protocol};
 use crate::provider::Profile;
@@ -55,7 +55,7 @@ pub enum SiteError {
     /// There are no certificates to check upstreams against.
     #[error(
         "no root certificates to check upstreams against: {source}; install the package ca-certificates, \
-         or set SSL_CERT_FILE"
+         set SSL_CERT_FILE, or name a ca_file for the upstream"
     )]
     Tls {
         /// What the platform said.
@@ -102,7 +102,10 @@ impl Target {
             Scheme::Https => {
                 let tls_name = ServerName::try_from(url.host().to_owned())
                     .map_err(|_| SiteError::HostName { upstream: name() })?;
-                (Some(tls_name), Some(connector(upstream.http2)?))
+                (
+                    Some(tls_name),
+                    Some(connector(upstream.http2, &upstream.authorities)?),
+                )
             }
         };
         let key = match &upstream.api_key {
@@ -121,6 +124,7 @@ impl Target {
                 host: url.host().to_owned(),
                 port: url.port(),
                 tls_name,
+                authorities: upstream.authorities.clone(),
                 protocol: match upstream.http2 {
                     Http2::Auto => Protocol::Negotiated,
                     Http2::Never => Protocol::Http1,
@@ -153,13 +157,17 @@ impl Target {
     }
 }
 
-/// TLS as upstreams are spoken to: certificates checked as the platform does.
-fn connector(http2: Http2) -> Result<TlsConnector, SiteError> {
+/// TLS as upstreams are spoken to: certificates checked as the platform does, with further authorities trusted.
+fn connector(http2: Http2, authorities: &Authorities) -> Result<TlsConnector, SiteError> {
     let provider = Arc::new(crypto::ring::default_provider());
+    let tls_error = |source| SiteError::Tls { source };
+    let verifier = Verifier::new_with_extra_roots(authorities.certificates(), Arc::clone(&provider));
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(BuilderVerifierExt::with_platform_verifier)
-        .map_err(|source| SiteError::Tls { source })?
+        .map_err(tls_error)?
+        // rustls calls every verifier but its own dangerous; this one is the platform's.
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier.map_err(tls_error)?))
         .with_no_client_auth();
     config.alpn_protocols = match http2 {
         Http2::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],

@@ -110,6 +110,9 @@ pub struct RawUpstream {
     pub provider: Field<String>,
     /// Where it is, without `/v1`. The default is the provider's own address; required for `compatible`.
     pub base_url: Field<String>,
+    /// A PEM file with the certificates of authorities that are trusted besides the system's: a company's own, or that
+    /// of a proxy which opens TLS. It is read at the start and at every reload.
+    pub ca_file: Field<String>,
     /// The key to send, as `"env:NAME"`. Without it the clients' own keys are passed through, and every key has limits
     /// of its own.
     pub api_key: Field<Secret>,

@@ -1,6 +1,7 @@
 //! Checking the upstreams, their limits and their quota groups.
 
 use std::num::NonZeroU64;
+use std::path::Path;
 use std::time::Duration;
 
 use tidegate_core::{ChargeModel, Dimension, Discipline, Limit};
@@ -9,7 +10,7 @@ use super::check::{Checker, Finding, repeated};
 use super::field::{Field, Origin, Table};
 use super::model::{ModelPattern, ModelTable};
 use super::raw::{RawLimits, RawUpstream};
-use super::{BaseUrl, Group, Http2, Scheme, Upstream, defaults};
+use super::{Authorities, BaseUrl, Group, Http2, Scheme, Upstream, defaults};
 use crate::provider::{Provider, UnknownProvider};
 
 /// A day, over which `rpd` and `tpd` count.
@@ -110,6 +111,7 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
             .warnings
             .push(Finding::new(raw.base_url.origin(), what).help("use https:// if the upstream can"));
     }
+    let authorities = authorities(checker, raw, &key("ca_file"), base_url.scheme());
     let window = checker.duration(&key("window"), &raw.window, defaults::WINDOW, WINDOW_MIN..=DAY);
     let slice = slice(checker, raw, &key("slice"), window);
     let algorithms = [
@@ -154,6 +156,7 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
         name,
         provider,
         base_url,
+        authorities,
         api_key,
         window,
         discipline,
@@ -259,6 +262,29 @@ fn base_url(
         );
     }
     BaseUrl::parse(fallback).expect("the built-in addresses are addresses")
+}
+
+fn authorities(checker: &mut Checker<'_>, raw: &RawUpstream, key: &str, scheme: Scheme) -> Authorities {
+    let Some(path) = checker.given(key, &raw.ca_file) else {
+        return Authorities::default();
+    };
+    if scheme == Scheme::Http {
+        checker.warnings.push(
+            Finding::new(
+                raw.ca_file.origin(),
+                format!("`{key}` has no effect: base_url is http://"),
+            )
+            .help("leave it out, or use https:// if the upstream can"),
+        );
+    }
+    Authorities::read(Path::new(path)).unwrap_or_else(|error| {
+        checker.error(
+            &raw.ca_file,
+            format!("`{key}`: the file {error}"),
+            "name a PEM file: certificates between lines of -----BEGIN CERTIFICATE----- and -----END CERTIFICATE-----",
+        );
+        Authorities::default()
+    })
 }
 
 fn is_local(host: &str) -> bool {

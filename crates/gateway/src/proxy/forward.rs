@@ -20,7 +20,7 @@ use super::headers;
 use super::unanswered::Unanswered;
 use crate::config::{Scheme, Upstream};
 use crate::metrics::{GroupMetrics, Refused, RequestOutcome};
-use crate::pool::{Lease, Payload, Pool, SendError};
+use crate::pool::{ConnectError, Lease, Payload, Pool, SendError};
 use crate::provider::ErrorReply;
 use crate::site::Target;
 
@@ -63,6 +63,10 @@ pub(super) struct Attempts {
     pub(super) sent: u32,
     /// Time spent waiting for permits.
     pub(super) queued: Duration,
+    /// Time spent making connections.
+    connecting: Duration,
+    /// Whether the gateway's own time was noted.
+    is_measured: bool,
     /// The first reason for waiting.
     pub(super) limited_by: Option<&'static str>,
     /// What last went wrong, in words for the log.
@@ -120,7 +124,7 @@ impl Call<'_> {
         loop {
             let lease = match kept.take().filter(Lease::is_usable) {
                 Some(lease) => Ok(lease),
-                None => self.pool.lease().await,
+                None => self.lease(attempts).await,
             };
             let failure = match lease {
                 Err(error) => {
@@ -170,6 +174,18 @@ impl Call<'_> {
         }
     }
 
+    /// Returns a connection that is ready for the request: a warm one if there is one.
+    async fn lease(&self, attempts: &mut Attempts) -> Result<Lease, ConnectError> {
+        if let Some(lease) = self.pool.warm() {
+            return Ok(lease);
+        }
+        let begun = Instant::now();
+        // Boxed, so that a request that finds a warm connection does not carry the room for making one.
+        let lease = Box::pin(self.pool.fresh()).await;
+        attempts.connecting += begun.elapsed();
+        lease
+    }
+
     async fn attempt(
         &mut self,
         mut lease: Lease,
@@ -177,8 +193,9 @@ impl Call<'_> {
         attempts: &mut Attempts,
     ) -> Result<Attempt, Unanswered> {
         let request = self.request(&lease);
-        if attempts.sent == 0 && !lease.is_fresh() {
-            let overhead = self.taken.elapsed().saturating_sub(permit.waited());
+        if !std::mem::replace(&mut attempts.is_measured, true) {
+            let elsewhere = permit.waited().saturating_add(attempts.connecting);
+            let overhead = self.taken.elapsed().saturating_sub(elsewhere);
             self.metrics.all().overhead(overhead);
         }
         let first_byte_timeout = self.upstream.first_byte_timeout;

@@ -1,7 +1,6 @@
 //! The whole gateway, in process, on real sockets: with an upstream that does what a test tells it to, and with the mock
 //! provider.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cancel;
 mod drain;
@@ -12,4 +11,5 @@ mod provider;
 mod relay;
 mod reload;
 mod support;
+mod tls;
 mod versions;

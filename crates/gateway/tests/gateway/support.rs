@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::{Body, Frame};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
@@ -18,9 +18,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tidegate_gateway::config::Config;
 use tidegate_gateway::serve::Gateway;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio_rustls::TlsAcceptor;
 
 /// Longer than anything here takes on the slowest machine; no test waits for it unless it fails.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -48,6 +49,7 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 pub(crate) struct Seen {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
+    pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     /// The number of the connection it came on.
@@ -83,6 +85,15 @@ pub(crate) struct Broken;
 
 impl Upstream {
     pub(crate) async fn start() -> Self {
+        Self::listen(None).await
+    }
+
+    /// Starts an upstream behind TLS.
+    pub(crate) async fn start_tls(config: std::sync::Arc<rustls::ServerConfig>) -> Self {
+        Self::listen(Some(TlsAcceptor::from(config))).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, events) = mpsc::unbounded_channel();
@@ -92,7 +103,17 @@ impl Upstream {
                     return;
                 };
                 stream.set_nodelay(true).unwrap();
-                tokio::spawn(serve(stream, connection, sender.clone()));
+                let (tls, sender) = (tls.clone(), sender.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, connection, sender).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, connection, sender).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         Self { address, events }
@@ -139,7 +160,10 @@ impl Upstream {
     }
 }
 
-async fn serve(stream: TcpStream, connection: usize, events: mpsc::UnboundedSender<Event>) {
+async fn serve<S>(stream: S, connection: usize, events: mpsc::UnboundedSender<Event>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(|request: Request<Incoming>| {
         let events = events.clone();
         async move {
@@ -152,6 +176,7 @@ async fn serve(stream: TcpStream, connection: usize, events: mpsc::UnboundedSend
             let _ = events.send(Event::Request(Box::new(Seen {
                 method: head.method,
                 uri: head.uri,
+                version: head.version,
                 headers: head.headers,
                 body: body.to_bytes(),
                 connection,

@@ -188,6 +188,63 @@ fn everything_that_can_be_said_arrives() {
 }
 
 #[test]
+fn a_file_of_certificates_is_read_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = rcgen::generate_simple_self_signed(["tide.example".to_owned()]).unwrap();
+    let pem = certificate.cert.pem();
+    let text = |scheme: &str, name: &str| {
+        let path = folder.path().join(name);
+        format!(
+            "[[upstreams]]\nprovider = \"compatible\"\nbase_url = \"{scheme}://host\"\nca_file = {:?}\n",
+            path.to_str().unwrap()
+        )
+    };
+    for (name, content, expect) in [
+        ("one.pem", pem.clone(), ""),
+        ("two.pem", format!("a comment\n{pem}\n{pem}"), ""),
+        (
+            "none.pem",
+            "nothing".to_owned(),
+            "`upstreams[0].ca_file`: the file holds no certificate",
+        ),
+        (
+            "key.pem",
+            certificate.signing_key.serialize_pem(),
+            "holds no certificate",
+        ),
+        (
+            "broken.pem",
+            format!("{pem}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            "holds something that is not a certificate, as number 2",
+        ),
+    ] {
+        std::fs::write(folder.path().join(name), content).unwrap();
+        match read(&text("https", name)) {
+            Ok(config) => {
+                assert_eq!(expect, "", "{name}");
+                assert_eq!(config.warnings, [], "{name}");
+                let authorities = &config.upstreams[0].authorities;
+                assert_eq!(
+                    authorities.certificates().count(),
+                    usize::from(name == "two.pem") + 1
+                );
+            }
+            Err(error) => {
+                let error = error.to_string();
+                assert!(!expect.is_empty() && error.contains(expect), "{name}: {error}");
+                assert!(error.contains("tidegate.toml:4:11"), "{name}: {error}");
+            }
+        }
+    }
+    let error = read(&text("https", "missing.pem")).unwrap_err().to_string();
+    assert!(error.contains("the file cannot be read: No such file"), "{error}");
+    let config = read(&text("http", "one.pem")).unwrap();
+    assert_eq!(config.warnings.len(), 1);
+    assert!(config.upstreams[0].authorities.certificates().next().is_some());
+    assert!(read("").unwrap().upstreams[0].authorities.is_empty());
+}
+
+#[test]
 fn limits_become_a_plan() {
     let plan = read(EVERYTHING).unwrap().plan();
     let quota = &plan.quotas[0];
