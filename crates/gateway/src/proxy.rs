@@ -28,7 +28,7 @@ use hyper::body::Incoming;
 use tidegate_core::{Bytes as ByteCount, Demand, QuotaKey, Request as LimiterRequest, Usage};
 use tokio::time::Instant;
 
-use self::forward::{Attempts, Call, Received};
+use self::forward::{Call, Received};
 use self::intake::{IntakeBounds, IntakeError};
 use self::record::Record;
 pub(crate) use self::relay::Answer;
@@ -200,10 +200,13 @@ impl Exchange<'_> {
         self.record.model = weighed.model;
         self.record.stream = weighed.stream;
         self.record.estimated_input = weighed.demand.input.value();
-        let permit = match limiter.acquire(asked).await {
+        self.record.in_line_since = Some(taken);
+        let admission = limiter.acquire(asked).await;
+        self.record.in_line_since = None;
+        let permit = match admission {
             Ok(permit) => permit,
             Err(refusal) => {
-                self.record.limited_by = refusal.limit.map(|limit| limit.dimension.name());
+                self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
                 return Err(Unanswered::refused(
                     ErrorReply::refusal(&refusal),
                     Refused::Limiter(refusal.reason),
@@ -213,7 +216,6 @@ impl Exchange<'_> {
 
         let metrics = site.metrics.group(quota.index);
         self.record.in_flight = Some(metrics.in_flight());
-        let mut attempts = Attempts::default();
         let call = Call {
             limiter,
             upstream,
@@ -227,12 +229,7 @@ impl Exchange<'_> {
             is_certain: !quota.per_model,
             taken,
         };
-        let received = call.forward(permit, &mut attempts).await;
-        self.record.queued = attempts.queued;
-        self.record.limited_by = attempts.limited_by;
-        self.record.attempts = attempts.sent;
-        self.record.trouble = attempts.trouble;
-        let received = received?;
+        let received = call.forward(permit, &mut self.record.attempts).await?;
         Ok(Relayed {
             tap: ResponseTap::new(route.endpoint, &received.head.headers, weighed.strip),
             received,
@@ -366,11 +363,11 @@ fn refuse(unanswered: &Unanswered, shape: Shape, mut record: Record) -> Response
 /// Says what the gateway did.
 fn mark(headers: &mut http::HeaderMap, record: &Record) {
     headers.reserve(4);
-    let queued = u64::try_from(record.queued.as_millis()).unwrap_or(u64::MAX);
+    let queued = u64::try_from(record.attempts.queued.as_millis()).unwrap_or(u64::MAX);
     headers.insert(QUEUE_MS, number(queued));
-    headers.insert(ATTEMPTS, number(record.attempts.into()));
+    headers.insert(ATTEMPTS, number(record.attempts.sent.into()));
     headers.insert(REQUEST_ID, record.id.header());
-    if let Some(reason) = record.limited_by {
+    if let Some(reason) = record.attempts.limited_by {
         headers.insert(LIMITED_BY, HeaderValue::from_static(reason));
     } else {
         headers.remove(LIMITED_BY);

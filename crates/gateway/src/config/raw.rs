@@ -85,7 +85,8 @@ pub struct RawRetry {
     /// The longest pause.
     #[schemars(extend("default" = defaults::BACKOFF_MAX))]
     pub backoff_max: Field<DurationText>,
-    /// How long after its arrival a request may still be tried again.
+    /// How long after its arrival a request may still be tried again, as far as its own deadline allows: after an
+    /// overload or a fault, and where the upstream cannot be reached at all.
     #[schemars(extend("default" = defaults::RETRY_HORIZON))]
     pub horizon: Field<DurationText>,
     /// Retries allowed for every hundred requests of the last ten seconds.

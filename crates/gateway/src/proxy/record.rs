@@ -1,12 +1,12 @@
 //! What is remembered of one request for its log line and the metrics.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 use tidegate_core::{Tokens, Usage};
 use tokio::time::Instant;
 
+use super::forward::Attempts;
 use super::request_id::RequestId;
 use crate::log::RequestRecord;
 use crate::metrics::{GaugeGuard, GroupMetrics, RequestOutcome};
@@ -24,16 +24,14 @@ pub(crate) struct Record {
     pub(super) group: Option<usize>,
     pub(super) model: Option<String>,
     pub(super) stream: bool,
-    pub(super) queued: Duration,
-    pub(super) limited_by: Option<&'static str>,
-    /// Requests that were written to the upstream for this one.
-    pub(super) attempts: u32,
+    /// Since when the request waits for its first permit, while it does.
+    pub(super) in_line_since: Option<Instant>,
+    /// What became of the attempts. They are kept here, so that a request whose client leaves tells of them as well.
+    pub(super) attempts: Attempts,
     /// The status that the client got.
     pub(super) status: Option<StatusCode>,
     /// The code of the gateway's own answer, where it gave one.
     pub(super) error: Option<&'static str>,
-    /// What went wrong with the upstream, in the gateway's words.
-    pub(super) trouble: Option<String>,
     pub(super) estimated_input: u64,
     pub(super) client_retries: Option<u32>,
     /// Counts the request as in flight.
@@ -53,12 +51,10 @@ impl Record {
             group: None,
             model: None,
             stream: false,
-            queued: Duration::ZERO,
-            limited_by: None,
-            attempts: 0,
+            in_line_since: None,
+            attempts: Attempts::default(),
             status: None,
             error: None,
-            trouble: None,
             estimated_input: 0,
             client_retries: None,
             in_flight: None,
@@ -84,10 +80,14 @@ impl Record {
             return;
         }
         self.in_flight = None;
+        if let Some(since) = self.in_line_since {
+            self.attempts.queued = since.elapsed();
+        }
+        let attempts = &self.attempts;
         if let Some(metrics) = self.metrics() {
             metrics.finished(outcome);
-            if self.attempts > 0 {
-                metrics.waited(self.queued);
+            if attempts.sent > 0 {
+                metrics.waited(attempts.queued);
                 metrics.usage(usage, self.estimated_input);
             }
         } else {
@@ -107,15 +107,15 @@ impl Record {
             endpoint: self.endpoint.name(),
             status: self.status.map_or(0, |status| status.as_u16()),
             outcome,
-            queued: self.queued,
-            attempts: self.attempts,
-            limited_by: self.limited_by,
+            queued: attempts.queued,
+            attempts: attempts.sent,
+            limited_by: attempts.limited_by,
             input_tokens: usage.input.map(Tokens::value),
             output_tokens: usage.output.map(Tokens::value),
             duration: self.begun.elapsed(),
             stream: self.stream,
             error: self.error,
-            trouble: self.trouble.as_deref(),
+            trouble: attempts.trouble.as_deref(),
             client_retries: self.client_retries,
         };
         record.emit();

@@ -96,13 +96,13 @@ impl Relay {
                     return Poll::Ready((!left.is_empty()).then_some(Ok(left)));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.record.trouble = Some(format!("the answer broke off: {error}"));
+                    self.record.attempts.trouble = Some(format!("the answer broke off: {error}"));
                     self.break_off(RequestOutcome::Broken);
                     return Poll::Ready(Some(Err(RelayError::Broken(error))));
                 }
                 Poll::Pending => {
                     if self.poll_stall(cx).is_ready() {
-                        self.record.trouble = Some("the answer stood still".to_owned());
+                        self.record.attempts.trouble = Some("the answer stood still".to_owned());
                         self.break_off(RequestOutcome::Broken);
                         return Poll::Ready(Some(Err(RelayError::Stalled(self.patience))));
                     }
@@ -167,7 +167,7 @@ impl Relay {
     /// Remembers the name of an error that came in the middle of a stream.
     fn note_fault(&mut self) {
         if let Some(fault) = self.tap.fault() {
-            self.record.trouble = Some(format!("the stream ended with the error {:?}", fault.kind));
+            self.record.attempts.trouble = Some(format!("the stream ended with the error {:?}", fault.kind));
         }
     }
 

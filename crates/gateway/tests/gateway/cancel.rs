@@ -66,6 +66,35 @@ async fn while_awaiting_the_first_byte() {
 }
 
 #[tokio::test]
+async fn what_was_done_until_then_is_counted() {
+    let mut upstream = Upstream::start().await;
+    let gateway = gateway(upstream.address, "", "", "concurrent = 1");
+    let mut first = RawClient::connect(gateway.address()).await;
+    first.post_chat(CHAT_BODY).await;
+    let _seen = upstream.request().await;
+    let mut second = RawClient::connect(gateway.address()).await;
+    second.post_chat(CHAT_BODY).await;
+    until("the second waits", || waiting(&gateway) == 1).await;
+    drop(second);
+    let canceled = || {
+        counted(
+            &gateway,
+            "tidegate_requests_total{model=\"*\",outcome=\"canceled\"",
+        )
+    };
+    until("the second is counted", || canceled() == 1.0).await;
+    let waits = || counted(&gateway, "tidegate_queue_wait_seconds_count{model=\"*\"");
+    assert_eq!(waits(), 0.0, "it was not sent");
+    drop(first);
+    upstream.gone().await;
+    until("the first is counted", || canceled() == 2.0).await;
+    assert_eq!(waits(), 1.0, "the first was sent");
+    assert_eq!(counted(&gateway, "tidegate_requests_total{"), 2.0);
+    assert_eq!(counted(&gateway, "tidegate_overhead_seconds_count"), 1.0);
+    assert_eq!(counted(&gateway, "tidegate_in_flight_requests{"), 0.0);
+}
+
+#[tokio::test]
 async fn while_the_answer_is_under_way() {
     for body in BODIES {
         let mut upstream = Upstream::start().await;

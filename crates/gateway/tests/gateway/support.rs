@@ -453,6 +453,15 @@ impl RawClient {
     }
 }
 
+/// Adds up the series of the metrics page that begin with `start`.
+pub(crate) fn counted(gateway: &Gateway, start: &str) -> f64 {
+    let page = gateway.metrics().render(&[]);
+    let series = page.lines().filter(|line| line.starts_with(start));
+    series
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
 /// Requests that wait in the gateway, over all quota groups.
 pub(crate) fn waiting(gateway: &Gateway) -> usize {
     let snapshot = gateway.limiter().snapshot();
