@@ -82,6 +82,19 @@ def test_errors_that_time_does_not_cure_pass_through_at_once(start_upstream, sta
     assert headers["authorization"] == "Bearer sk-ant-test" and headers["anthropic-version"]
 
 
+def test_a_reached_spend_limit_is_raised_at_once(start_upstream, start_gateway):
+    spent = {
+        "type": "rate_limit_error",
+        "message": "You have reached your API usage limits: they reset on the first.",
+        "details": {"error_code": "enforced_spend_limit_reached"},
+    }
+    upstream = start_upstream(Answer(429, {"type": "error", "error": spent, "request_id": "req_1"}))
+    start_gateway(upstream.url)
+    with pytest.raises(anthropic.RateLimitError, match="reached your API usage limits"):
+        anthropic.Anthropic(max_retries=0).messages.create(model=MODEL, max_tokens=8, messages=MESSAGES)
+    assert len(upstream.requests) == 1, "no time cures it, so it is not tried again"
+
+
 def test_an_overload_is_tried_again_without_the_client_knowing(start_upstream, start_gateway):
     success = {
         "id": "msg_1",

@@ -45,6 +45,20 @@ def test_chat_stream_with_usage_has_it_last(provider):
     assert all(chunk.choices and chunk.usage is None for chunk in content)
 
 
+def test_chat_stream_helper_with_tools(provider):
+    tool = {"type": "function", "function": {"name": "tide", "parameters": {"type": "object", "properties": {}}}}
+    with openai.OpenAI().chat.completions.stream(model=MODEL, messages=MESSAGES, tools=[tool]) as stream:
+        text = "".join(event.delta for event in stream if event.type == "content.delta")
+        completion = stream.get_final_completion()
+    assert text and completion.choices[0].message.content == text
+
+
+def test_streaming_response(provider):
+    with openai.OpenAI().chat.completions.with_streaming_response.create(model=MODEL, messages=MESSAGES) as response:
+        assert response.headers["x-tidegate-request-id"]
+        assert response.parse().choices[0].message.content
+
+
 def test_completions(provider):
     completion = openai.OpenAI().completions.create(model="gpt-3.5-turbo-instruct", prompt="The tide", max_tokens=8)
     assert completion.choices[0].text and completion.usage.completion_tokens > 0
@@ -55,6 +69,13 @@ def test_embeddings(provider):
     assert [item.index for item in answer.data] == [0, 1]
     assert all(len(item.embedding) > 0 for item in answer.data)
     assert answer.usage.prompt_tokens > 0
+
+
+def test_embeddings_of_many_texts_and_of_tokens(provider):
+    answer = openai.OpenAI().embeddings.create(model="text-embedding-3-small", input=["ebb"] * 300)
+    assert [item.index for item in answer.data] == list(range(300))
+    answer = openai.OpenAI().embeddings.create(model="text-embedding-3-small", input=[[1, 2, 3], [4, 5]])
+    assert len(answer.data) == 2
 
 
 def test_responses(provider):
@@ -69,6 +90,12 @@ def test_responses_stream(provider):
     assert events[-1].type == "response.completed" and events[-1].response.usage.output_tokens > 0
     text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     assert text == events[-1].response.output_text
+
+
+def test_responses_stream_helper(provider):
+    with openai.OpenAI().responses.stream(model=MODEL, input="The tide.") as stream:
+        text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        assert text and stream.get_final_response().output_text == text
 
 
 def test_models(provider):
@@ -178,3 +205,35 @@ def test_leaving_in_mid_stream_closes_the_upstream(start_upstream, start_gateway
         assert next(stream).choices[0].delta.content == "wave "
         assert not upstream.hung_up.is_set()
     assert upstream.hung_up.wait(timeout=30), "the upstream request outlived its client"
+
+
+def test_tasks_cancelled_in_mid_stream_leave_nothing_behind(start_mock, start_gateway):
+    mock = start_mock("--tokens-per-second", "20")
+    start_gateway(mock.url)
+
+    async def read(client: openai.AsyncOpenAI, begun: asyncio.Event) -> None:
+        async for _ in await client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True, max_tokens=10_000):
+            begun.set()
+
+    async def run() -> list:
+        async with openai.AsyncOpenAI(max_retries=0) as client:
+            begun = [asyncio.Event() for _ in range(20)]
+            tasks = [asyncio.create_task(read(client, event)) for event in begun]
+            await asyncio.gather(*(event.wait() for event in begun))
+            for task in tasks:
+                task.cancel()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert all(isinstance(end, asyncio.CancelledError) for end in asyncio.run(run()))
+    while mock.json("/mock/stats")["in_flight"]:
+        pass  # the provider learns of it within the gateway's 100 ms; only a broken gateway takes for ever
+    assert mock.json("/mock/stats")["disconnects"]["streaming"] == 20
+
+
+def test_a_stream_that_breaks_off_raises(start_mock, start_gateway):
+    start_gateway(start_mock("--fault-reset-stream", "1").url)
+    with pytest.raises(openai.APIConnectionError):
+        openai.OpenAI(max_retries=0).chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=200)
+    # In mid-stream the SDK passes on what its HTTP library raises.
+    with pytest.raises(Exception, match="peer closed connection|Connection error|incomplete"):
+        list(openai.OpenAI(max_retries=0).chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=200, stream=True))

@@ -5,16 +5,19 @@ use crate::support::*;
 const ANTHROPIC: &str = r#"{"type":"error","error":{"#;
 const OPENAI: &str = r#"{"error":{"#;
 
+/// Every request, however it ended.
+const COUNTED: &str = "tidegate_requests_total{";
+
 #[tokio::test]
 async fn bad_bodies_and_paths_are_refused_in_the_shape_of_the_provider() {
     let mut upstream = Upstream::start().await;
-    let gateway = gateway(upstream.address, "body_bytes_max = \"64KiB\"", "", "rpm = 1000");
+    let gateway = gateway(upstream.address, "body_bytes_max = \"256KiB\"", "", "rpm = 1000");
     let deep = format!(
         r#"{{"model":"m","messages":{}1{}}}"#,
-        "[".repeat(10_000),
-        "]".repeat(10_000)
+        "[".repeat(100_000),
+        "]".repeat(100_000)
     );
-    let large = format!(r#"{{"model":"m","x":"{}"}}"#, "a".repeat(64 * 1024));
+    let large = format!(r#"{{"model":"m","x":"{}"}}"#, "a".repeat(256 * 1024));
     let table: Vec<(&str, &str, Vec<u8>, u16, &str)> = vec![
         ("POST", CHAT, Vec::new(), 400, OPENAI),
         ("POST", CHAT, CHAT_BODY.as_bytes()[..40].to_vec(), 400, OPENAI),
@@ -33,6 +36,7 @@ async fn bad_bodies_and_paths_are_refused_in_the_shape_of_the_provider() {
         ("GET", "/up/v1/../secret", Vec::new(), 400, OPENAI),
         ("GET", "/up/v1/%2e%2E/secret", Vec::new(), 400, OPENAI),
     ];
+    let rows = table.len();
     for (method, path, body, status, start) in table {
         let mut request = post(path, body.clone());
         *request.method_mut() = method.parse().unwrap();
@@ -52,6 +56,8 @@ async fn bad_bodies_and_paths_are_refused_in_the_shape_of_the_provider() {
         assert!(answer.header("x-tidegate-request-id").is_some());
         assert_eq!(answer.header("content-type"), Some("application/json"));
     }
+    assert_eq!(counted(&gateway, COUNTED), rows as f64, "each is counted once");
+    assert_eq!(counted(&gateway, "tidegate_refusals_total{"), rows as f64);
     let mut request = chat();
     request
         .headers_mut()
@@ -129,6 +135,88 @@ async fn bad_http_is_refused() {
         );
     }
     upstream.assert_quiet();
+}
+
+#[tokio::test]
+async fn old_and_hasty_clients_are_served() {
+    let address = Upstream::start().await.always(|seen| {
+        let body = seen.body.clone();
+        assert_eq!(seen.headers["content-length"], *body.len().to_string());
+        assert!(!seen.headers.contains_key("transfer-encoding"));
+        seen.answer(200, &[], body);
+    });
+    let gateway = gateway(address, "", "", "rpm = 1000");
+    let length = CHAT_BODY.len();
+
+    let mut client = RawClient::connect(gateway.address()).await;
+    client
+        .write(format!(
+            "POST {CHAT} HTTP/1.0\r\ncontent-length: {length}\r\n\r\n{CHAT_BODY}"
+        ))
+        .await;
+    let answer = client.read_to_end().await;
+    assert!(
+        answer.starts_with("HTTP/1.0 200") && answer.ends_with(CHAT_BODY),
+        "{answer}"
+    );
+
+    // Requests one after another without waiting for answers: each has its own, in order.
+    let mut client = RawClient::connect(gateway.address()).await;
+    for number in 0..20 {
+        client
+            .post_chat(&format!(r#"{{"model":"m","number":{number}}}"#))
+            .await;
+    }
+    let answers = client.read_until(r#""number":19}"#).await;
+    let order: Vec<usize> = (0..20)
+        .map(|number| answers.find(&format!(r#""number":{number}}}"#)).unwrap())
+        .collect();
+    assert!(order.is_sorted(), "{answers}");
+
+    // With two lengths the chunks count (RFC 9112 §6.1), and what goes on has one length.
+    let mut client = RawClient::connect(gateway.address()).await;
+    client
+        .write(format!(
+            "POST {CHAT} HTTP/1.1\r\nhost: g\r\nconnection: close\r\ncontent-length: 4\r\n\
+             transfer-encoding: chunked\r\n\r\n{length:x}\r\n{CHAT_BODY}\r\n0\r\n\r\n"
+        ))
+        .await;
+    let answer = client.read_to_end().await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with(CHAT_BODY),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_large_body_passes_and_one_that_breaks_off_does_not() {
+    let address = Upstream::start().await.always(|seen| {
+        let length = seen.body.len();
+        seen.answer(200, &[], length.to_string());
+    });
+    let gateway = gateway(address, "", "", "rpm = 1000");
+    let text = "tide ".repeat(4_000_000);
+    let body = format!(r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":"{text}"}}]}}"#);
+    let length = body.len().to_string();
+    let answer = send(gateway.address(), post(CHAT, body)).await;
+    assert_eq!((answer.status, answer.text()), (200, length.as_str()));
+
+    for rest in [
+        "content-length: 200\r\n\r\n{",
+        "transfer-encoding: chunked\r\n\r\nzz\r\n",
+    ] {
+        let mut client = RawClient::connect(gateway.address()).await;
+        client
+            .write(format!("POST {CHAT} HTTP/1.1\r\nhost: g\r\n{rest}"))
+            .await;
+        tokio::io::AsyncWriteExt::shutdown(&mut client.0).await.unwrap();
+        let answer = client.read_to_end().await;
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
+            "{rest}: {answer}"
+        );
+    }
+    until("nothing is left", || waiting(&gateway) + in_flight(&gateway) == 0).await;
 }
 
 #[tokio::test]
