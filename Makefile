@@ -100,7 +100,7 @@ deny:
 sim: rust
 	cargo run --locked --release --quiet --package tidegate-sim -- --seed $(SEED)
 
-## bench: the table of budgets, nginx beside it in the same run (PARTS="engine throughput latency streams connections")
+## bench: the table of budgets, nginx beside it in the same run (PARTS="engine throughput latency streams connections memory")
 .PHONY: bench
 bench: rust system-packages
 	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || ! command -v apt-get >/dev/null \

@@ -12,6 +12,7 @@ mod estimate;
 mod gateway;
 mod http;
 mod load;
+mod memory;
 mod process;
 mod streams;
 mod table;
@@ -33,7 +34,14 @@ fn main() -> ExitCode {
 }
 
 /// The parts of the table. Their names, given as arguments, choose some of them.
-const PARTS: [&str; 5] = ["engine", "throughput", "latency", "streams", "connections"];
+const PARTS: [&str; 6] = [
+    "engine",
+    "throughput",
+    "latency",
+    "streams",
+    "connections",
+    "memory",
+];
 
 fn run() -> Result<(), String> {
     // Cargo itself passes `--bench`.
@@ -68,7 +76,8 @@ fn run() -> Result<(), String> {
             "throughput" => rows.push(gateway::throughput(&sides)?),
             "latency" => rows.extend(gateway::added_latency(&sides)?),
             "streams" => rows.extend(gateway::streams(&sides, origin)?),
-            _ => rows.push(gateway::idle_connections(&sides)?),
+            "connections" => rows.push(gateway::idle_connections(&sides)?),
+            _ => rows.push(memory::growth(folder.path(), sides.direct)?),
         }
     }
     table::print(&rows);
