@@ -257,7 +257,7 @@ impl Group {
             if !self.is_open(now) {
                 return None;
             }
-            match self.earliest(now, &head.charge, false).0 {
+            match self.earliest(now, &Charge::ZERO, &head.charge).0 {
                 Earliest::At(at) => Some((at.max(now.saturating_add(LOOK_AGAIN)), Wake::Capacity)),
                 Earliest::Event | Earliest::Never => None,
             }
@@ -267,7 +267,7 @@ impl Group {
 
     /// Returns when a request at the end of the line is expected to be admitted, and what it waits for.
     pub(crate) fn eta(&self, now: u64, charge: &Charge) -> (u64, WaitReason) {
-        let (earliest, limit) = self.earliest(now, charge, true);
+        let (earliest, limit) = self.earliest(now, self.queue.demand(), charge);
         let at = match earliest {
             Earliest::At(at) => at,
             Earliest::Event | Earliest::Never => now,
@@ -325,16 +325,12 @@ impl Group {
             .all(|meter| meter.fits(now, charge.amount(meter.dimension()).value()))
     }
 
-    /// Returns when the charge can be taken, behind the line if `queued`, and which limit is the last to allow it.
-    fn earliest(&self, now: u64, charge: &Charge, queued: bool) -> (Earliest, Option<LimitRef>) {
+    /// Returns when the charge can be taken behind others who will take `ahead`, and which limit is the last to allow it.
+    fn earliest(&self, now: u64, ahead: &Charge, charge: &Charge) -> (Earliest, Option<LimitRef>) {
         let mut latest = (Earliest::At(now), None);
         for meter in &self.meters {
-            let ahead = if queued {
-                self.queue.demand(meter.dimension())
-            } else {
-                0
-            };
-            let earliest = meter.earliest(now, ahead, charge.amount(meter.dimension()).value());
+            let [ahead, charge] = [ahead, charge].map(|taken| taken.amount(meter.dimension()).value());
+            let earliest = meter.earliest(now, ahead, charge);
             let later = match (earliest, latest.0) {
                 (Earliest::At(at), Earliest::At(other)) => at > other,
                 (Earliest::Event, Earliest::At(_)) | (Earliest::Never, _) => true,

@@ -54,9 +54,14 @@ impl Queue {
         self.bytes
     }
 
-    /// Returns what everybody in line will take of one dimension.
-    pub(crate) fn demand(&self, dimension: Dimension) -> u64 {
-        self.demand.amount(dimension).value()
+    /// Returns what everybody in line will take.
+    pub(crate) const fn demand(&self) -> &Charge {
+        &self.demand
+    }
+
+    /// Returns until when one pauses, if it does.
+    pub(crate) fn pauses_until(&self, arrival: u64) -> Option<u64> {
+        self.paused.get(&arrival).map(|(until, _)| *until)
     }
 
     pub(crate) fn head(&self) -> Option<(u64, &Waiting)> {

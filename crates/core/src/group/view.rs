@@ -3,10 +3,11 @@
 use core::time::Duration;
 
 use super::Group;
+use crate::charge::Charge;
 use crate::meter::Earliest;
 use crate::snapshot::{LimitSnapshot, QuotaSnapshot, WAITING_SHOWN, WaitingSnapshot};
 use crate::time::Timestamp;
-use crate::units::{Amount, Bytes};
+use crate::units::{Amount, Bytes, Dimension};
 
 impl Group {
     /// Returns the group as people see it.
@@ -24,24 +25,35 @@ impl Group {
                 foreign: Amount::new(meter.foreign()),
                 margin: Duration::from_micros(meter.margin()),
             });
-        let first_waiting = self
-            .queue
-            .iter()
-            .take(WAITING_SHOWN)
-            .enumerate()
-            .map(|(index, (_, waiting))| {
-                let eta = match self.earliest(now, &waiting.charge, false).0 {
-                    Earliest::At(at) if index == 0 => Some(Timestamp::from_micros(at.max(self.hold_until))),
-                    _ => None,
-                };
-                WaitingSnapshot {
-                    place: index + 1,
-                    waited: Duration::from_micros(now.saturating_sub(waiting.arrived)),
-                    deadline: Timestamp::from_micros(waiting.deadline),
-                    reason: waiting.reason,
-                    eta,
-                }
-            });
+        let mut ahead = Charge::ZERO;
+        let first_waiting =
+            self.queue
+                .iter()
+                .take(WAITING_SHOWN)
+                .enumerate()
+                .map(|(index, (arrival, waiting))| {
+                    // The times at which those before it will have been sent, if nobody leaves and nothing is settled.
+                    let eta = match self.earliest(now, &ahead, &waiting.charge).0 {
+                        Earliest::At(at) if !self.is_learning() => {
+                            let pause = self.queue.pauses_until(arrival).unwrap_or_default();
+                            Some(Timestamp::from_micros(at.max(self.hold_until).max(pause)))
+                        }
+                        _ => None,
+                    };
+                    for dimension in Dimension::ALL {
+                        ahead.set(
+                            dimension,
+                            ahead.amount(dimension) + waiting.charge.amount(dimension),
+                        );
+                    }
+                    WaitingSnapshot {
+                        place: index + 1,
+                        waited: Duration::from_micros(now.saturating_sub(waiting.arrived)),
+                        deadline: Timestamp::from_micros(waiting.deadline),
+                        reason: waiting.reason,
+                        eta,
+                    }
+                });
         QuotaSnapshot {
             key: self.key,
             name: self.name.clone(),

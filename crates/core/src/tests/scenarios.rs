@@ -44,6 +44,40 @@ fn a_burst_up_to_the_limit_goes_at_once_and_the_next_one_waits_for_window_and_ma
 }
 
 #[test]
+fn the_time_announced_for_every_place_in_line_is_exact() {
+    let mut world = World::new(plan(vec![
+        limit(Dimension::Requests, 5),
+        bucket(Dimension::Tokens, 600),
+    ]));
+    for tokens in [100, 150, 50] {
+        world.admit(tokens);
+        world.sleep(secs(3));
+    }
+    let tickets: Vec<_> = [400, 20, 300, 10, 10]
+        .into_iter()
+        .filter_map(|tokens| match world.ask(tokens) {
+            Decision::Wait(ticket) => Some(ticket),
+            _ => None,
+        })
+        .collect();
+    let line = world.engine.snapshot(world.now).quotas[0].first_waiting.clone();
+    assert_eq!(line.len(), tickets.len());
+    assert!(line.len() >= 4, "{line:?}");
+    let announced: Vec<_> = line.iter().map(|waiting| waiting.eta).collect();
+    let arrivals: Vec<_> = tickets.iter().map(|ticket| Some(ticket.eta)).collect();
+    assert_eq!(announced, arrivals, "what each was told when it came still holds");
+    let mut admitted = Vec::new();
+    while admitted.len() < line.len() {
+        let outputs = world.step();
+        let admissions = outputs
+            .iter()
+            .filter(|output| matches!(output, Output::Admit { .. }));
+        admitted.extend(admissions.map(|_| Some(world.now)));
+    }
+    assert_eq!(admitted, announced);
+}
+
+#[test]
 fn all_dimensions_are_charged_or_none() {
     let mut world = World::new(plan(vec![
         limit(Dimension::Requests, 10),
