@@ -139,17 +139,19 @@ impl Engine {
         }
     }
 
-    /// Takes note of the output tokens streamed so far.
-    pub fn progress(&mut self, now: Timestamp, permit: PermitId, output: Tokens) {
+    /// Takes note of the output tokens streamed so far. Returns whether any limit counts output while it is generated:
+    /// if none does, nothing is lost by not reporting on this permit any more, since its end tells all of it.
+    pub fn progress(&mut self, now: Timestamp, permit: PermitId, output: Tokens) -> bool {
         self.pass(now);
         let now = self.now;
         let Some(flight) = flight_mut(&mut self.permits, permit) else {
-            return;
+            return false;
         };
-        if let Some(group) = self.groups.get_mut(flight.group as usize) {
-            group.advance(now);
-            group.progress(flight, output.value());
-        }
+        let Some(group) = self.groups.get_mut(flight.group as usize) else {
+            return false;
+        };
+        group.advance(now);
+        group.progress(flight, output.value())
     }
 
     /// Ends an attempt for good. A permit that was ended already is left alone.

@@ -335,7 +335,7 @@ fn relay(relayed: Relayed, mut record: Record, open: OpenRequest) -> Response<An
         patience,
         timer: None,
         has_moved: false,
-        reported: 0,
+        reported: Some(0),
         is_done: false,
     };
     let body = if is_empty {

@@ -76,10 +76,11 @@ impl Permit {
         self.limiter.command(|engine, now| engine.observe(now, signal));
     }
 
-    /// So many output tokens have been streamed so far.
-    pub fn progress(&self, output: Tokens) {
+    /// So many output tokens have been streamed so far. Returns whether any limit counts them while they are generated:
+    /// if none does, further reports change nothing.
+    pub fn progress(&self, output: Tokens) -> bool {
         self.limiter
-            .command(|engine, now| engine.progress(now, self.grant.id, output));
+            .command(|engine, now| engine.progress(now, self.grant.id, output))
     }
 
     /// The answer is complete; this is the usage that it reported.

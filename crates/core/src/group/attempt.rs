@@ -59,25 +59,26 @@ impl Group {
         }
     }
 
-    /// Takes note of output generated so far. It is charged now, and no longer held.
-    pub(crate) fn progress(&mut self, flight: &mut InFlight, output: u64) {
+    /// Takes note of output generated so far. It is charged now, and no longer held. Returns whether a meter charges
+    /// output as it is generated.
+    pub(crate) fn progress(&mut self, flight: &mut InFlight, output: u64) -> bool {
         let fresh = output
             .min(crate::meter::AMOUNT_MAX)
             .saturating_sub(flight.generated);
-        if fresh == 0 {
-            return;
-        }
         let held = flight.charge.amount(Dimension::OutputTokens).value();
         let release = fresh.min(held.saturating_sub(flight.generated));
         flight.generated += fresh;
+        let mut is_metered = false;
         for meter in self
             .meters
             .iter_mut()
             .filter(|meter| meter.taking() == Taking::AsGenerated)
         {
+            is_metered = true;
             meter.charge(fresh);
             meter.release(release);
         }
+        is_metered
     }
 
     /// Ends an attempt for good. Returns whether room was made.

@@ -39,7 +39,8 @@ pub(crate) enum RelayError {
     Stalled(Duration),
 }
 
-/// Output tokens between two reports to the limiter: each report takes its lock.
+/// Output tokens between two reports to the limiter, where limits count output while it is generated: each report takes
+/// its lock.
 const PROGRESS_TOKENS: u64 = 16;
 
 /// An answer that is being relayed. Dropped before its end, it takes the upstream's request with it.
@@ -57,8 +58,8 @@ pub(crate) struct Relay {
     pub(super) timer: Option<Pin<Box<Sleep>>>,
     /// Whether anything came since the timer was set.
     pub(super) has_moved: bool,
-    /// Output tokens reported to the limiter.
-    pub(super) reported: u64,
+    /// Output tokens reported to the limiter; `None` once it has no use for reports.
+    pub(super) reported: Option<u64>,
     pub(super) is_done: bool,
 }
 
@@ -128,12 +129,13 @@ impl Relay {
             }
             return out;
         }
-        let seen = self.tap.output_seen();
-        if seen.value() >= self.reported.saturating_add(PROGRESS_TOKENS)
+        if let Some(reported) = self.reported
             && let Some(permit) = &self.permit
         {
-            self.reported = seen.value();
-            permit.progress(seen);
+            let seen = self.tap.output_seen();
+            if seen.value() >= reported.saturating_add(PROGRESS_TOKENS) {
+                self.reported = permit.progress(seen).then_some(seen.value());
+            }
         }
         out
     }
