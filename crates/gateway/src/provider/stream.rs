@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tidegate_core::Usage;
@@ -10,6 +11,7 @@ use tidegate_core::Usage;
 use super::StreamFault;
 use super::facts::range_in;
 use super::sse::Data;
+use super::tally::{Any, Key, Read, Word};
 use super::usage::UsageFields;
 
 /// The longest name of a fault that is kept.
@@ -43,10 +45,11 @@ struct Event<'a> {
     /// Kept even if it is `null`, which has a place too.
     #[serde(borrow, default, deserialize_with = "present")]
     usage: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    choices: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    delta: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "choices")]
+    choices: Option<Choices>,
+    /// The characters of the delta.
+    #[serde(default, deserialize_with = "delta")]
+    delta: Option<u64>,
     #[serde(borrow, default)]
     message: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -94,12 +97,12 @@ impl StreamState {
             _ if event.error.is_some() => self.fail(event.error, &event.code),
             _ => {}
         }
-        if let Some(choices) = event.choices {
-            self.output_estimate += choices_tokens(choices);
-        } else if let Some(delta) = event.delta
+        if let Some(choices) = &event.choices {
+            self.output_estimate += choices.tokens;
+        } else if let Some(characters) = event.delta
             && (event.kind == "content_block_delta" || event.kind.ends_with(".delta"))
         {
-            self.output_estimate += delta_tokens(delta);
+            self.output_estimate += tokens(characters);
         }
     }
 
@@ -158,7 +161,7 @@ impl StreamState {
 }
 
 fn fate(data: &Data<'_>, event: &Event<'_>) -> Fate {
-    let (Some(usage), Some(choices)) = (event.usage, event.choices) else {
+    let (Some(usage), Some(choices)) = (event.usage, &event.choices) else {
         return Fate::Keep;
     };
     if usage.get() == "null" {
@@ -167,8 +170,7 @@ fn fate(data: &Data<'_>, event: &Event<'_>) -> Fate {
             Fate::Cut(at.start + range.start..at.start + range.end)
         });
     }
-    let no_choices = choices.get().trim_start_matches('[').trim_ascii_start() == "]";
-    if no_choices && usage.get().starts_with('{') {
+    if choices.is_empty_list && usage.get().starts_with('{') {
         Fate::Remove
     } else {
         Fate::Keep
@@ -191,66 +193,164 @@ fn key_range(object: &str, value: &str) -> Option<Range<usize>> {
     Some(before.len()..end)
 }
 
-/// Estimates the tokens in a chunk of a chat or completion: a quarter of the characters, at least one a choice.
-fn choices_tokens(raw: &RawValue) -> u64 {
-    #[derive(Deserialize)]
-    struct Choice<'a> {
-        #[serde(borrow, default, deserialize_with = "word")]
-        text: Cow<'a, str>,
-        #[serde(borrow, default)]
-        delta: Option<Delta<'a>>,
-    }
+/// The choices of a chunk of a chat or completion. They are read once and only counted: this runs for every event.
+#[derive(Debug, Clone, Copy)]
+struct Choices {
+    /// An estimate: a quarter of the characters, at least one a choice.
+    tokens: u64,
+    is_empty_list: bool,
+}
 
-    let choices: Vec<Choice<'_>> = match serde_json::from_str(raw.get()) {
-        Ok(choices) => choices,
-        Err(_) => return 1,
+impl Choices {
+    /// What stands where a list was expected.
+    const UNKNOWN: Self = Self {
+        tokens: 1,
+        is_empty_list: false,
     };
-    choices
-        .iter()
-        .map(|choice| {
-            let delta = choice.delta.as_ref().map_or(0, Delta::characters);
-            tokens(characters(&choice.text) + delta)
-        })
-        .sum()
 }
 
-/// Estimates the tokens in a delta: a text (Responses) or an object with one (Anthropic).
-fn delta_tokens(raw: &RawValue) -> u64 {
-    if let Ok(text) = serde_json::from_str::<Cow<'_, str>>(raw.get()) {
-        return tokens(characters(&text));
+fn choices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Choices>, D::Error> {
+    Any(ReadChoices).deserialize(deserializer)
+}
+
+/// Reads the characters of a delta: a text (Responses), or an object with texts (Anthropic, chat).
+fn delta<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Any(ReadDelta).deserialize(deserializer)
+}
+
+struct ReadChoices;
+
+impl<'de> Read<'de> for ReadChoices {
+    type Output = Option<Choices>;
+
+    fn text(self, _text: &str) -> Option<Choices> {
+        Some(Choices::UNKNOWN)
     }
-    let delta: Option<Delta<'_>> = serde_json::from_str(raw.get()).ok();
-    tokens(delta.as_ref().map_or(0, Delta::characters))
-}
 
-/// The texts that a delta may hold.
-#[derive(Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow, default, deserialize_with = "word")]
-    content: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "word")]
-    reasoning_content: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "word")]
-    text: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "word")]
-    thinking: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "word")]
-    partial_json: Cow<'a, str>,
-}
-
-impl Delta<'_> {
-    fn characters(&self) -> u64 {
-        [
-            &self.content,
-            &self.reasoning_content,
-            &self.text,
-            &self.thinking,
-            &self.partial_json,
-        ]
-        .into_iter()
-        .map(|text| characters(text))
-        .sum()
+    fn word(self, word: Word) -> Option<Choices> {
+        (word != Word::Null).then_some(Choices::UNKNOWN)
     }
+
+    fn list<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Option<Choices>, A::Error> {
+        let mut choices = Choices {
+            tokens: 0,
+            is_empty_list: true,
+        };
+        while let Some(characters) = seq.next_element_seed(Any(ReadChoice))? {
+            choices.tokens += tokens(characters);
+            choices.is_empty_list = false;
+        }
+        Ok(Some(choices))
+    }
+
+    fn object<A: MapAccess<'de>>(self, map: A) -> Result<Option<Choices>, A::Error> {
+        skip_object(map)?;
+        Ok(Some(Choices::UNKNOWN))
+    }
+}
+
+/// Counts the characters of one choice.
+struct ReadChoice;
+
+impl<'de> Read<'de> for ReadChoice {
+    type Output = u64;
+
+    fn list<A: SeqAccess<'de>>(self, seq: A) -> Result<u64, A::Error> {
+        skip_list(seq)
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
+        let mut characters = 0;
+        while let Some(field) = map.next_key_seed(Key(Field::of))? {
+            characters += match field {
+                Field::Delta => map.next_value_seed(Any(ReadDelta))?.unwrap_or(0),
+                Field::Text => map.next_value_seed(Any(ReadText))?,
+                Field::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                    0
+                }
+            };
+        }
+        Ok(characters)
+    }
+}
+
+struct ReadDelta;
+
+impl<'de> Read<'de> for ReadDelta {
+    type Output = Option<u64>;
+
+    fn text(self, text: &str) -> Option<u64> {
+        Some(characters(text))
+    }
+
+    fn word(self, word: Word) -> Option<u64> {
+        (word != Word::Null).then_some(0)
+    }
+
+    fn list<A: SeqAccess<'de>>(self, seq: A) -> Result<Option<u64>, A::Error> {
+        skip_list(seq).map(Some)
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<u64>, A::Error> {
+        let mut characters = 0;
+        while let Some(field) = map.next_key_seed(Key(Field::of))? {
+            if field == Field::Text {
+                characters += map.next_value_seed(Any(ReadText))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Some(characters))
+    }
+}
+
+/// Counts the characters of a text; anything else has none.
+struct ReadText;
+
+impl<'de> Read<'de> for ReadText {
+    type Output = u64;
+
+    fn text(self, text: &str) -> u64 {
+        characters(text)
+    }
+
+    fn list<A: SeqAccess<'de>>(self, seq: A) -> Result<u64, A::Error> {
+        skip_list(seq)
+    }
+
+    fn object<A: MapAccess<'de>>(self, map: A) -> Result<u64, A::Error> {
+        skip_object(map)
+    }
+}
+
+/// What the value of a key in a choice or delta is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Field {
+    /// Generated text.
+    Text,
+    Delta,
+    Other,
+}
+
+impl Field {
+    fn of(key: &str) -> Self {
+        match key {
+            "text" | "content" | "reasoning_content" | "thinking" | "partial_json" => Self::Text,
+            "delta" => Self::Delta,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn skip_list<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<u64, A::Error> {
+    while seq.next_element::<IgnoredAny>()?.is_some() {}
+    Ok(0)
+}
+
+fn skip_object<'de, A: MapAccess<'de>>(mut map: A) -> Result<u64, A::Error> {
+    while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+    Ok(0)
 }
 
 fn characters(text: &str) -> u64 {

@@ -96,7 +96,7 @@ pub(super) enum Word {
 }
 
 /// Lets serde drive a [`Read`].
-pub(super) struct Any<R>(R);
+pub(super) struct Any<R>(pub(super) R);
 
 impl<'de, R: Read<'de>> DeserializeSeed<'de> for Any<R> {
     type Value = R::Output;
