@@ -9,14 +9,15 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -127,10 +128,67 @@ impl Drop for OpenRequest {
     }
 }
 
+/// What every HTTP/2 connection begins with (RFC 9113 §3.4).
+const HTTP2_PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A version of HTTP that a client may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
 /// A client's byte stream that notes when bytes arrive.
 struct WatchedIo {
     stream: TcpStream,
     activity: Arc<Activity>,
+    /// The first bytes, which tell the version.
+    opening: [u8; HTTP2_PREFACE.len()],
+    /// How many of them were read.
+    opening_len: usize,
+    /// How many of them were passed on.
+    opening_passed: usize,
+}
+
+impl WatchedIo {
+    const fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self {
+            stream,
+            activity,
+            opening: [0; HTTP2_PREFACE.len()],
+            opening_len: 0,
+            opening_passed: 0,
+        }
+    }
+
+    /// Reads as much as it takes to tell the version. A client that leaves before that is HTTP/1.1's to deal with.
+    fn poll_version(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Version>> {
+        loop {
+            let len = self.opening_len;
+            if self.opening[..len] != HTTP2_PREFACE[..len] {
+                return Poll::Ready(Ok(Version::Http1));
+            }
+            if len == HTTP2_PREFACE.len() {
+                return Poll::Ready(Ok(Version::Http2));
+            }
+            let mut buffer = ReadBuf::new(&mut self.opening[len..]);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            let read = buffer.filled().len();
+            if read == 0 {
+                return Poll::Ready(Ok(Version::Http1));
+            }
+            self.opening_len += read;
+            self.activity.reads.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Passes on what is left of the first bytes.
+    fn pass_opening(&mut self, buffer: &mut ReadBuf<'_>) {
+        let left = &self.opening[self.opening_passed..self.opening_len];
+        let part = left.len().min(buffer.remaining());
+        buffer.put_slice(&left[..part]);
+        self.opening_passed += part;
+    }
 }
 
 impl AsyncRead for WatchedIo {
@@ -140,12 +198,21 @@ impl AsyncRead for WatchedIo {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // Together with what follows them: hyper enlarges its buffer for a head that comes in two reads.
+        let is_opening = this.opening_passed < this.opening_len;
+        if is_opening {
+            this.pass_opening(buffer);
+            if buffer.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
         if buffer.filled().len() != before {
             this.activity.reads.fetch_add(1, Ordering::Relaxed);
         }
-        read
+        // An end or error of the stream comes again with the next read.
+        if is_opening { Poll::Ready(Ok(())) } else { read }
     }
 }
 
@@ -177,8 +244,37 @@ impl AsyncWrite for WatchedIo {
 
 /// What every client connection is served with.
 pub(crate) struct Listener {
-    builder: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
     patience: Patience,
+}
+
+/// How far a connection is. Boxed, so that its task does not carry the room for both versions.
+enum Stage<H1, H2> {
+    /// The version is not known yet; `None` once it does not matter any more.
+    Opening(Option<WatchedIo>),
+    Http1(Pin<Box<H1>>),
+    Http2(Pin<Box<H2>>),
+}
+
+impl<H1: GracefulConnection, H2: GracefulConnection> Stage<H1, H2> {
+    /// Lets the connection end after the requests that are open.
+    fn shut_down(&mut self) {
+        match self {
+            Self::Opening(io) => *io = None,
+            Self::Http1(connection) => connection.as_mut().graceful_shutdown(),
+            Self::Http2(connection) => connection.as_mut().graceful_shutdown(),
+        }
+    }
+
+    /// Serves. How a connection ends concerns nobody but its requests, which have said so themselves.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Opening(_) => Poll::Pending,
+            Self::Http1(connection) => connection.as_mut().poll(cx).map(drop),
+            Self::Http2(connection) => connection.as_mut().poll(cx).map(drop),
+        }
+    }
 }
 
 /// Streams that one HTTP/2 client may have open (theory.md §6.2).
@@ -200,15 +296,14 @@ const HEAD_BYTES_MIN: usize = 8 * 1024;
 impl Listener {
     /// Makes what serves connections within the bounds of `server`.
     pub(crate) fn new(server: &Server) -> Self {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
+        let mut http1 = http1::Builder::new();
+        http1
             .timer(TokioTimer::new())
             .header_read_timeout(None)
             .max_headers(server.headers_max)
             .max_buf_size(server.head_bytes_max.max(HEAD_BYTES_MIN));
-        builder
-            .http2()
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -217,7 +312,8 @@ impl Listener {
             .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
             .keep_alive_interval(PING_INTERVAL);
         Self {
-            builder,
+            http1,
+            http2,
             patience: Patience {
                 head: server.head_timeout,
                 idle: server.idle_timeout,
@@ -229,15 +325,12 @@ impl Listener {
     /// Serves one connection until it ends, the client goes to sleep on it, or the program ends.
     pub(crate) async fn serve(&self, stream: TcpStream, proxy: &Arc<Proxy>, phases: &Phases) {
         let activity = Arc::new(Activity::default());
-        let io = TokioIo::new(WatchedIo {
-            stream,
-            activity: Arc::clone(&activity),
-        });
-        let service = service_fn(|request: Request<Incoming>| {
+        // Boxed, so that a connection without a request does not carry the room for one.
+        let answer = |request: Request<Incoming>| {
             let open = activity.begin();
-            Proxy::answer(Arc::clone(proxy), open, request)
-        });
-        let mut connection = pin!(self.builder.serve_connection(io, service));
+            Box::pin(Proxy::answer(Arc::clone(proxy), open, request))
+        };
+        let mut stage = Stage::Opening(Some(WatchedIo::new(stream, Arc::clone(&activity))));
         let mut watch = Watch::new(self.patience);
         let mut tick = pin!(tokio::time::sleep(watch.period()));
         let mut changed = pin!(phases.changed());
@@ -259,7 +352,7 @@ impl Listener {
                 seen = phase;
                 changed.set(phases.changed());
                 is_registered = false;
-                connection.as_mut().graceful_shutdown();
+                stage.shut_down();
             }
             if tick.is_elapsed() {
                 if watch.is_over(&activity, Instant::now()) {
@@ -271,8 +364,25 @@ impl Listener {
             if !is_registered {
                 cx.waker().wake_by_ref();
             }
-            // How a connection ends concerns nobody but its requests, which have said so themselves.
-            connection.as_mut().poll(cx).map(|_| ())
+            if let Stage::Opening(io) = &mut stage {
+                let version = match io.as_mut().map(|io| io.poll_version(cx)) {
+                    Some(Poll::Ready(Ok(version))) => version,
+                    Some(Poll::Pending) => return Poll::Pending,
+                    Some(Poll::Ready(Err(_))) | None => return Poll::Ready(()),
+                };
+                let Some(io) = io.take().map(TokioIo::new) else {
+                    return Poll::Ready(());
+                };
+                stage = match version {
+                    Version::Http1 => {
+                        Stage::Http1(Box::pin(self.http1.serve_connection(io, service_fn(answer))))
+                    }
+                    Version::Http2 => {
+                        Stage::Http2(Box::pin(self.http2.serve_connection(io, service_fn(answer))))
+                    }
+                };
+            }
+            stage.poll(cx)
         })
         .await;
     }
