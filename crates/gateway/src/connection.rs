@@ -441,6 +441,9 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     const PATIENCE: Patience = Patience {
@@ -472,6 +475,42 @@ mod tests {
         activity.reads.store(7, Ordering::Relaxed);
         drop(open);
         lasts(&activity, Some(60));
+    }
+
+    #[tokio::test]
+    async fn the_version_is_told_and_no_byte_is_lost() {
+        for (sent, expect) in [
+            ("", Version::Http1),
+            ("PRI", Version::Http1),
+            ("POST / HTTP/1.1\r\n\r\n", Version::Http1),
+            ("PRI * HTTP/1.1\r\n\r\n", Version::Http1),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Version::Http2),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nand frames", Version::Http2),
+        ] {
+            for piece in [1, 5, 24, 100] {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                let mut io = WatchedIo::new(listener.accept().await.unwrap().0, Arc::default());
+                let send = async move {
+                    for part in sent.as_bytes().chunks(piece) {
+                        client.write_all(part).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                };
+                let read = async {
+                    let version = poll_fn(|cx| io.poll_version(cx)).await.unwrap();
+                    let mut all = String::new();
+                    io.read_to_string(&mut all).await.unwrap();
+                    (version, all)
+                };
+                let ((), (version, all)) = tokio::join!(send, read);
+                assert_eq!(
+                    (version, all.as_str()),
+                    (expect, sent),
+                    "{sent:?} in pieces of {piece}"
+                );
+            }
+        }
     }
 
     #[test]
