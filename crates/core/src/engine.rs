@@ -19,6 +19,11 @@ use crate::units::{Bytes, Tokens};
 /// The most quota groups (accounts) that are kept track of at one time.
 pub const ACCOUNTS_MAX: usize = 4_096;
 
+/// Later times are taken to be this one, so that there is always a later one to wait for.
+const NOW_MAX: u64 = 1 << 62;
+/// More bytes than this for one request are counted as this many: 64 GiB.
+const BYTES_MAX: Bytes = Bytes::new(1 << 36);
+
 /// Every rule about limits, as one deterministic state machine.
 ///
 /// Commands take `now` first; it should never be earlier than the last one, and is taken to be the last one if it is.
@@ -54,7 +59,7 @@ impl Engine {
     pub fn new(now: Timestamp, plan: Plan, seed: u64) -> Self {
         Self {
             plan,
-            now: now.as_micros(),
+            now: now.as_micros().min(NOW_MAX),
             groups: Vec::new(),
             keys: BTreeMap::new(),
             permits: Vec::new(),
@@ -70,8 +75,9 @@ impl Engine {
     }
 
     /// Decides on a request: send it now, wait for an output, or do not send it.
-    pub fn submit(&mut self, now: Timestamp, request: Request) -> Decision {
+    pub fn submit(&mut self, now: Timestamp, mut request: Request) -> Decision {
         self.pass(now);
+        request.bytes = request.bytes.min(BYTES_MAX);
         if self.closed {
             return Decision::Refuse(refusal(RefusalReason::Closed));
         }
@@ -147,11 +153,17 @@ impl Engine {
         let Some(flight) = flight_mut(&mut self.permits, permit) else {
             return false;
         };
-        let Some(group) = self.groups.get_mut(flight.group as usize) else {
+        let index = flight.group;
+        let Some(group) = self.groups.get_mut(index as usize) else {
             return false;
         };
         group.advance(now);
-        group.progress(flight, output.value())
+        let is_metered = group.progress(flight, output.value());
+        // What was held has become a charge that expires by itself, so the next wake-up may be another.
+        if is_metered && !group.queue.is_empty() {
+            self.rearm(index);
+        }
+        is_metered
     }
 
     /// Ends an attempt for good. A permit that was ended already is left alone.
@@ -193,12 +205,16 @@ impl Engine {
             &mut self.notices,
         );
         let (eta, reason) = group.eta(now, &request_charge);
-        let key = group.key;
+        let (key, gone) = (group.key, group.gone);
         self.publish(key);
         let decision = match outcome {
-            Ok(()) if self.closed => {
+            Ok(()) if self.closed || gone => {
                 self.groups[index as usize].queue.remove(arrival);
-                Decision::Refuse(refusal(RefusalReason::Closed))
+                Decision::Refuse(refusal(if gone {
+                    RefusalReason::UnknownQuota
+                } else {
+                    RefusalReason::Closed
+                }))
             }
             Ok(()) => {
                 self.bytes_waiting = self.bytes_waiting.saturating_add(bytes);
@@ -236,12 +252,25 @@ impl Engine {
     pub fn reconfigure(&mut self, now: Timestamp, plan: Plan) {
         self.pass(now);
         self.plan = plan;
-        for index in 0..self.groups.len() {
-            let group = &mut self.groups[index];
+        for group in &mut self.groups {
             group.advance(self.now);
-            if let Some(quota) = self.plan.quotas.iter().find(|quota| quota.id() == group.key.id) {
+            let quota = self.plan.quotas.iter().find(|quota| quota.id() == group.key.id);
+            if let Some(quota) = quota {
                 group.reconfigure(self.now, quota);
-            } else {
+            }
+            group.gone = quota.is_none();
+        }
+        for flight in self.permits.iter().filter_map(|slot| slot.flight.as_ref()) {
+            if let Some(group) = self
+                .groups
+                .get_mut(flight.group as usize)
+                .filter(|group| !group.gone)
+            {
+                group.hold(flight);
+            }
+        }
+        for index in 0..self.groups.len() {
+            if self.groups[index].gone {
                 self.empty(index, RefusalReason::UnknownQuota);
             }
             self.pump(u32::try_from(index).unwrap_or(u32::MAX));
@@ -299,12 +328,15 @@ impl Engine {
     }
 
     fn pass(&mut self, now: Timestamp) {
-        self.now = self.now.max(now.as_micros());
+        self.now = self.now.max(now.as_micros().min(NOW_MAX));
     }
 
     fn group_for(&mut self, key: QuotaKey) -> Result<u32, RefusalReason> {
         if let Some(index) = self.keys.get(&key) {
-            return Ok(*index);
+            return match self.groups.get(*index as usize) {
+                Some(group) if !group.gone => Ok(*index),
+                _ => Err(RefusalReason::UnknownQuota),
+            };
         }
         let plan = find(&self.plan, key.id).ok_or(RefusalReason::UnknownQuota)?;
         let group = Group::new(self.now, key, plan);

@@ -13,7 +13,7 @@ use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::forecast::{InputFactor, OutputForecast};
 use crate::limit::LimitRef;
 use crate::margin::Margin;
-use crate::meter::{Earliest, Meter, Taking};
+use crate::meter::{AMOUNT_MAX, Earliest, Meter, Taking};
 use crate::output::Wake;
 use crate::plan::{QueueBounds, QuotaKey, QuotaPlan};
 use crate::queue::{Queue, Waiting};
@@ -69,6 +69,8 @@ pub(crate) struct Group {
     budget: RetryBudget,
     pub(crate) totals: Totals,
     pub(crate) last_used: u64,
+    /// Whether it is in the plan no more: nobody new is let in.
+    pub(crate) gone: bool,
     /// The time for which the engine is set to wake this group.
     pub(crate) wake: Option<(u64, Wake)>,
 }
@@ -94,6 +96,7 @@ impl Group {
             budget: RetryBudget::default(),
             totals: Totals::default(),
             last_used: now,
+            gone: false,
             wake: None,
         }
     }
@@ -111,24 +114,30 @@ impl Group {
             .max()
             .unwrap_or(0);
         let known = self.is_learning() || now.saturating_sub(self.last_used) > longest;
-        self.in_flight == 0 && self.queue.is_empty() && known
+        self.in_flight == 0 && self.queue.is_empty() && self.hold_until <= now && known
     }
 
-    /// Takes over another version of its plan; charges, lines and everything learned stay.
+    /// Takes over another version of its plan; charges, lines and everything learned stay. Those who run have to be
+    /// [held](Group::hold) again.
     pub(crate) fn reconfigure(&mut self, now: u64, plan: &QuotaPlan) {
         self.model = plan.charge;
         self.permit_ttl = micros(plan.permit_ttl);
         self.minute = micros(plan.window);
-        let mut older = core::mem::take(&mut self.meters);
-        self.meters = meters(now, plan, &self.margin);
+        self.margin.follow(plan.margin);
+        let older = core::mem::replace(&mut self.meters, meters(now, plan, &self.margin));
         for meter in &mut self.meters {
-            let same = |old: &Meter| {
-                old.dimension() == meter.dimension() && old.limit().window == meter.limit().window
-            };
-            if let Some(found) = older.iter().position(same) {
-                meter.inherit(older.swap_remove(found));
+            let window = meter.window();
+            let nearest = older
+                .iter()
+                .filter(|old| old.dimension() == meter.dimension())
+                .max_by_key(|old| (old.window() == window, old.window()));
+            if let Some(old) = nearest {
+                meter.inherit(old);
             }
         }
+        let mut queue = core::mem::take(&mut self.queue);
+        queue.weigh(|request| self.charge_for(&request.demand));
+        self.queue = queue;
     }
 
     /// Lets time pass in every meter.
@@ -227,9 +236,14 @@ impl Group {
         };
         let charge = head.charge;
         if let Some(limit) = self.never_fits(&charge) {
-            // A limit was lowered while it waited.
+            // A limit was lowered while it waited; what it would only hold is cut to what fits.
+            let charge = self.charge_for(&head.request.demand);
             let bytes = head.request.bytes.value();
-            self.queue.remove(arrival);
+            let waiting = self.queue.remove(arrival);
+            if let (None, Some(waiting)) = (self.never_fits(&charge), waiting) {
+                self.queue.join(arrival, Waiting { charge, ..waiting });
+                return self.step(now);
+            }
             let refusal = Refusal {
                 reason: RefusalReason::NeverFits,
                 limit: Some(limit),
@@ -297,6 +311,10 @@ impl Group {
             demand.input = crate::units::Tokens::new(self.input.apply(demand.input.value()));
         }
         let mut charge = self.model.at_admission(&demand);
+        for dimension in Dimension::ALL {
+            let amount = charge.amount(dimension).min(Amount::new(AMOUNT_MAX));
+            charge.set(dimension, amount);
+        }
         for meter in self
             .meters
             .iter()

@@ -46,17 +46,18 @@ pub(crate) struct Margin {
 
 impl Margin {
     pub(crate) const fn new(policy: MarginPolicy) -> Self {
-        let fixed = match policy {
-            MarginPolicy::Learned => None,
-            MarginPolicy::Fixed(margin) => Some(clamp_micros(margin)),
-        };
         Self {
-            fixed,
+            fixed: fixed(policy),
             samples: 0,
             largest: [0; 2],
             doublings: 0,
             doubled_at: 0,
         }
+    }
+
+    /// Adopts another policy; what was learned stays.
+    pub(crate) const fn follow(&mut self, policy: MarginPolicy) {
+        self.fixed = fixed(policy);
     }
 
     /// Takes note that a request was stamped no later than `delay` microseconds after our own stamp.
@@ -108,6 +109,13 @@ impl Margin {
     /// Returns the longest margin that a window of `window` microseconds will ever be given.
     pub(crate) fn largest(&self, window: u64) -> u64 {
         self.fixed.unwrap_or_else(|| start(window) << DOUBLINGS_MAX)
+    }
+}
+
+const fn fixed(policy: MarginPolicy) -> Option<u64> {
+    match policy {
+        MarginPolicy::Learned => None,
+        MarginPolicy::Fixed(margin) => Some(clamp_micros(margin)),
     }
 }
 

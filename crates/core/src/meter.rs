@@ -1,15 +1,18 @@
 //! One limit at run time: what it allows, what is in use, and who uses it.
 
+mod reading;
+
 use alloc::boxed::Box;
 use core::num::NonZeroU64;
 use core::time::Duration;
 
 use crate::limit::{Discipline, Limit, LimitRef};
 use crate::margin::Margin;
-use crate::signal::Reading;
 use crate::time::micros;
 use crate::units::Dimension;
-use crate::window::{Bucket, Rolling};
+use crate::window::{Bucket, Rolling, WINDOW_MAX, WINDOW_MIN};
+
+pub(crate) use reading::Revealed;
 
 /// Amounts larger than this are treated as this: no provider counts a trillion tokens a minute.
 pub(crate) const AMOUNT_MAX: u64 = 1 << 40;
@@ -17,10 +20,6 @@ pub(crate) const AMOUNT_MAX: u64 = 1 << 40;
 /// The amount of a limit that nobody has told yet.
 const UNLIMITED: NonZeroU64 = NonZeroU64::new(AMOUNT_MAX).expect("it is not zero");
 
-/// Traffic of others that arrives between two observations is expected to be at most this many times its average.
-const FOREIGN_BURST: u64 = 2;
-/// At most this part of a limit is held back for others' traffic that has not been seen yet.
-const FOREIGN_RESERVE: u64 = 5;
 /// A paced limit lets this part of its amount through at once.
 const PACE_BURST: u64 = 10;
 
@@ -69,17 +68,6 @@ pub(crate) enum Taking {
     AsGenerated,
 }
 
-/// What the provider's answer revealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Revealed {
-    /// Use by others that was not known before.
-    pub foreign: u64,
-    /// Whether room was found that we had thought taken.
-    pub room: bool,
-    /// Whether the amount of the limit changed.
-    pub amount: bool,
-}
-
 /// One limit and its use.
 #[derive(Debug, Clone)]
 pub(crate) struct Meter {
@@ -110,7 +98,7 @@ pub(crate) struct Meter {
 impl Meter {
     /// Makes an unused meter of a configured limit.
     pub(crate) fn new(now: u64, limit: Limit, taking: Taking, margin: &Margin) -> Self {
-        let window = micros(limit.window).max(1);
+        let window = micros(limit.window).clamp(WINDOW_MIN, WINDOW_MAX);
         let amount = limit.amount.get().min(AMOUNT_MAX);
         let (margin, margin_max) = (margin.current(window), margin.largest(window));
         let ring_window = if limit.dimension == Dimension::Concurrency {
@@ -268,17 +256,39 @@ impl Meter {
         }
     }
 
-    /// Takes over what was charged under another version of the same limit.
-    pub(crate) fn inherit(&mut self, older: Self) {
-        self.all = older.all;
-        self.foreign = older.foreign;
+    /// Takes over what was charged and learned under another version of the limit, perhaps one of another window; what
+    /// is held has to be held again.
+    pub(crate) fn inherit(&mut self, older: &Self) {
+        if self.dimension() == Dimension::Concurrency {
+            return;
+        }
+        self.all.adopt(&older.all);
+        if let Some(theirs) = &older.foreign {
+            let mut ring = self.all.clone();
+            ring.clear();
+            ring.adopt(theirs);
+            self.foreign = Some(Box::new(ring));
+        }
         self.foreign_known = older.foreign_known;
-        self.held = older.held;
-        self.margin = older.margin;
-        if let (Some(bucket), Some(from)) = (&mut self.bucket, older.bucket) {
-            bucket.set_level(i128::from(from.level()));
-        } else if let Some(bucket) = &mut self.bucket {
-            bucket.set_level(i128::from(self.amount) - i128::from(self.all.live()));
+        let same = self.window == older.window;
+        if let Some(bucket) = &mut self.bucket {
+            // What is missing from the older bucket is missing from this one.
+            let (charged, missing) = match &older.bucket {
+                Some(from) if same => (0, i128::from(from.capacity()) - i128::from(from.level())),
+                _ => (self.all.live(), 0),
+            };
+            bucket.set_level(i128::from(bucket.capacity()) - i128::from(charged) - missing);
+        }
+        if !same {
+            return;
+        }
+        self.paced_until = older.paced_until;
+        self.pacer.clone_from(&older.pacer);
+        let learned = matches!(older.source, LimitSource::Header | LimitSource::Refusal);
+        if learned && self.configured.is_none_or(|configured| older.amount < configured) {
+            self.set_amount(older.amount, older.source);
+        } else {
+            self.set_amount(self.amount, self.source);
         }
     }
 
@@ -315,17 +325,18 @@ impl Meter {
                 Earliest::Event
             };
         }
-        let total = ahead
-            .saturating_add(weight)
-            .saturating_add(self.unseen_foreign(now));
         let at = match &self.bucket {
-            Some(bucket) => self.bucket_earliest(now, bucket, total, weight),
-            None => self.rolling_earliest(now, total),
+            Some(bucket) => self.bucket_earliest(now, bucket, ahead, weight),
+            None => {
+                let total = ahead.saturating_add(weight);
+                self.rolling_earliest(now, total.saturating_add(self.unseen_foreign(now)))
+            }
         };
         match (at, &self.pacer) {
             (Earliest::At(at), Some(pacer)) => {
                 let burst = weight.min(pacer.capacity()).saturating_add(ahead);
-                Earliest::At(at.max(pacer.ready_at(burst)).max(now))
+                let paced = pacer.ready_at(burst).min(self.paced_until);
+                Earliest::At(at.max(paced).max(now))
             }
             (at, _) => at,
         }
@@ -352,40 +363,27 @@ impl Meter {
         }
     }
 
-    fn bucket_earliest(&self, now: u64, bucket: &Bucket, total: u64, weight: u64) -> Earliest {
-        let need = total.saturating_add(self.held);
-        if weight <= bucket.capacity() {
+    fn bucket_earliest(&self, now: u64, bucket: &Bucket, ahead: u64, weight: u64) -> Earliest {
+        let capacity = bucket.capacity();
+        if self.held > 0 && weight.saturating_add(self.held) > capacity {
+            // However full it is, what is held is not there for others.
+            return Earliest::Event;
+        }
+        if weight <= capacity {
+            let need = weight.saturating_add(ahead).saturating_add(self.held);
             // Never more than a full bucket is waited for: a reserve for others must not block for good.
-            let need = if total <= self.amount {
-                need.min(bucket.capacity())
-            } else {
-                need
-            };
-            return Earliest::At(bucket.ready_at(need).max(now));
+            let reserved = need
+                .saturating_add(self.unseen_foreign(now))
+                .min(need.max(capacity));
+            return Earliest::At(bucket.ready_at(reserved).max(now));
         }
         // Larger than our capacity, though not than the provider's: its bucket is surely full one margin after ours.
-        let ahead = total.saturating_add(self.held).saturating_sub(weight);
         let refilled = if ahead == 0 {
             bucket.full_at()
         } else {
-            bucket.ready_at(bucket.capacity().saturating_add(ahead))
+            bucket.ready_at(capacity.saturating_add(ahead))
         };
         Earliest::At(refilled.saturating_add(self.margin).max(now))
-    }
-
-    /// Returns what others may have used since it was last known, judging by what they used before.
-    fn unseen_foreign(&self, now: u64) -> u64 {
-        let Some(foreign) = &self.foreign else { return 0 };
-        let live = foreign.live();
-        if live == 0 {
-            return 0;
-        }
-        let blind = now.saturating_sub(self.foreign_known).saturating_add(self.margin);
-        let expected = u128::from(live) * u128::from(blind) / u128::from(self.all.life());
-        let expected = u64::try_from(expected)
-            .unwrap_or(u64::MAX)
-            .saturating_mul(FOREIGN_BURST);
-        expected.min(self.amount / FOREIGN_RESERVE)
     }
 
     fn bucket_capacity(&self) -> u64 {
@@ -398,7 +396,7 @@ impl Meter {
     pub(crate) fn take(&mut self, weight: u64) {
         match (self.dimension(), self.taking) {
             (Dimension::Concurrency, _) | (_, Taking::AsGenerated) => {
-                self.held = self.held.saturating_add(weight);
+                self.hold(weight);
             }
             (_, Taking::AtOnce) => self.charge(weight),
         }
@@ -413,10 +411,12 @@ impl Meter {
         if amount == 0 || self.dimension() == Dimension::Concurrency {
             return;
         }
-        self.all.refund(stamp, amount);
         if let Some(bucket) = &mut self.bucket {
-            bucket.give(amount);
+            // A bucket that was full since then, or would have been, cannot have kept what was not taken from it.
+            let spare = self.all.charges_since(stamp).map(|charges| bucket.spare(charges));
+            bucket.give(amount.min(spare.unwrap_or(0)));
         }
+        self.all.refund(stamp, amount);
         if let Some(pacer) = &mut self.pacer {
             pacer.give(amount);
         }
@@ -432,7 +432,12 @@ impl Meter {
         }
     }
 
-    /// Lets go of what was held. A meter made by a reload may never have held it.
+    /// Holds what a running request has yet to generate, or its place among those in flight.
+    pub(crate) fn hold(&mut self, amount: u64) {
+        self.held = self.held.saturating_add(amount);
+    }
+
+    /// Lets go of what was held.
     pub(crate) fn release(&mut self, amount: u64) {
         self.held = self.held.saturating_sub(amount);
     }
@@ -451,110 +456,6 @@ impl Meter {
                 (self.amount / PACE_BURST).max(1),
             ));
         }
-    }
-
-    /// Takes note of what a response says about this limit, for an attempt that we stamped at `sent` with `own` charged.
-    ///
-    /// The provider stamped it somewhere in `[sent, sent + margin]`. What is known for certain of its count at that
-    /// moment, widened by that uncertainty, bounds what we must still allow for: more use than all our charges that may
-    /// have been counted explain is somebody else's; and a bucket that surely holds more than ours is believed.
-    pub(crate) fn read(&mut self, now: u64, sent: u64, own: u64, reading: &Reading) -> Revealed {
-        let mut revealed = Revealed::default();
-        if self.dimension() == Dimension::Concurrency {
-            return revealed;
-        }
-        if let Some(limit) = reading
-            .limit
-            .map(|limit| limit.value().min(AMOUNT_MAX))
-            .filter(|limit| *limit > 0)
-        {
-            let (amount, source) = match self.configured {
-                Some(configured) if limit >= configured => (configured, LimitSource::Config),
-                _ => (limit, LimitSource::Header),
-            };
-            if amount != self.amount || source != self.source {
-                self.set_amount(amount, source);
-                revealed.amount = true;
-            }
-        }
-        let Some(remaining) = reading.remaining else {
-            return revealed;
-        };
-        // What is left of an amount that nobody has told says nothing about what is used.
-        if !self.is_known() {
-            return revealed;
-        }
-        let limit = reading
-            .limit
-            .map_or(self.amount, |limit| limit.value().min(AMOUNT_MAX));
-        let rounding = reading.rounding.value() / 2;
-        // Charges that the provider may have counted: from one window and margin before its earliest stamp.
-        let from = sent.saturating_sub(self.all.life());
-        if !self.all.remembers(from) {
-            // The answer took so long that what it tells cannot be compared with anything any more.
-            return revealed;
-        }
-        let latest = sent.saturating_add(self.margin).min(now);
-        let room = remaining.value().saturating_add(rounding);
-        let used = limit.saturating_sub(room);
-        if self.bucket.is_some() {
-            let least = remaining.value().saturating_sub(rounding).min(AMOUNT_MAX);
-            self.read_bucket(now, sent, latest, own, least, room.min(AMOUNT_MAX), &mut revealed);
-        } else {
-            let known = self.all.charged_between(from, latest);
-            revealed.foreign = used.saturating_sub(known);
-        }
-        self.foreign_known = self.foreign_known.max(sent);
-        if revealed.foreign > 0 {
-            self.charge_foreign(now, latest, revealed.foreign);
-        }
-        self.invariants();
-        revealed
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "one formula's inputs, used once")]
-    fn read_bucket(
-        &mut self,
-        now: u64,
-        sent: u64,
-        latest: u64,
-        own: u64,
-        least: u64,
-        most: u64,
-        revealed: &mut Revealed,
-    ) {
-        let Some(bucket) = &mut self.bucket else { return };
-        // Ours that the provider may not have counted yet, and ours that it surely has not.
-        let maybe = self
-            .all
-            .charged_between(sent.saturating_sub(self.margin), now)
-            .saturating_sub(own);
-        let surely = self.all.charged_after(latest);
-        let low = i128::from(least) + i128::from(bucket.inflow(now - latest)) - i128::from(maybe);
-        let high =
-            i128::from(most) + i128::from(bucket.inflow(now.saturating_sub(sent))) + 1 - i128::from(surely);
-        let level = i128::from(bucket.level());
-        if level > high {
-            revealed.foreign = u64::try_from(level - high).unwrap_or(0);
-            bucket.set_level(low.max(-i128::from(self.amount)));
-        } else if level < low {
-            bucket.set_level(low);
-            revealed.room = true;
-        }
-    }
-
-    fn charge_foreign(&mut self, now: u64, stamp: u64, amount: u64) {
-        let amount = amount.min(AMOUNT_MAX);
-        if self.foreign.is_none() {
-            let mut ring = self.all.clone();
-            ring.clear();
-            self.foreign = Some(Box::new(ring));
-        }
-        if let Some(foreign) = &mut self.foreign {
-            foreign.charge_at(stamp, amount);
-        }
-        self.all.charge_at(stamp, amount);
-        self.pace(now, now.saturating_add(self.window.saturating_mul(2)));
     }
 
     fn invariants(&self) {

@@ -148,6 +148,22 @@ impl Queue {
         Some(waiting)
     }
 
+    /// Weighs everybody anew.
+    pub(crate) fn weigh(&mut self, weigh: impl Fn(&Request) -> Charge) {
+        self.demand = Charge::ZERO;
+        for waiting in self.line.values_mut() {
+            waiting.charge = weigh(&waiting.request);
+            for dimension in Dimension::ALL {
+                let sum = self.demand.amount(dimension) + waiting.charge.amount(dimension);
+                self.demand.set(dimension, sum);
+            }
+        }
+        for (_, waiting) in self.paused.values_mut() {
+            waiting.charge = weigh(&waiting.request);
+        }
+        self.invariants();
+    }
+
     /// Takes anyone out, in order of arrival.
     pub(crate) fn pop(&mut self) -> Option<(u64, Waiting)> {
         let arrival = self

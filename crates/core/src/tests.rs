@@ -1,6 +1,9 @@
 //! Tests of the engine through its own contract.
 
+mod answers;
+mod liveness;
 mod properties;
+mod reloads;
 mod scenarios;
 
 use alloc::vec;

@@ -4,4 +4,4 @@ mod bucket;
 mod rolling;
 
 pub(crate) use bucket::Bucket;
-pub(crate) use rolling::Rolling;
+pub(crate) use rolling::{Rolling, WINDOW_MAX, WINDOW_MIN};

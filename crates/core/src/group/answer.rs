@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::{Group, HOLD_MAX, InFlight};
 use crate::margin::delay_sample;
-use crate::meter::Meter;
+use crate::meter::{Meter, Revealed};
 use crate::output::Notice;
 use crate::signal::{RateLimited, Reading, UpstreamSignal};
 use crate::time::micros;
@@ -35,7 +35,11 @@ impl Group {
         for dimension in Dimension::ALL {
             if let Some(reading) = signal.readings.reading(dimension) {
                 let own = flight.charge.amount(dimension).value();
-                room |= self.read(now, flight.granted, own, dimension, reading, notices).0;
+                let span = reading
+                    .reset
+                    .map_or(Span::Any, |reset| Span::AtLeast(micros(reset)));
+                let revealed = self.read(now, flight.granted, own, dimension, reading, span, notices);
+                room |= revealed.is_some_and(|revealed| revealed.room || revealed.amount);
             }
         }
         room
@@ -58,13 +62,19 @@ impl Group {
         self.hold_until = self.hold_until.max(now.saturating_add(wait.max(1_000)));
         let mut explained = false;
         if let (Some(dimension), Some(limit), Some(used)) = (refused.dimension, refused.limit, refused.used) {
-            let remaining = limit.saturating_sub(used);
             let reading = Reading {
                 limit: Some(limit),
-                remaining: Some(remaining),
+                remaining: Some(limit.saturating_sub(used)),
                 ..Reading::default()
             };
-            explained = self.read(now, flight.granted, 0, dimension, &reading, notices).1;
+            let span = refused
+                .window()
+                .map_or(Span::Any, |window| Span::About(micros(window)));
+            explained = match self.read(now, flight.granted, 0, dimension, &reading, span, notices) {
+                Some(revealed) => revealed.foreign > 0,
+                // A limit of another window, which is not in the plan: no margin would have helped.
+                None => true,
+            };
         }
         if !explained {
             self.margin.refused(now);
@@ -81,7 +91,8 @@ impl Group {
         }
     }
 
-    /// Reads one dimension of an answer. Returns whether room was found, and whether others' use was.
+    /// Reads one dimension of an answer; `None` if it is about no limit of this group.
+    #[allow(clippy::too_many_arguments, reason = "an answer's parts, handed on")]
     fn read(
         &mut self,
         now: u64,
@@ -89,11 +100,10 @@ impl Group {
         own: u64,
         dimension: Dimension,
         reading: &Reading,
+        span: Span,
         notices: &mut Vec<Notice>,
-    ) -> (bool, bool) {
-        let Some(meter) = meter_of(&mut self.meters, self.minute, dimension, reading) else {
-            return (false, false);
-        };
+    ) -> Option<Revealed> {
+        let meter = meter_of(&mut self.meters, self.minute, dimension, reading, span)?;
         meter.advance(now);
         let revealed = meter.read(now, sent, own, reading);
         if revealed.amount {
@@ -105,7 +115,7 @@ impl Group {
                 amount: Amount::new(revealed.foreign),
             });
         }
-        (revealed.room || revealed.amount, revealed.foreign > 0)
+        Some(revealed)
     }
 
     fn refresh_margin(&mut self, now: u64) {
@@ -117,26 +127,42 @@ impl Group {
     }
 }
 
-/// Finds the meter that a reading is about: the one with the very amount, else the one whose window is nearest to the
-/// provider's minute.
+/// What is known of the window of a limit that somebody tells of, in microseconds.
+#[derive(Debug, Clone, Copy)]
+enum Span {
+    Any,
+    /// It is whole again only after this time: no shorter window takes so long.
+    AtLeast(u64),
+    /// It is about so long.
+    About(u64),
+}
+
+impl Span {
+    /// Returns whether a window may be meant, with room for rounding to whole seconds.
+    const fn allows(self, window: u64) -> bool {
+        let generous = window.saturating_mul(2).saturating_add(1_000_000);
+        match self {
+            Self::Any => true,
+            Self::AtLeast(reset) => reset <= generous,
+            Self::About(span) => {
+                span <= generous && window <= span.saturating_mul(2).saturating_add(1_000_000)
+            }
+        }
+    }
+}
+
+/// Finds the meter that a reading is about: among those of its dimension and span the one with the very amount, else
+/// the one whose window is nearest to the provider's minute.
 fn meter_of<'a>(
     meters: &'a mut [Meter],
     minute: u64,
     dimension: Dimension,
     reading: &Reading,
+    span: Span,
 ) -> Option<&'a mut Meter> {
     let amount = reading.limit.map(Amount::value);
-    let same = meters
-        .iter()
-        .position(|meter| meter.dimension() == dimension && Some(meter.amount()) == amount);
-    let index = same.or_else(|| {
-        let candidates = meters
-            .iter()
-            .enumerate()
-            .filter(|(_, meter)| meter.dimension() == dimension);
-        candidates
-            .min_by_key(|(_, meter)| meter.window().abs_diff(minute))
-            .map(|(index, _)| index)
-    })?;
-    meters.get_mut(index)
+    meters
+        .iter_mut()
+        .filter(|meter| meter.dimension() == dimension && span.allows(meter.window()))
+        .min_by_key(|meter| (Some(meter.amount()) != amount, meter.window().abs_diff(minute)))
 }

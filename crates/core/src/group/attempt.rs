@@ -195,6 +195,18 @@ impl Group {
         }
     }
 
+    /// Holds again what a running attempt holds, in meters made by a reload.
+    pub(crate) fn hold(&mut self, flight: &InFlight) {
+        for meter in &mut self.meters {
+            if meter.dimension() == Dimension::Concurrency {
+                meter.hold(1);
+            } else if meter.taking() == Taking::AsGenerated {
+                let held = flight.charge.amount(Dimension::OutputTokens).value();
+                meter.hold(held.saturating_sub(flight.generated));
+            }
+        }
+    }
+
     /// Lets go of whatever an ended attempt still holds. Returns whether room may have been made.
     fn let_go(&mut self, flight: &InFlight) -> bool {
         for meter in &mut self.meters {

@@ -47,16 +47,37 @@ impl Bucket {
         self.invariants();
     }
 
-    /// Changes refill and capacity, keeping the level as far as it fits.
+    /// Changes refill and capacity, keeping what is missing from it.
     pub(crate) fn resize(&mut self, amount: u64, capacity: u64) {
         self.amount = amount.max(1);
+        // What was taken stays taken, also from a bucket that turns out to be smaller.
+        let cut = self.capacity.saturating_sub(capacity);
+        self.level -= self.scaled(cut);
         self.capacity = capacity;
         self.level = self.level.min(self.ceiling());
     }
 
-    /// Takes `amount`, whatever the level is.
+    /// Takes `amount`, whatever the level is. An overdraft of more than one window's inflow is not remembered, so that no
+    /// number that anybody reports can block the bucket for good.
     pub(crate) fn take(&mut self, amount: u64) {
-        self.level -= self.scaled(amount);
+        let least = -self.scaled(self.amount.max(self.capacity));
+        self.level = (self.level - self.scaled(amount)).max(least);
+    }
+
+    /// Returns how much could be added to all levels since a moment without any of it exceeding the capacity, given the
+    /// charges since then, latest first, each with the time since it was last possible.
+    pub(crate) fn spare(&self, charges: impl Iterator<Item = (u64, u64)>) -> u64 {
+        let mut taken = 0_i128;
+        let mut highest = self.level;
+        for (ago, amount) in charges {
+            taken += self.scaled(amount);
+            let before = self.level + taken - i128::from(self.amount) * i128::from(ago);
+            highest = highest.max(before);
+        }
+        let spare = (self.ceiling() - highest)
+            .max(0)
+            .div_euclid(i128::from(self.window));
+        u64::try_from(spare).unwrap_or(u64::MAX)
     }
 
     /// Gives `amount` back.

@@ -23,8 +23,11 @@ const WIDTH_MIN: u64 = 1_000;
 /// A margin longer than this many windows is cut to it, which bounds the memory of a window.
 const MARGIN_WINDOWS_MAX: u64 = 40;
 
+/// No window is shorter than a bucket.
+pub(crate) const WINDOW_MIN: u64 = WIDTH_MIN;
+
 /// No window is longer than ten years.
-const WINDOW_MAX: u64 = 315_360_000_000_000;
+pub(crate) const WINDOW_MAX: u64 = 315_360_000_000_000;
 
 /// Charges of the last `window + margin`, all times in microseconds.
 #[derive(Debug, Clone)]
@@ -48,7 +51,7 @@ impl Rolling {
     /// Half a window more is remembered than ever counts, so that an answer that took its time can still be compared with
     /// what was charged when its request was sent.
     pub(crate) fn new(now: u64, window: u64, margin: u64, margin_max: u64) -> Self {
-        let window = window.clamp(WIDTH_MIN, WINDOW_MAX);
+        let window = window.clamp(WINDOW_MIN, WINDOW_MAX);
         let margin_max = margin_max.max(margin).min(MARGIN_WINDOWS_MAX * window);
         let margin = margin.min(margin_max);
         let width = (window / BUCKETS).max(WIDTH_MIN);
@@ -140,12 +143,40 @@ impl Rolling {
         self.invariants();
     }
 
+    /// Takes over the charges of another window, none of them earlier than it was made.
+    pub(crate) fn adopt(&mut self, older: &Self) {
+        for bucket in older.oldest()..=older.head {
+            let amount = older.slots[older.slot(bucket)];
+            let stamp = (bucket + 1).saturating_mul(older.width) - 1;
+            if amount > 0 && self.remembers(stamp) {
+                self.charge_at(stamp, amount);
+            }
+        }
+        self.invariants();
+    }
+
+    /// Returns the charges of each bucket behind that of `stamp`, latest first, with the time since its end; `None` if
+    /// they are not remembered any more.
+    pub(crate) fn charges_since(&self, stamp: u64) -> Option<impl Iterator<Item = (u64, u64)>> {
+        let first = stamp / self.width;
+        (first >= self.oldest()).then(|| {
+            let buckets = (first.saturating_add(1)..=self.head).rev();
+            buckets.map(|bucket| {
+                (
+                    (self.head - bucket).saturating_sub(1) * self.width,
+                    self.slots[self.slot(bucket)],
+                )
+            })
+        })
+    }
+
     /// Changes the margin; charges that a longer one still covers count again.
     pub(crate) fn set_margin(&mut self, now: u64, margin: u64) {
         let margin = margin.min(self.margin_max);
         if margin == self.margin {
             return;
         }
+        self.advance(now);
         self.margin = margin;
         self.first = self.first_live(now).max(self.oldest());
         self.live = self.sum(self.first, self.head);
