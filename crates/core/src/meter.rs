@@ -352,8 +352,10 @@ impl Meter {
         {
             return Earliest::At(now);
         }
-        // What is admitted on the way frees itself one life later, so freed amounts repeat with that period.
-        let periods = (over - 1) / self.amount;
+        // Use above the amount, from before it was lowered, expires without anybody being admitted in its place. What is
+        // admitted from then on frees itself one life later, so freed amounts repeat with that period.
+        let excess = live.saturating_sub(self.amount);
+        let periods = over.saturating_sub(excess).saturating_sub(1) / self.amount;
         let rest = over - periods * self.amount;
         let wait = periods.saturating_mul(self.all.life());
         match self.all.freed_at(rest) {

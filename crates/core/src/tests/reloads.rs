@@ -124,3 +124,17 @@ fn those_who_wait_are_weighed_by_the_new_plan() {
     let used = world.engine.snapshot(world.now).quotas[0].limits[0].used.value();
     assert_eq!(used, 1_000 + 100 + 4_096);
 }
+
+#[test]
+fn use_from_before_a_limit_was_lowered_expires_in_one_window() {
+    let mut world = World::new(plan(vec![limit(Dimension::Requests, 500)]));
+    for _ in 0..500 {
+        world.admit(1);
+    }
+    assert!(matches!(world.ask(1), Decision::Wait(_)));
+    world
+        .engine
+        .reconfigure(world.now, plan(vec![limit(Dimension::Requests, 100)]));
+    assert!(matches!(world.step()[..], [Output::Admit { .. }]));
+    assert!(world.now.since(START) < secs(62), "{}", world.now);
+}
