@@ -413,6 +413,9 @@ impl Meter {
         if amount == 0 || self.dimension() == Dimension::Concurrency {
             return;
         }
+        // Never out of what others took: a meter made by a reload may not know of this charge.
+        let theirs = self.foreign.as_ref().map_or(0, |ring| ring.charged_at(stamp));
+        let amount = amount.min(self.all.charged_at(stamp).saturating_sub(theirs));
         if let Some(bucket) = &mut self.bucket {
             // A bucket that was full since then, or would have been, cannot have kept what was not taken from it.
             let spare = self.all.charges_since(stamp).map(|charges| bucket.spare(charges));

@@ -60,8 +60,7 @@ impl Bucket {
     /// Takes `amount`, whatever the level is. An overdraft of more than one window's inflow is not remembered, so that no
     /// number that anybody reports can block the bucket for good.
     pub(crate) fn take(&mut self, amount: u64) {
-        let least = -self.scaled(self.amount.max(self.capacity));
-        self.level = (self.level - self.scaled(amount)).max(least);
+        self.level = (self.level - self.scaled(amount)).max(self.floor());
     }
 
     /// Returns how much could be added to all levels since a moment without any of it exceeding the capacity, given the
@@ -92,7 +91,8 @@ impl Bucket {
 
     /// Sets the level in units.
     pub(crate) fn set_level(&mut self, units: i128) {
-        self.level = (units.saturating_mul(i128::from(self.window))).min(self.ceiling());
+        let level = units.saturating_mul(i128::from(self.window));
+        self.level = level.clamp(self.floor(), self.ceiling());
     }
 
     /// Returns when `amount` will be there (also where it exceeds the capacity: the time that as much takes to flow).
@@ -128,6 +128,10 @@ impl Bucket {
 
     fn scaled(&self, units: u64) -> i128 {
         i128::from(units) * i128::from(self.window)
+    }
+
+    fn floor(&self) -> i128 {
+        -self.scaled(self.amount.max(self.capacity))
     }
 
     fn ceiling(&self) -> i128 {

@@ -216,6 +216,12 @@ impl Rolling {
             .saturating_sub(after)
     }
 
+    /// Returns what was charged in the bucket of `stamp`.
+    pub(crate) fn charged_at(&self, stamp: u64) -> u64 {
+        let bucket = stamp / self.width;
+        self.sum(bucket, bucket)
+    }
+
     /// Returns what was surely charged after `moment`: in the buckets behind the one it is in.
     pub(crate) fn charged_after(&self, moment: u64) -> u64 {
         self.sum((moment / self.width).saturating_add(1), self.head)
