@@ -118,7 +118,7 @@ pub fn run(setting: &Setting, discipline: Discipline) -> Outcome {
         end: START + setting.minutes * minute,
         // Without a limiter there would be no end of it in one moment.
         pause: if discipline == Discipline::Baseline(Kind::None) {
-            200_000
+            5_000_000
         } else {
             0
         },

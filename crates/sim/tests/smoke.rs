@@ -65,3 +65,22 @@ fn ten_second_slices_are_never_exceeded() {
 fn the_token_bucket_discipline_fills_a_token_bucket() {
     check(Discipline::TidegateBucket, Algorithms::TokenBucket, 0.99);
 }
+
+/// Worlds that were refused once, with what was wrong.
+#[test]
+fn worlds_that_were_refused_once_are_not_again() {
+    let worlds = [
+        // A header of a bucket that had been full meanwhile was believed to have kept what flowed in.
+        (Discipline::TidegateBucket, Algorithms::TokenBucket, 50, 60),
+    ];
+    for (discipline, algorithm, seed, minutes) in worlds {
+        let outcome = tidegate_sim::run(&Setting::draw(seed, minutes, algorithm), discipline);
+        assert_eq!(
+            outcome.refused,
+            0,
+            "seed {seed} of {} against {}",
+            discipline.name(),
+            algorithm.name()
+        );
+    }
+}

@@ -134,8 +134,16 @@ impl Meter {
             let lowest = left.least.map_or(high, |_| low);
             bucket.set_level(lowest.max(-i128::from(self.amount)).min(level));
         } else if left.least.is_some() && level < low {
-            bucket.set_level(low);
-            revealed.room = true;
+            // It may have been full since, and then what flowed in meanwhile was lost: also while ours were on their way.
+            let reach = self
+                .all
+                .charges_since(left.sent.saturating_sub(self.margin))
+                .map(|charges| bucket.reach(charges));
+            let believed = low.min(reach.unwrap_or(level));
+            if believed > level {
+                bucket.set_level(believed);
+                revealed.room = true;
+            }
         }
     }
 

@@ -413,3 +413,18 @@ fn an_answer_that_took_its_time_is_not_taken_for_traffic_of_others() {
         );
     }
 }
+
+/// The provider's bucket was full when it answered, and stayed so until we emptied it.
+#[test]
+fn a_slow_answer_does_not_fill_a_bucket_that_was_emptied_since() {
+    let mut world = World::new(plan(vec![bucket(Dimension::Requests, 100)]));
+    let slow = world.admit(1);
+    world.sleep(secs(25));
+    let taken = admitted(&mut world);
+    observe(&mut world, &slow, readings(Dimension::Requests, 100, 99));
+    let taken = taken + admitted(&mut world);
+    assert!(
+        taken <= 100,
+        "{taken} were taken of a bucket of 100 at one moment"
+    );
+}

@@ -52,9 +52,9 @@ impl Bucket {
         self.amount = amount.max(1);
         // What was taken stays taken, also from a bucket that turns out to be smaller.
         let cut = self.capacity.saturating_sub(capacity);
-        self.level -= self.scaled(cut);
+        let level = self.level - self.scaled(cut);
         self.capacity = capacity;
-        self.level = self.level.min(self.ceiling());
+        self.level = level.clamp(self.floor(), self.ceiling());
     }
 
     /// Takes `amount`, whatever the level is. An overdraft of more than one window's inflow is not remembered, so that no
@@ -82,6 +82,19 @@ impl Bucket {
     /// Gives `amount` back.
     pub(crate) fn give(&mut self, amount: u64) {
         self.level = (self.level + self.scaled(amount)).min(self.ceiling());
+    }
+
+    /// Returns the highest level that is possible now, in units, given the charges since a moment, latest first, each with
+    /// the time that has surely passed since: what flowed in while it was full is lost.
+    pub(crate) fn reach(&self, charges: impl Iterator<Item = (u64, u64)>) -> i128 {
+        let mut taken = 0_i128;
+        let mut reach = self.ceiling();
+        for (ago, amount) in charges {
+            taken += self.scaled(amount);
+            let full = self.ceiling() + i128::from(self.amount) * i128::from(ago);
+            reach = reach.min(full - taken);
+        }
+        reach.div_euclid(i128::from(self.window))
     }
 
     /// Returns the level in whole units, rounded down.
