@@ -428,3 +428,19 @@ fn a_slow_answer_does_not_fill_a_bucket_that_was_emptied_since() {
         "{taken} were taken of a bucket of 100 at one moment"
     );
 }
+
+/// The provider's bucket stays full, and gains nothing, until what is under way arrives.
+#[test]
+fn what_flows_into_a_full_bucket_before_our_requests_arrive_is_not_counted_on() {
+    let mut world = World::new(plan(vec![bucket(Dimension::Tokens, 6_000)]));
+    let slow = world.admit(1);
+    world.sleep(secs(20));
+    world.admit(3_000);
+    observe(&mut world, &slow, readings(Dimension::Tokens, 6_000, 5_999));
+    world.sleep(Duration::from_millis(900));
+    let mut taken = 3_000;
+    while let Decision::Admit(_) = world.submit(Demand::input_only(Tokens::new(10)), Duration::ZERO) {
+        taken += 10;
+    }
+    assert!(taken <= 6_000, "{taken} may arrive at one moment");
+}
