@@ -44,6 +44,11 @@ impl Baseline {
         }
     }
 
+    /// Returns which one it is.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Takes a request's weights if they fit now; otherwise says when to look again.
     ///
     /// # Errors

@@ -228,7 +228,12 @@ impl Client {
                 }
                 client.drain(sent);
             }
-            Self::Baseline(_, line, _) => line.push_back((id, tokens)),
+            Self::Baseline(limiter, line, _) => {
+                // Without a limiter there is no line to go back to: the caller sees the failure.
+                if limiter.kind() != Kind::None {
+                    line.push_back((id, tokens));
+                }
+            }
         }
     }
 }
