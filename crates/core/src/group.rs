@@ -8,14 +8,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::charge::{Charge, ChargeModel};
+use crate::charge::{Charge, ChargeModel, InputCharge, OutputCharge};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::forecast::{InputFactor, OutputForecast};
 use crate::limit::LimitRef;
 use crate::margin::Margin;
 use crate::meter::{AMOUNT_MAX, Earliest, Meter, Taking};
 use crate::output::Wake;
-use crate::plan::{QueueBounds, QuotaKey, QuotaPlan};
+use crate::plan::{Learning, QueueBounds, QuotaKey, QuotaPlan};
 use crate::queue::{Queue, Waiting};
 use crate::request::{Demand, Request};
 use crate::retry::RetryBudget;
@@ -307,7 +307,7 @@ impl Group {
 
     fn charge_for(&self, demand: &Demand) -> Charge {
         let mut demand = *demand;
-        if self.model != ChargeModel::OpenAi {
+        if self.model.input == InputCharge::Counted {
             demand.input = crate::units::Tokens::new(self.input.apply(demand.input.value()));
         }
         let mut charge = self.model.at_admission(&demand);
@@ -370,19 +370,23 @@ impl Group {
 
 /// Makes the meters of a plan: one for each limit, and one for each dimension whose limit may yet be learned.
 fn meters(now: u64, plan: &QuotaPlan, margin: &Margin) -> Vec<Meter> {
-    let taking = |dimension| match (plan.charge, dimension) {
-        (ChargeModel::Anthropic, Dimension::OutputTokens) => Taking::AsGenerated,
-        _ => Taking::AtOnce,
+    let taking = |dimension| {
+        if dimension == Dimension::OutputTokens && plan.charge.as_generated() {
+            Taking::AsGenerated
+        } else {
+            Taking::AtOnce
+        }
     };
     let mut meters: Vec<Meter> = plan
         .limits
         .iter()
         .map(|limit| Meter::new(now, *limit, taking(limit.dimension), margin))
         .collect();
-    if plan.learn {
-        let learnable: &[Dimension] = match plan.charge {
-            ChargeModel::OpenAi | ChargeModel::Settled => &[Dimension::Requests, Dimension::Tokens],
-            ChargeModel::Anthropic => &[
+    if plan.learning != Learning::Off {
+        let learnable: &[Dimension] = match plan.charge.output {
+            OutputCharge::Reserved => &[Dimension::Requests, Dimension::Tokens],
+            OutputCharge::Free => &[Dimension::Requests, Dimension::InputTokens],
+            OutputCharge::ReservedAsInput | OutputCharge::AsGenerated => &[
                 Dimension::Requests,
                 Dimension::InputTokens,
                 Dimension::OutputTokens,

@@ -38,18 +38,17 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use charge::{Charge, ChargeModel};
+pub use charge::{Charge, ChargeModel, InputCharge, OutputCharge, Settlement};
 pub use decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId, WaitReason};
 pub use engine::{ACCOUNTS_MAX, Engine};
 pub use estimate::TextShape;
-pub use limit::{Discipline, Limit, LimitRef};
+pub use limit::{Discipline, Limit, LimitRef, LimitSource, Zone};
 pub use margin::MarginPolicy;
-pub use meter::LimitSource;
 pub use outcome::{Failure, Outcome, Usage};
 pub use output::{Notice, Output, Wake};
-pub use plan::{Plan, QueueBounds, QuotaId, QuotaKey, QuotaPlan, RetryPolicy};
+pub use plan::{Guarantee, Learning, Plan, QueueBounds, QuotaId, QuotaKey, QuotaPlan, RetryPolicy};
 pub use request::{Demand, Request};
-pub use signal::{RateLimited, Reading, Readings, UpstreamSignal, Verdict};
+pub use signal::{Cause, READINGS_MAX, RateLimited, Reading, Readings, UpstreamSignal, Verdict};
 pub use snapshot::{LimitSnapshot, QuotaSnapshot, Snapshot, Totals, WAITING_SHOWN, WaitingSnapshot};
 pub use time::Timestamp;
 pub use units::{Amount, Bytes, Dimension, Tokens};

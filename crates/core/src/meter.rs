@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use core::num::NonZeroU64;
 use core::time::Duration;
 
-use crate::limit::{Discipline, Limit, LimitRef};
+use crate::limit::{Discipline, Limit, LimitRef, LimitSource};
 use crate::margin::Margin;
 use crate::time::micros;
 use crate::units::Dimension;
@@ -22,31 +22,6 @@ const UNLIMITED: NonZeroU64 = NonZeroU64::new(AMOUNT_MAX).expect("it is not zero
 
 /// A paced limit lets this part of its amount through at once.
 const PACE_BURST: u64 = 10;
-
-/// Where a limit's amount comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LimitSource {
-    /// Nowhere yet: everything is counted and nothing is limited.
-    Unknown,
-    /// The configuration.
-    Config,
-    /// A response header, lower than the configuration or without any.
-    Header,
-    /// The text of a refusal.
-    Refusal,
-}
-
-impl LimitSource {
-    /// Returns the name used on status pages.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Config => "config",
-            Self::Header => "header",
-            Self::Refusal => "refusal",
-        }
-    }
-}
 
 /// When a charge can be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +50,8 @@ pub(crate) struct Meter {
     /// The configured amount, if there is one.
     configured: Option<u64>,
     source: LimitSource,
+    /// When the source last told the amount.
+    told: u64,
     taking: Taking,
     /// What is allowed now: the configured amount, or less if a header said so.
     amount: u64,
@@ -109,7 +86,8 @@ impl Meter {
         let mut meter = Self {
             limit,
             configured: Some(amount),
-            source: LimitSource::Config,
+            source: limit.source,
+            told: now,
             taking,
             amount,
             window,
@@ -152,6 +130,11 @@ impl Meter {
 
     pub(crate) const fn source(&self) -> LimitSource {
         self.source
+    }
+
+    /// Returns when the source last told the amount.
+    pub(crate) const fn told(&self) -> u64 {
+        self.told
     }
 
     pub(crate) const fn taking(&self) -> Taking {
@@ -243,8 +226,14 @@ impl Meter {
         }
     }
 
+    /// Takes note that the source told the same amount again.
+    pub(crate) const fn confirm(&mut self, now: u64) {
+        self.told = now;
+    }
+
     /// Adopts another amount, as configured or as a header tells it.
-    pub(crate) fn set_amount(&mut self, amount: u64, source: LimitSource) {
+    pub(crate) fn set_amount(&mut self, now: u64, amount: u64, source: LimitSource) {
+        self.told = now;
         self.amount = amount.clamp(1, AMOUNT_MAX);
         self.source = source;
         let (amount, capacity) = (self.amount, self.bucket_capacity());
@@ -286,9 +275,9 @@ impl Meter {
         self.pacer.clone_from(&older.pacer);
         let learned = matches!(older.source, LimitSource::Header | LimitSource::Refusal);
         if learned && self.configured.is_none_or(|configured| older.amount < configured) {
-            self.set_amount(older.amount, older.source);
+            self.set_amount(older.told, older.amount, older.source);
         } else {
-            self.set_amount(self.amount, self.source);
+            self.set_amount(self.told, self.amount, self.source);
         }
     }
 

@@ -8,9 +8,9 @@ use crate::units::Tokens;
 /// The usage that the provider reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Input tokens that count against limits: for Anthropic without cache reads and with cache writes.
+    /// Input tokens that were not read from the provider's cache, cache writes among them.
     pub input: Option<Tokens>,
-    /// Input tokens that were read from the provider's cache.
+    /// Input tokens that were read from the provider's cache; not among `input`.
     pub cached_input: Tokens,
     /// Output tokens.
     pub output: Option<Tokens>,
@@ -26,6 +26,14 @@ pub enum Outcome {
         /// Output tokens seen before the end.
         output_seen: Tokens,
     },
+    /// The provider refused, and no time cures it soon: its quota is spent. The refusal is passed through.
+    QuotaSpent {
+        /// When the quota comes back, if that is known.
+        until: Option<Duration>,
+    },
+    /// The provider refused because the request alone is larger than a limit, of which it may have told. The refusal is
+    /// passed through.
+    TooLarge(RateLimited),
     /// Not one byte was written to the provider: everything is given back.
     NotSent,
 }

@@ -49,6 +49,38 @@ impl QuotaKey {
     }
 }
 
+/// How limits become known that are not configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Learning {
+    /// They do not: what is not configured is not limited.
+    Off,
+    /// From response headers, refusals and the provider's limit interface; until then few requests are in flight.
+    #[default]
+    Answers,
+    /// As [`Learning::Answers`], and where nobody tells anything by slow start, additive increase and multiplicative
+    /// decrease (Gemini, Vertex, Bedrock, DeepSeek).
+    Probe,
+}
+
+/// How sure it must be that output which is charged as it is generated stays within its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Guarantee {
+    /// The chance of exceeding it stays below this many in a million, judging by outputs seen so far.
+    Statistical {
+        /// The chance, in millionths.
+        per_million: u32,
+    },
+    /// Every request may generate all it may.
+    Hard,
+}
+
+impl Default for Guarantee {
+    /// One in a thousand: 3.09 standard deviations (theory.md §2.3).
+    fn default() -> Self {
+        Self::Statistical { per_million: 1_000 }
+    }
+}
+
 /// All limits that one request must pass together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuotaPlan {
@@ -58,8 +90,10 @@ pub struct QuotaPlan {
     pub limits: Vec<Limit>,
     /// What a request takes from each dimension, and when.
     pub charge: ChargeModel,
-    /// Whether limits are adopted from response headers for dimensions that have none configured.
-    pub learn: bool,
+    /// How limits become known that are not configured.
+    pub learning: Learning,
+    /// How sure it must be that output which is charged as it is generated stays within its limit.
+    pub guarantee: Guarantee,
     /// The length of the provider's "minute": the window of limits that headers tell of.
     pub window: Duration,
     /// How long a permit is valid (τ): it is void if the request is not on the wire by then.
@@ -75,7 +109,8 @@ impl QuotaPlan {
             name: name.into(),
             limits,
             charge,
-            learn: true,
+            learning: Learning::Answers,
+            guarantee: Guarantee::default(),
             window: Duration::from_secs(60),
             permit_ttl: Duration::from_millis(100),
             margin: MarginPolicy::Learned,

@@ -22,10 +22,26 @@ pub const ERROR_BODY_MAX: usize = 16 * 1024;
 /// The dialect in which a provider speaks about limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dialect {
-    /// OpenAI and everything that imitates it.
+    /// OpenAI and everything that imitates it without a dialect of its own.
     OpenAi,
+    /// Azure OpenAI.
+    Azure,
     /// Anthropic.
     Anthropic,
+    /// Gemini (AI Studio) and Vertex AI.
+    Gemini,
+    /// Groq.
+    Groq,
+    /// Mistral.
+    Mistral,
+    /// OpenRouter.
+    OpenRouter,
+    /// DeepSeek.
+    DeepSeek,
+    /// Cohere.
+    Cohere,
+    /// AWS Bedrock.
+    Bedrock,
 }
 
 /// Response headers, as far as they are text. Names are lower case.
@@ -38,7 +54,15 @@ impl Dialect {
     /// Reads what the headers of a response say about limits. Unreadable values count as absent.
     pub fn readings(self, now: Timestamp, headers: &impl Headers) -> Readings {
         match self {
-            Self::OpenAi => openai::readings(headers),
+            Self::OpenAi
+            | Self::Azure
+            | Self::Gemini
+            | Self::Groq
+            | Self::Mistral
+            | Self::OpenRouter
+            | Self::DeepSeek
+            | Self::Cohere
+            | Self::Bedrock => openai::readings(headers),
             Self::Anthropic => anthropic::readings(now, headers),
         }
     }
@@ -46,7 +70,15 @@ impl Dialect {
     /// Tells what an answer with this status, these headers and (the first [`ERROR_BODY_MAX`] bytes of) this body means.
     pub fn classify(self, now: Timestamp, status: u16, headers: &impl Headers, body: &[u8]) -> Verdict {
         match self {
-            Self::OpenAi => openai::classify(now, status, headers, body),
+            Self::OpenAi
+            | Self::Azure
+            | Self::Gemini
+            | Self::Groq
+            | Self::Mistral
+            | Self::OpenRouter
+            | Self::DeepSeek
+            | Self::Cohere
+            | Self::Bedrock => openai::classify(now, status, headers, body),
             Self::Anthropic => anthropic::classify(now, status, headers, body),
         }
     }
@@ -55,7 +87,7 @@ impl Dialect {
     pub fn processing(self, headers: &impl Headers) -> Option<Duration> {
         match self {
             Self::OpenAi => headers.text("openai-processing-ms").and_then(text::milliseconds),
-            Self::Anthropic => None,
+            _ => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::decision::PermitId;
 use crate::units::{Amount, Dimension};
 
-/// One dimension as response headers describe it.
+/// One limit as response headers describe it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reading {
     /// The limit's amount.
@@ -16,26 +16,58 @@ pub struct Reading {
     pub reset: Option<Duration>,
     /// The step to which `remaining` is rounded (1,000 for Anthropic's tokens); 0 and 1 mean exact.
     pub rounding: Amount,
+    /// The limit's window, where the header's name or its numbers tell it.
+    pub window: Option<Duration>,
 }
 
-/// What the headers of one response say, by dimension.
+/// The most limits that the headers of one response tell of; further ones are ignored.
+pub const READINGS_MAX: usize = 6;
+
+/// What the headers of one response say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Readings([Option<Reading>; Dimension::ALL.len()]);
+pub struct Readings {
+    entries: [Option<(Dimension, Reading)>; READINGS_MAX],
+    /// What the provider says it charged this request in tokens (Mistral's `x-ratelimit-tokens-query-cost`).
+    pub cost: Option<Amount>,
+}
 
 impl Readings {
-    /// Returns the reading of one dimension, if the headers had one.
-    pub const fn reading(&self, dimension: Dimension) -> Option<&Reading> {
-        self.0[dimension.index()].as_ref()
+    /// Returns the first reading of one dimension, if the headers had one.
+    pub fn reading(&self, dimension: Dimension) -> Option<&Reading> {
+        self.iter()
+            .find_map(|(of, reading)| (of == dimension).then_some(reading))
     }
 
-    /// Returns the reading of one dimension for filling in.
+    /// Returns every reading.
+    pub fn iter(&self) -> impl Iterator<Item = (Dimension, &Reading)> {
+        self.entries
+            .iter()
+            .filter_map(|entry| entry.as_ref().map(|(dimension, reading)| (*dimension, reading)))
+    }
+
+    /// Adds the reading of one limit; beyond [`READINGS_MAX`] it is ignored.
+    pub fn push(&mut self, dimension: Dimension, reading: Reading) {
+        if let Some(free) = self.entries.iter_mut().find(|entry| entry.is_none()) {
+            *free = Some((dimension, reading));
+        }
+    }
+
+    /// Returns the first reading of one dimension for filling in.
+    /// Where there is no room for another, that is the last one.
     pub fn entry(&mut self, dimension: Dimension) -> &mut Reading {
-        self.0[dimension.index()].get_or_insert_with(Reading::default)
+        let found = self
+            .entries
+            .iter()
+            .position(|entry| entry.is_none_or(|(of, _)| of == dimension))
+            .unwrap_or(READINGS_MAX - 1);
+        &mut self.entries[found]
+            .get_or_insert((dimension, Reading::default()))
+            .1
     }
 
     /// Returns whether the headers said nothing about limits.
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+        self.cost.is_none() && self.entries.iter().all(Option::is_none)
     }
 }
 
@@ -50,9 +82,30 @@ pub struct UpstreamSignal {
     pub processing: Option<Duration>,
 }
 
-/// A refusal for rate, as far as headers and body tell.
+/// Why a provider refused for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Cause {
+    /// A limit over a window is in use.
+    #[default]
+    Rate,
+    /// Use grew too fast (Anthropic's acceleration limit): `limit` is what is allowed until the next minute boundary.
+    Acceleration,
+    /// Too many requests are in flight.
+    Concurrency,
+    /// Capacity that everybody shares is short: no limit of this account is involved, but less of it must be used
+    /// (Vertex's shared pool, Gemini's bare "resource exhausted", Mistral's service tier, OpenAI's "slow down").
+    Congestion,
+}
+
+/// A refusal that time cures, as far as headers and body tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RateLimited {
+    /// Why.
+    pub cause: Cause,
+    /// The window of the limit, where the text names it.
+    pub named_window: Option<Duration>,
+    /// What `limit` will be at the next minute boundary, where use grew too fast.
+    pub next_limit: Option<Amount>,
     /// The dimension that refused.
     pub dimension: Option<Dimension>,
     /// Its amount.
@@ -66,10 +119,15 @@ pub struct RateLimited {
 }
 
 impl RateLimited {
-    /// Returns the provider's window, solved from its own numbers: `wait × limit / (used + requested − limit)`.
+    /// Returns the provider's window: as its numbers solve it, `wait × limit / (used + requested − limit)`, else as it is
+    /// named.
     ///
     /// Worked example (providers.md §2.2): limit 30,000, used 29,937, requested 385, wait 644 ms: 60 s.
     pub fn window(&self) -> Option<Duration> {
+        self.solved_window().or(self.named_window)
+    }
+
+    fn solved_window(&self) -> Option<Duration> {
         let (limit, used) = (self.limit?.value(), self.used?.value());
         let over = used.checked_add(self.requested?.value())?.checked_sub(limit)?;
         if over == 0 {
@@ -88,8 +146,14 @@ pub enum Verdict {
     Success,
     /// Refused for rate: time cures it.
     RateLimited(RateLimited),
-    /// A 429 that time does not cure (quota spent, spend limit, limit zero, larger than the limit): pass it through.
-    Hopeless,
+    /// Quota that no wait of a minute brings back (credits, a spend limit, a model that is not on the plan, a day's
+    /// allowance): pass it through.
+    QuotaSpent {
+        /// When the quota comes back, if that is known.
+        until: Option<Duration>,
+    },
+    /// The request alone is larger than a limit, of which the numbers tell as far as they are known: pass it through.
+    TooLarge(RateLimited),
     /// The provider is overloaded: another attempt later may succeed.
     Overloaded {
         /// The wait the provider asks for.

@@ -4,8 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::decision::WaitReason;
-use crate::limit::{Discipline, LimitRef};
-use crate::meter::LimitSource;
+use crate::limit::{Discipline, LimitRef, LimitSource};
 use crate::plan::QuotaKey;
 use crate::time::Timestamp;
 use crate::units::{Amount, Bytes};
@@ -59,6 +58,8 @@ pub struct LimitSnapshot {
     pub discipline: Discipline,
     /// Where its amount comes from.
     pub source: LimitSource,
+    /// When the source last told it.
+    pub told: Timestamp,
     /// What is in use: charged by us and by others, and held.
     pub used: Amount,
     /// What is held for output that is not generated yet (for concurrency: requests in flight).

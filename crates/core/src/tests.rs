@@ -36,7 +36,7 @@ fn bucket(dimension: Dimension, value: u64) -> Limit {
 }
 
 fn plan(limits: Vec<Limit>) -> Plan {
-    plan_of(limits, ChargeModel::OpenAi)
+    plan_of(limits, ChargeModel::OPENAI)
 }
 
 fn plan_of(limits: Vec<Limit>, charge: ChargeModel) -> Plan {

@@ -25,7 +25,8 @@ use std::time::Duration;
 
 use tidegate_core::provider::Dialect;
 use tidegate_core::{
-    ChargeModel, Discipline, Limit, MarginPolicy, Plan, QueueBounds, QuotaId, QuotaPlan, RetryPolicy,
+    ChargeModel, Discipline, Guarantee, Learning, Limit, MarginPolicy, Plan, QueueBounds, QuotaId, QuotaPlan,
+    RetryPolicy,
 };
 
 use crate::provider::Provider;
@@ -314,7 +315,8 @@ impl Upstream {
             name: group.name.clone(),
             limits: group.limits.clone(),
             charge: self.charge,
-            learn: true,
+            learning: Learning::Answers,
+            guarantee: Guarantee::default(),
             window: self.window,
             permit_ttl: self.permit_ttl,
             margin: MarginPolicy::Learned,

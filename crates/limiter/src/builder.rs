@@ -26,7 +26,7 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             limits: Vec::new(),
-            charge: ChargeModel::OpenAi,
+            charge: ChargeModel::OPENAI,
             discipline: Discipline::Rolling,
             queue: QueueBounds {
                 wait_max: DAY,
@@ -70,6 +70,7 @@ impl Builder {
                 window,
                 amount,
                 discipline: self.discipline,
+                source: tidegate_core::LimitSource::Config,
             });
         }
         self

@@ -211,7 +211,7 @@ async fn a_reload_lets_those_go_who_fit_now() {
         async move { acquire(&limiter).await.waited() }
     });
     settle_down().await;
-    let mut quota = tidegate::QuotaPlan::new("default", Vec::new(), tidegate::ChargeModel::OpenAi);
+    let mut quota = tidegate::QuotaPlan::new("default", Vec::new(), tidegate::ChargeModel::OPENAI);
     let two = std::num::NonZeroU64::new(2).expect("two is not zero");
     quota.limits.push(tidegate::Limit::rolling(
         tidegate::core::Dimension::Requests,

@@ -80,6 +80,7 @@ impl Client {
             window,
             amount: NonZeroU64::new(amount.max(1)).unwrap_or(NonZeroU64::MIN),
             discipline,
+            source: tidegate_core::LimitSource::Config,
         };
         let mut limits = vec![
             limit(Dimension::Requests, MINUTE, setting.rpm, keeping),
@@ -93,7 +94,7 @@ impl Client {
                 Keeping::Rolling,
             ));
         }
-        let mut quota = QuotaPlan::new(QUOTA, limits, ChargeModel::OpenAi);
+        let mut quota = QuotaPlan::new(QUOTA, limits, ChargeModel::OPENAI);
         if setting.delay == Delay::Extreme || !setting.headers {
             // Nothing can be learned of such delays in time; the margin is what was promised.
             quota.margin = MarginPolicy::Fixed(Duration::from_micros(setting.delay_max()));

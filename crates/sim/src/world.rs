@@ -296,6 +296,7 @@ impl World<'_> {
             used: Some(Amount::new(note.used)),
             requested: Some(Amount::new(note.requested)),
             retry_after: Some(Duration::from_micros(note.wait)),
+            ..RateLimited::default()
         };
         self.client.refused(self.now, id, tokens, refused, sent);
         // A baseline looks again when the provider says so.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Group, HOLD_MAX};
-use crate::charge::{Charge, ChargeModel};
+use crate::charge::{Charge, Settlement};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::meter::Taking;
 use crate::outcome::{Failure, Outcome, Usage};
@@ -14,7 +14,7 @@ use crate::queue::Waiting;
 use crate::request::Request;
 use crate::retry::{self, Jitter};
 use crate::time::micros;
-use crate::units::Dimension;
+use crate::units::{Dimension, Tokens};
 
 /// Output charged on top of what was seen when a stream breaks: one chunk.
 const CHUNK_TOKENS: u64 = 16;
@@ -93,6 +93,8 @@ impl Group {
                     self.progress(&mut flight, output_seen.value().saturating_add(CHUNK_TOKENS));
                 }
             }
+            // Refused tokens were not taken; the request itself may have been (providers.md §2.3).
+            Outcome::QuotaSpent { .. } | Outcome::TooLarge(_) => self.give_back(&flight, &TOKEN_DIMENSIONS),
         }
         self.let_go(&flight)
     }
@@ -223,6 +225,7 @@ impl Group {
     /// Replaces estimates by the reported usage, as far as the provider does.
     fn reconcile(&mut self, flight: &mut InFlight, usage: &Usage) {
         let estimated = flight.request.demand.input.value();
+        let model = self.model;
         if let Some(input) = usage.input {
             self.input.sample(
                 estimated,
@@ -233,30 +236,42 @@ impl Group {
             if flight.request.demand.generates {
                 self.output.sample(output.value());
             }
-            if self.model == ChargeModel::Anthropic {
+            if model.as_generated() {
                 self.progress(flight, output.value());
             }
         }
-        if self.model == ChargeModel::OpenAi {
+        if model.settlement == Settlement::Never {
             return;
         }
+        let output = usage.output.map_or(0, |output| model.settled_output(output));
+        let input = usage
+            .input
+            .map(|input| model.settled_input(input, usage.cached_input));
+        let free = usage.cached_input.value()
+            - model
+                .settled_input(Tokens::ZERO, usage.cached_input)
+                .min(usage.cached_input.value());
         for meter in self
             .meters
             .iter_mut()
             .filter(|meter| meter.taking() == Taking::AtOnce)
         {
-            let actual = match meter.dimension() {
-                Dimension::InputTokens => usage.input,
-                Dimension::OutputTokens => usage.output,
-                Dimension::Tokens => usage.input.map(|input| input + usage.output.unwrap_or_default()),
-                Dimension::Requests | Dimension::Concurrency => None,
+            let charged = flight.charge.amount(meter.dimension()).value();
+            let actual = match (meter.dimension(), model.settlement) {
+                (Dimension::Requests | Dimension::Concurrency, _) | (_, Settlement::Never) => None,
+                (Dimension::InputTokens | Dimension::Tokens, Settlement::CachedInput) => {
+                    Some(charged.saturating_sub(free))
+                }
+                (Dimension::OutputTokens, Settlement::CachedInput) => None,
+                (Dimension::InputTokens, Settlement::Usage) => input,
+                (Dimension::OutputTokens, Settlement::Usage) => usage.output.map(|_| output),
+                (Dimension::Tokens, Settlement::Usage) => input.map(|input| input.saturating_add(output)),
             };
             let Some(actual) = actual else { continue };
-            let charged = flight.charge.amount(meter.dimension()).value();
-            if actual.value() > charged {
-                meter.charge(actual.value() - charged);
+            if actual > charged {
+                meter.charge(actual - charged);
             } else {
-                meter.refund(flight.granted, charged - actual.value());
+                meter.refund(flight.granted, charged - actual);
             }
         }
     }

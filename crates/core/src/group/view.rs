@@ -20,6 +20,7 @@ impl Group {
                 limit: meter.name(),
                 discipline: meter.limit().discipline,
                 source: meter.source(),
+                told: Timestamp::from_micros(meter.told()),
                 used: Amount::new(meter.used()),
                 held: Amount::new(meter.held()),
                 foreign: Amount::new(meter.foreign()),

@@ -2,7 +2,8 @@
 
 use alloc::boxed::Box;
 
-use super::{AMOUNT_MAX, LimitSource, Meter, Taking};
+use super::{AMOUNT_MAX, Meter, Taking};
+use crate::limit::LimitSource;
 use crate::signal::Reading;
 use crate::units::Dimension;
 
@@ -56,8 +57,10 @@ impl Meter {
                 _ => (limit, LimitSource::Header),
             };
             if amount != self.amount || source != self.source {
-                self.set_amount(amount, source);
+                self.set_amount(now, amount, source);
                 revealed.amount = true;
+            } else if source == LimitSource::Header {
+                self.confirm(now);
             }
         }
         let Some(remaining) = reading.remaining else {

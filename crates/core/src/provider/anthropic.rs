@@ -48,7 +48,7 @@ pub(super) fn readings(now: Timestamp, headers: &impl Headers) -> Readings {
         if dimension == Dimension::Tokens && limit.is_some() && limit == sum_of_limits(&readings) {
             continue;
         }
-        *readings.entry(dimension) = Reading {
+        let reading = Reading {
             limit,
             remaining,
             reset: headers
@@ -59,7 +59,9 @@ pub(super) fn readings(now: Timestamp, headers: &impl Headers) -> Readings {
             } else {
                 TOKENS_ROUNDING
             },
+            ..Reading::default()
         };
+        readings.push(dimension, reading);
     }
     readings
 }
@@ -90,7 +92,7 @@ fn refusal(now: Timestamp, headers: &impl Headers, error: &ErrorFields) -> Verdi
     let spent = error.detail == "enforced_spend_limit_reached"
         || (stated.is_none() && text::contains(message, "usage limits"));
     if spent || headers.text("x-should-retry") == Some("false") {
-        return Verdict::Hopeless;
+        return Verdict::QuotaSpent { until: None };
     }
     if text::contains(message, "concurrent connections") {
         return Verdict::RateLimited(RateLimited {
@@ -101,7 +103,7 @@ fn refusal(now: Timestamp, headers: &impl Headers, error: &ErrorFields) -> Verdi
     }
     let (dimension, limit) = named_limit(message);
     if limit == Some(Amount::ZERO) {
-        return Verdict::Hopeless;
+        return Verdict::QuotaSpent { until: None };
     }
     let retry_after = if text::contains(message, "next minute boundary") {
         // The acceleration limit rises then (providers.md §4.5); no header tells of it.

@@ -33,10 +33,10 @@ pub(super) fn readings(headers: &impl Headers) -> Readings {
         "x-ratelimit-reset-project-tokens",
     );
     if let Some(requests) = requests {
-        *readings.entry(Dimension::Requests) = requests;
+        readings.push(Dimension::Requests, requests);
     }
     if let Some(tokens) = tighter(tokens, project) {
-        *readings.entry(Dimension::Tokens) = tokens;
+        readings.push(Dimension::Tokens, tokens);
     }
     readings
 }
@@ -57,7 +57,7 @@ fn reading(headers: &impl Headers, limit: &str, remaining: &str, reset: &str) ->
         limit: amount(limit),
         remaining: amount(remaining),
         reset: headers.text(reset).and_then(span),
-        rounding: Amount::ZERO,
+        ..Reading::default()
     };
     // A reset alone says nothing: Azure sends limit -1, remaining -1, reset 0 for "unknown".
     (reading.limit.is_some() || reading.remaining.is_some()).then_some(reading)
@@ -89,7 +89,7 @@ fn tighter(one: Option<Reading>, other: Option<Reading>) -> Option<Reading> {
 /// Tells what a 429 means.
 fn refusal(now: Timestamp, headers: &impl Headers, error: &ErrorFields) -> Verdict {
     if headers.text("x-should-retry") == Some("false") || is_hopeless(headers, error) {
-        return Verdict::Hopeless;
+        return Verdict::QuotaSpent { until: None };
     }
     let stated = wait::stated(now, headers, &error.message);
     if error.code == "resource_unavailable" || text::contains(&error.message, "resource unavailable") {
@@ -102,8 +102,11 @@ fn refusal(now: Timestamp, headers: &impl Headers, error: &ErrorFields) -> Verdi
         (Some(limit), Some(requested)) => requested > limit,
         _ => false,
     };
-    if never_fits || limited.limit == Some(Amount::ZERO) {
-        return Verdict::Hopeless;
+    if limited.limit == Some(Amount::ZERO) {
+        return Verdict::QuotaSpent { until: None };
+    }
+    if never_fits {
+        return Verdict::TooLarge(limited);
     }
     limited.retry_after = stated.or_else(|| wait::until_reset(&readings(headers), limited.dimension));
     Verdict::RateLimited(limited)

@@ -215,6 +215,7 @@ fn limited(dimension: Dimension, numbers: [u64; 3], wait_millis: u64) -> Verdict
         used,
         requested,
         retry_after: millis(wait_millis),
+        ..RateLimited::default()
     })
 }
 
@@ -376,13 +377,13 @@ fn openai_verdicts() {
     };
     let overloaded = |retry_after| Verdict::Overloaded { retry_after };
     for (status, lines, body, expect) in [
-        (429, "", &*too_large, Verdict::Hopeless),
-        (429, "", &quota, Verdict::Hopeless),
-        (429, "", &billing, Verdict::Hopeless),
-        (429, "", &zero, Verdict::Hopeless),
-        (429, "", openrouter, Verdict::Hopeless),
-        (429, "x-ratelimit-limit-req-minute: 0", mistral, Verdict::Hopeless),
-        (429, "x-should-retry: false", "", Verdict::Hopeless),
+        (429, "", &*too_large, HOPELESS),
+        (429, "", &quota, HOPELESS),
+        (429, "", &billing, HOPELESS),
+        (429, "", &zero, HOPELESS),
+        (429, "", openrouter, HOPELESS),
+        (429, "x-ratelimit-limit-req-minute: 0", mistral, HOPELESS),
+        (429, "x-should-retry: false", "", HOPELESS),
         (
             429,
             "",
@@ -517,7 +518,7 @@ fn anthropic_verdicts() {
             of(Some(Dimension::OutputTokens), Some(8_000), None),
         ),
         (429, "", &requests, of(Some(Dimension::Requests), Some(50), None)),
-        (429, "", &none, Verdict::Hopeless),
+        (429, "", &none, HOPELESS),
         // 15:15:32 is 28 seconds before the minute.
         (
             429,
@@ -543,10 +544,10 @@ fn anthropic_verdicts() {
             &connections,
             of(Some(Dimension::Concurrency), None, millis(1_000)),
         ),
-        (429, "", spend, Verdict::Hopeless),
-        (429, "retry-after: 9", spend, Verdict::Hopeless),
-        (429, "", &spend_text, Verdict::Hopeless),
-        (429, "x-should-retry: false", &input, Verdict::Hopeless),
+        (429, "", spend, HOPELESS),
+        (429, "retry-after: 9", spend, HOPELESS),
+        (429, "", &spend_text, HOPELESS),
+        (429, "x-should-retry: false", &input, HOPELESS),
         (400, "", &own_spend, Verdict::ClientError),
         (402, "", "", Verdict::ClientError),
         (413, "", "", Verdict::ClientError),
@@ -601,3 +602,5 @@ const NAMES: [&str; 8] = [
     "anthropic-ratelimit-tokens-reset",
     "openai-processing-ms",
 ];
+
+const HOPELESS: Verdict = Verdict::QuotaSpent { until: None };

@@ -93,6 +93,7 @@ fn a_refusal_by_a_limit_of_the_day_does_not_change_that_of_the_minute() {
         used: Some(Amount::new(200)),
         requested: Some(Amount::new(1)),
         retry_after: Some(secs(432)),
+        ..RateLimited::default()
     };
     world
         .engine
@@ -126,7 +127,7 @@ fn output_that_is_held_is_not_taken_for_that_of_others() {
         vec![limit(Dimension::OutputTokens, 10_000)],
         vec![bucket(Dimension::OutputTokens, 10_000)],
     ] {
-        let mut world = World::new(plan_of(limits, ChargeModel::Anthropic));
+        let mut world = World::new(plan_of(limits, ChargeModel::ANTHROPIC));
         let demand = Demand::generating(Tokens::new(10), Some(Tokens::new(3_000)));
         let Decision::Admit(_) = world.submit(demand, secs(1)) else {
             panic!("it fits")
@@ -148,7 +149,7 @@ fn output_that_is_held_is_not_taken_for_that_of_others() {
 fn a_bucket_counts_what_is_held() {
     let mut world = World::new(plan_of(
         vec![bucket(Dimension::OutputTokens, 1_000)],
-        ChargeModel::Anthropic,
+        ChargeModel::ANTHROPIC,
     ));
     let demand = Demand::generating(Tokens::new(10), Some(Tokens::new(700)));
     let Decision::Admit(first) = world.submit(demand, secs(600)) else {
@@ -179,7 +180,7 @@ fn a_bucket_counts_what_is_held() {
 fn who_waits_behind_a_long_stream_goes_when_what_it_generated_has_expired() {
     let mut world = World::new(plan_of(
         vec![limit(Dimension::OutputTokens, 1_000)],
-        ChargeModel::Anthropic,
+        ChargeModel::ANTHROPIC,
     ));
     let demand = |most| Demand::generating(Tokens::new(10), Some(Tokens::new(most)));
     let Decision::Admit(stream) = world.submit(demand(900), secs(1)) else {
@@ -196,7 +197,7 @@ fn who_waits_behind_a_long_stream_goes_when_what_it_generated_has_expired() {
 fn a_lowered_output_limit_is_no_reason_to_refuse_those_who_wait() {
     let mut world = World::new(plan_of(
         vec![limit(Dimension::OutputTokens, 1_000)],
-        ChargeModel::Anthropic,
+        ChargeModel::ANTHROPIC,
     ));
     let demand = Demand::generating(Tokens::new(10), Some(Tokens::new(800)));
     let Decision::Admit(first) = world.submit(demand, secs(600)) else {
@@ -221,7 +222,7 @@ fn a_lowered_output_limit_is_no_reason_to_refuse_those_who_wait() {
 fn a_bucket_gets_back_only_what_it_could_have_kept() {
     let mut world = World::new(plan_of(
         vec![bucket(Dimension::InputTokens, 1_000)],
-        ChargeModel::Anthropic,
+        ChargeModel::ANTHROPIC,
     ));
     let slow = world.admit(500);
     world.sleep(secs(59));
@@ -247,7 +248,7 @@ fn a_bucket_gets_back_only_what_it_could_have_kept() {
 fn absurd_usage_does_not_block_a_bucket_for_ever() {
     let mut world = World::new(plan_of(
         vec![bucket(Dimension::Tokens, 1_000)],
-        ChargeModel::Settled,
+        ChargeModel::SETTLED,
     ));
     let permit = world.admit(10);
     let usage = Usage {

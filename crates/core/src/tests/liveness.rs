@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Amount, Bytes, Failure, MarginPolicy, Outcome, PermitId, RateLimited, Reading, Readings, RefusalReason,
-    TicketId, UpstreamSignal, Usage,
+    Amount, Bytes, Cause, Failure, Learning, LimitSource, MarginPolicy, Outcome, PermitId, RateLimited,
+    Reading, Readings, RefusalReason, TicketId, UpstreamSignal, Usage,
 };
 
 /// Times after this one are never reached: whoever waits until then waits for good.
@@ -67,23 +67,29 @@ fn a_limit() -> impl Strategy<Value = Limit> {
         } else {
             Discipline::Rolling
         },
+        source: LimitSource::Config,
     })
 }
 
 fn a_plan() -> impl Strategy<Value = QuotaPlan> {
-    let charge = prop_oneof![
-        Just(ChargeModel::OpenAi),
-        Just(ChargeModel::Anthropic),
-        Just(ChargeModel::Settled)
-    ];
+    let charge = prop::sample::select(vec![
+        ChargeModel::OPENAI,
+        ChargeModel::ANTHROPIC,
+        ChargeModel::SETTLED,
+        ChargeModel::GEMINI,
+        ChargeModel::GROQ,
+        ChargeModel::BEDROCK,
+        ChargeModel::BEDROCK_MANTLE,
+    ]);
+    let learning = prop::sample::select(vec![Learning::Off, Learning::Answers, Learning::Probe]);
     let margin = prop_oneof![
         3 => Just(MarginPolicy::Learned),
         1 => (0_u64..3_000_000).prop_map(|micros| MarginPolicy::Fixed(Duration::from_micros(micros))),
         1 => Just(MarginPolicy::Fixed(Duration::MAX)),
     ];
     let limits = prop::collection::vec(a_limit(), 0..4);
-    (limits, charge, any::<bool>(), margin).prop_map(|(limits, charge, learn, margin)| QuotaPlan {
-        learn,
+    (limits, charge, learning, margin).prop_map(|(limits, charge, learning, margin)| QuotaPlan {
+        learning,
         margin,
         ..QuotaPlan::new(QUOTA, limits, charge)
     })
@@ -91,21 +97,25 @@ fn a_plan() -> impl Strategy<Value = QuotaPlan> {
 
 fn a_reading() -> impl Strategy<Value = Reading> {
     let amount = || prop::option::of(number().prop_map(Amount::new));
-    (amount(), amount(), prop::option::of(pause()), number()).prop_map(
-        |(limit, remaining, reset, rounding)| Reading {
+    let span = || prop::option::of(pause());
+    (amount(), amount(), span(), number(), span()).prop_map(|(limit, remaining, reset, rounding, window)| {
+        Reading {
             limit,
             remaining,
             reset,
             rounding: Amount::new(rounding),
-        },
-    )
+            window,
+        }
+    })
 }
 
 fn some_readings() -> impl Strategy<Value = Readings> {
-    prop::collection::vec((0..5_usize, a_reading()), 0..3).prop_map(|list| {
+    let cost = prop::option::weighted(0.1, number().prop_map(Amount::new));
+    (prop::collection::vec((0..5_usize, a_reading()), 0..8), cost).prop_map(|(list, cost)| {
         let mut readings = Readings::default();
+        readings.cost = cost;
         for (dimension, reading) in list {
-            *readings.entry(Dimension::ALL[dimension]) = reading;
+            readings.push(Dimension::ALL[dimension], reading);
         }
         readings
     })
@@ -113,26 +123,36 @@ fn some_readings() -> impl Strategy<Value = Readings> {
 
 fn a_failure() -> impl Strategy<Value = Failure> {
     let amount = || prop::option::of(number().prop_map(Amount::new));
+    let causes = [
+        Cause::Rate,
+        Cause::Acceleration,
+        Cause::Concurrency,
+        Cause::Congestion,
+    ];
     let refused = (
         prop::option::of(0..5_usize),
-        amount(),
-        amount(),
-        amount(),
-        prop::option::of(pause()),
+        [amount(), amount(), amount(), amount()],
+        [prop::option::of(pause()), prop::option::of(pause())],
+        prop::sample::select(causes.to_vec()),
     );
     prop_oneof![
         Just(Failure::Late),
         any::<bool>().prop_map(|sent| Failure::Transient { sent }),
         prop::option::of(pause()).prop_map(|retry_after| Failure::Overloaded { retry_after }),
-        refused.prop_map(|(dimension, limit, used, requested, retry_after)| {
-            Failure::RateLimited(RateLimited {
-                dimension: dimension.map(|index| Dimension::ALL[index]),
-                limit,
-                used,
-                requested,
-                retry_after,
-            })
-        }),
+        refused.prop_map(
+            |(dimension, [limit, used, requested, next_limit], [retry_after, named_window], cause)| {
+                Failure::RateLimited(RateLimited {
+                    cause,
+                    named_window,
+                    next_limit,
+                    dimension: dimension.map(|index| Dimension::ALL[index]),
+                    limit,
+                    used,
+                    requested,
+                    retry_after,
+                })
+            }
+        ),
     ]
 }
 

@@ -112,14 +112,14 @@ fn a_group_that_is_gone_takes_no_more_requests_until_it_comes_back() {
 #[test]
 fn those_who_wait_are_weighed_by_the_new_plan() {
     let limits = vec![limit(Dimension::Tokens, 1_000)];
-    let mut world = World::new(plan_of(limits.clone(), ChargeModel::OpenAi));
+    let mut world = World::new(plan_of(limits.clone(), ChargeModel::OPENAI));
     world.admit(1_000);
     let demand = Demand::generating(Tokens::new(100), None);
     assert!(matches!(world.submit(demand, secs(600)), Decision::Wait(_)));
     let charged_more = vec![limit(Dimension::Tokens, 10_000)];
     world
         .engine
-        .reconfigure(world.now, plan_of(charged_more, ChargeModel::Settled));
+        .reconfigure(world.now, plan_of(charged_more, ChargeModel::SETTLED));
     assert_eq!(world.outputs().len(), 1);
     let used = world.engine.snapshot(world.now).quotas[0].limits[0].used.value();
     assert_eq!(used, 1_000 + 100 + 4_096);

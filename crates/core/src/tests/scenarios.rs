@@ -179,7 +179,7 @@ fn a_cancelled_head_lets_the_next_one_go() {
 fn a_deadline_that_passes_in_line_is_told_at_that_moment() {
     let mut world = World::new(plan_of(
         vec![limit(Dimension::Concurrency, 1)],
-        ChargeModel::OpenAi,
+        ChargeModel::OPENAI,
     ));
     world.admit(1);
     // Nobody knows when a running request ends, so it waits.
@@ -253,8 +253,8 @@ fn openai_keeps_its_reservation_and_settled_providers_give_the_difference_back()
             "{charge:?}"
         );
     };
-    check(ChargeModel::OpenAi, 1_000);
-    check(ChargeModel::Settled, 150);
+    check(ChargeModel::OPENAI, 1_000);
+    check(ChargeModel::SETTLED, 150);
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn anthropic_settles_input_and_charges_output_as_it_is_generated() {
         limit(Dimension::InputTokens, 10_000),
         limit(Dimension::OutputTokens, 1_000),
     ];
-    let mut world = World::new(plan_of(limits, ChargeModel::Anthropic));
+    let mut world = World::new(plan_of(limits, ChargeModel::ANTHROPIC));
     let demand = Demand::generating(Tokens::new(500), Some(Tokens::new(800)));
     let Decision::Admit(permit) = world.submit(demand, secs(1)) else {
         panic!("it fits")
@@ -311,7 +311,7 @@ fn anthropic_settles_input_and_charges_output_as_it_is_generated() {
 fn a_max_tokens_larger_than_the_output_limit_is_no_reason_to_refuse_for_anthropic() {
     let mut world = World::new(plan_of(
         vec![limit(Dimension::OutputTokens, 8_000)],
-        ChargeModel::Anthropic,
+        ChargeModel::ANTHROPIC,
     ));
     let demand = Demand::generating(Tokens::new(10), Some(Tokens::new(64_000)));
     assert!(matches!(world.submit(demand, secs(1)), Decision::Admit(_)));

@@ -154,7 +154,7 @@ fn plan(requests: u64, tokens: u64) -> Plan {
         })
         .collect();
     Plan {
-        quotas: vec![QuotaPlan::new(NAME, limits, ChargeModel::OpenAi)],
+        quotas: vec![QuotaPlan::new(NAME, limits, ChargeModel::OPENAI)],
         queue: QueueBounds {
             requests_max: 20_000,
             ..QueueBounds::default()

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
 
-use tidegate_core::{ChargeModel, Dimension, Discipline, Limit};
+use tidegate_core::{ChargeModel, Dimension, Discipline, Limit, LimitSource};
 
 use super::check::{Checker, Finding, repeated};
 use super::field::{Field, Origin, Table};
@@ -122,9 +122,9 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
         .word(&key("algorithm"), &raw.algorithm, &algorithms)
         .unwrap_or_default();
     let charges = [
-        ("openai", ChargeModel::OpenAi),
-        ("anthropic", ChargeModel::Anthropic),
-        ("settled", ChargeModel::Settled),
+        ("openai", ChargeModel::OPENAI),
+        ("anthropic", ChargeModel::ANTHROPIC),
+        ("settled", ChargeModel::SETTLED),
     ];
     let charge = checker
         .word(&key("charge"), &raw.charge, &charges)
@@ -412,6 +412,7 @@ fn limits_of(checker: &mut Checker<'_>, raw: &Table<RawLimits>, at: &str, rules:
             window,
             amount,
             discipline,
+            source: LimitSource::Config,
         });
         if name == "rpm"
             && let Some(slice) = rules.slice

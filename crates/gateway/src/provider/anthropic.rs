@@ -10,7 +10,7 @@ pub(super) const PROFILE: Profile = Profile {
     provider: Provider::Anthropic,
     base_url: Some("https://api.anthropic.com"),
     dialect: Dialect::Anthropic,
-    charge: ChargeModel::Anthropic,
+    charge: ChargeModel::ANTHROPIC,
     auth: AuthStyle::ApiKeyHeader,
     shape: Shape::Anthropic,
     stream_usage_optional: false,

@@ -10,7 +10,7 @@ pub(super) const PROFILE: Profile = Profile {
     provider: Provider::OpenAi,
     base_url: Some("https://api.openai.com"),
     dialect: Dialect::OpenAi,
-    charge: ChargeModel::OpenAi,
+    charge: ChargeModel::OPENAI,
     auth: AuthStyle::Bearer,
     shape: Shape::OpenAi,
     stream_usage_optional: true,
@@ -20,6 +20,6 @@ pub(super) const PROFILE: Profile = Profile {
 pub(super) const COMPATIBLE: Profile = Profile {
     provider: Provider::Compatible,
     base_url: None,
-    charge: ChargeModel::Settled,
+    charge: ChargeModel::SETTLED,
     ..PROFILE
 };

@@ -65,13 +65,13 @@ impl UsageFields {
     pub(super) fn usage(&self) -> Usage {
         let created = self.cache_creation_input_tokens.unwrap_or(0);
         let uncached = self.input_tokens.map(|input| input.saturating_add(created));
-        let cached = self
-            .prompt_tokens_details
-            .or(self.input_tokens_details)
-            .or(self.cache_read_input_tokens);
+        // OpenAI counts what came from its cache among the input, Anthropic beside it.
+        let among = self.prompt_tokens_details.or(self.input_tokens_details);
+        let input = self.prompt_tokens.or(uncached);
+        let cached = among.map(|cached| cached.min(input.unwrap_or(0)));
         Usage {
-            input: self.prompt_tokens.or(uncached).map(Tokens::new),
-            cached_input: Tokens::new(cached.unwrap_or(0)),
+            input: input.map(|input| Tokens::new(input - cached.unwrap_or(0))),
+            cached_input: Tokens::new(cached.or(self.cache_read_input_tokens).unwrap_or(0)),
             output: self.completion_tokens.or(self.output_tokens).map(Tokens::new),
         }
     }

@@ -280,7 +280,7 @@ impl Call<'_> {
             }
             Verdict::Overloaded { retry_after } => Failure::Overloaded { retry_after },
             Verdict::Transient => Failure::Transient { sent: true },
-            Verdict::Success | Verdict::Hopeless | Verdict::ClientError => {
+            Verdict::Success | Verdict::QuotaSpent { .. } | Verdict::TooLarge(_) | Verdict::ClientError => {
                 received.outcome = match verdict {
                     Verdict::Success => RequestOutcome::Success,
                     _ => RequestOutcome::ClientError,

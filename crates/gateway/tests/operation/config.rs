@@ -62,9 +62,9 @@ fn nothing_configured_serves_both_providers_with_the_clients_keys() {
         assert!(
             plan.quotas
                 .iter()
-                .all(|quota| quota.limits.is_empty() && quota.learn)
+                .all(|quota| quota.limits.is_empty() && quota.learning == tidegate_core::Learning::Answers)
         );
-        assert_eq!(plan.quotas[1].charge, ChargeModel::Anthropic);
+        assert_eq!(plan.quotas[1].charge, ChargeModel::ANTHROPIC);
         assert_eq!(config.first_speaking(Dialect::Anthropic).unwrap().0, 1);
     }
 }
@@ -77,7 +77,7 @@ fn the_defaults_of_the_core_and_of_the_configuration_are_the_same() {
     let quota = &plan.quotas[0];
     assert_eq!(
         *quota,
-        tidegate_core::QuotaPlan::new("openai", vec![], ChargeModel::OpenAi)
+        tidegate_core::QuotaPlan::new("openai", vec![], ChargeModel::OPENAI)
     );
 }
 
@@ -248,7 +248,7 @@ fn a_file_of_certificates_is_read_and_checked() {
 fn limits_become_a_plan() {
     let plan = read(EVERYTHING).unwrap().plan();
     let quota = &plan.quotas[0];
-    assert_eq!((quota.name.as_str(), quota.charge), ("a/m", ChargeModel::OpenAi));
+    assert_eq!((quota.name.as_str(), quota.charge), ("a/m", ChargeModel::OPENAI));
     assert_eq!(
         (quota.window, quota.permit_ttl),
         (Duration::from_secs(6), Duration::from_millis(14))

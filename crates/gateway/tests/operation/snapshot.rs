@@ -86,6 +86,7 @@ fn limit(dimension: Dimension, amount: u64, used: u64, source: LimitSource) -> L
         },
         discipline: Discipline::Rolling,
         source,
+        told: Timestamp::from_micros(0),
         used: Amount::new(used),
         held: Amount::ZERO,
         foreign: Amount::ZERO,

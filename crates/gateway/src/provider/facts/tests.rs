@@ -132,7 +132,7 @@ fn the_admission_charges_that_were_observed_are_not_above_the_estimate() {
         ),
     ] {
         let demand = read(Endpoint::ChatCompletions, body).demand();
-        let charge = tidegate_core::ChargeModel::OpenAi.at_admission(&demand);
+        let charge = tidegate_core::ChargeModel::OPENAI.at_admission(&demand);
         let tokens = charge.amount(tidegate_core::Dimension::Tokens).value();
         assert!((charged..charged + 8).contains(&tokens), "{tokens} for {charged}");
     }
