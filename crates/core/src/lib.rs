@@ -13,6 +13,7 @@
 
 extern crate alloc;
 
+mod calendar;
 mod charge;
 mod decision;
 mod engine;
