@@ -170,6 +170,7 @@ impl Call {
             messages: texts.messages,
             max_output,
             choices,
+            ..Demand::default()
         };
         Ok(Self {
             endpoint,

@@ -27,6 +27,7 @@ mod directive;
 pub mod limits;
 mod openai;
 mod problem;
+mod provider;
 mod rate_headers;
 mod server;
 mod service;
@@ -35,6 +36,8 @@ mod state;
 pub mod stats;
 mod text;
 
+pub use limits::Scope;
+pub use provider::Provider;
 pub use server::{Handle, Server};
-pub use settings::{Dialect, Fault, Faults, Key, Latency, OutputLength, Scope, Settings};
+pub use settings::{Dialect, Fault, Faults, Key, Latency, OutputLength, Settings};
 pub use stats::Stats;

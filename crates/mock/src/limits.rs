@@ -9,17 +9,23 @@
 //!
 //! let minute = Duration::from_secs(60);
 //! let rpm = Limit::new(Dimension::Requests, minute, 1, Algorithm::Rolling);
-//! let mut provider = Enforcer::new(Charging::Estimate, vec![rpm]);
+//! let mut provider = Enforcer::new(Charging::ESTIMATE, vec![rpm]);
 //! assert!(provider.admit(Timestamp(0), 1, &Weights::request(10, 16)).is_ok());
 //! let refused = provider.admit(Timestamp(1_000_000), 2, &Weights::request(10, 16)).unwrap_err();
 //! assert_eq!(refused.wait, Wait::For(Duration::from_secs(59)));
 //! ```
 
+mod account;
 mod bucket;
+mod charging;
+pub(crate) mod civil;
+mod congestion;
 mod demand;
 mod fixed;
 mod limit;
 mod meter;
+mod preset;
+mod ramp;
 mod rolling;
 #[cfg(test)]
 mod tests;
@@ -27,25 +33,19 @@ mod tests;
 use std::collections::HashMap;
 use std::time::Duration;
 
+pub use account::{Account, Applies, Level, Pool, PoolState, Refusal, Scope, Subject};
+pub use charging::{Charging, Reserves, Settles, Usage};
+pub use civil::Period;
 pub use demand::Demand;
 pub use limit::{Algorithm, Dimension, Limit, Slice, Timestamp, Weights};
 
 pub use rolling::Log;
 
+use congestion::Congestion;
+use fixed::Turns;
+use limit::micros;
 use meter::Meter;
-
-/// When a provider charges, and what it gives back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Charging {
-    /// OpenAI: the estimate at admission, never corrected (providers.md §2.3).
-    Estimate,
-    /// The estimate at admission, replaced by the actual weight at settlement. A refund reaches back to the moment of
-    /// admission; an excess is charged at the moment of settlement.
-    Settled,
-    /// Anthropic: input as [`Charging::Settled`]; output only as it is generated, so admission is refused only when
-    /// nothing at all is left (providers.md §4.3).
-    AsGenerated,
-}
+use ramp::Ramp;
 
 /// All limits of one quota group.
 #[derive(Debug, Clone)]
@@ -94,6 +94,10 @@ pub struct Refused {
     pub requested: u64,
     /// How long until the request would fit if nothing else came.
     pub wait: Wait,
+    /// What would fit from the next minute boundary on, where the amount still grows ([`Algorithm::Ramp`]).
+    pub growing_to: Option<u64>,
+    /// Whether chance refused it ([`Algorithm::Congestion`]).
+    pub congested: bool,
 }
 
 /// How long a refused request would have to wait.
@@ -121,10 +125,17 @@ pub struct LimitState {
 impl Enforcer {
     /// Builds the quota group; every limit starts unused.
     pub fn new(charging: Charging, limits: Vec<Limit>) -> Self {
+        Self::since(charging, limits, Duration::ZERO)
+    }
+
+    /// Builds the quota group where the beginning of time is so long after 1970: what follows the calendar needs to
+    /// know.
+    pub fn since(charging: Charging, limits: Vec<Limit>, unix: Duration) -> Self {
+        let began = u64::try_from(unix.as_micros()).unwrap_or(u64::MAX);
         let checks: Vec<Check> = limits
             .iter()
             .enumerate()
-            .flat_map(|(index, limit)| Check::all(index, limit))
+            .flat_map(|(index, limit)| Check::all(index, limit, began))
             .collect();
         let gauges = limits
             .iter()
@@ -132,7 +143,7 @@ impl Enforcer {
         Self {
             charging,
             counts_failures: false,
-            keeps_open: gauges || charging != Charging::Estimate,
+            keeps_open: gauges || charging.as_generated || charging.settles != Settles::Never,
             limits,
             checks,
             open: HashMap::new(),
@@ -171,12 +182,12 @@ impl Enforcer {
         if self.keeps_open && self.open.contains_key(&id) {
             self.finish(now, id);
         }
-        if let Some(refused) = self.refusal(now, weights) {
-            if self.counts_failures {
-                self.charge_failure(now);
-            }
+        let refused = self.refusal(now, weights);
+        if let Some(refused) = refused {
+            self.failed(now, weights);
             return Err(refused);
         }
+        self.attempted(now, weights);
         let charged = self.charging.at_admission(weights);
         for check in &mut self.checks {
             check.meter.charge(now, charged.amount(check.dimension));
@@ -199,33 +210,21 @@ impl Enforcer {
         let now = self.advance(now);
         let charging = self.charging;
         let refused = self.checks.iter_mut().filter_map(|check| {
-            let requested = charging.needed(check.dimension, weights);
+            let requested = needed(&charging, check.dimension, weights);
             check.refusal(now, requested)
         });
         refused.reduce(|worst, next| if next.wait > worst.wait { next } else { worst })
     }
 
-    /// Replaces an open request's charge by what it really took (input net of free cache reads), as far as the
-    /// charging mode does that. Only the first settlement of a request counts; unknown ids are ignored.
-    pub fn settle(&mut self, now: Timestamp, id: u64, actual: &Weights) {
+    /// Corrects an open request's charge by what it really used, as far as the charging mode does that. Only the first
+    /// settlement of a request counts; unknown ids are ignored.
+    ///
+    /// Returns what was charged before and what is charged now.
+    pub fn settle(&mut self, now: Timestamp, id: u64, usage: &Usage) -> Option<(Weights, Weights)> {
         let now = self.advance(now);
-        let Some(open) = self.open.get_mut(&id).filter(|open| !open.settled) else {
-            return;
-        };
+        let open = self.open.get_mut(&id).filter(|open| !open.settled)?;
         open.settled = true;
-        let settled = match self.charging {
-            Charging::Estimate => return,
-            Charging::Settled => Weights {
-                requests: open.charged.requests,
-                ..*actual
-            },
-            // Output was stamped as it was made; it is never taken back.
-            Charging::AsGenerated => Weights {
-                requests: open.charged.requests,
-                input: actual.input,
-                output: actual.output.max(open.charged.output),
-            },
-        };
+        let settled = self.charging.settled(&open.charged, usage);
         let before = std::mem::replace(&mut open.charged, settled);
         let admitted = open.admitted;
         for check in self
@@ -240,12 +239,13 @@ impl Enforcer {
                 check.meter.refund(now, admitted, old - new);
             }
         }
+        Some((before, settled))
     }
 
     /// Counts `more` output tokens that an open request has just produced, where output is charged as it is generated.
     pub fn generated(&mut self, now: Timestamp, id: u64, more: u64) {
         let now = self.advance(now);
-        if self.charging != Charging::AsGenerated || more == 0 {
+        if !self.charging.as_generated || more == 0 {
             return;
         }
         let Some(open) = self.open.get_mut(&id) else {
@@ -268,11 +268,12 @@ impl Enforcer {
             .iter_mut()
             .filter(|check| check.dimension == Dimension::Concurrency)
         {
-            check.meter.refund(now, open.admitted, 1);
+            check.meter.refund(now, open.admitted, open.charged.slots);
         }
     }
 
-    /// Returns what every limit has left, in the order of the list; of a sliced limit, the whole window.
+    /// Returns what every limit has left, hidden ones among them, in the order of the list; of a sliced limit, the whole
+    /// window.
     pub fn state(&mut self, now: Timestamp) -> Vec<LimitState> {
         let now = self.advance(now);
         let mut states: Vec<LimitState> = Vec::with_capacity(self.limits.len());
@@ -303,7 +304,24 @@ impl Enforcer {
             } else {
                 changed.amount_of(check.window)
             };
-            check.meter.resize(now, check.amount);
+            let capacity = changed.capacity().min(check.amount);
+            check.meter.resize(now, check.amount, capacity);
+        }
+    }
+
+    /// Counts a request that was refused here or elsewhere.
+    pub fn failed(&mut self, now: Timestamp, weights: &Weights) {
+        let now = self.advance(now);
+        self.attempted(now, weights);
+        if self.counts_failures {
+            self.charge_failure(now);
+        }
+    }
+
+    fn attempted(&mut self, now: Timestamp, weights: &Weights) {
+        for check in &mut self.checks {
+            let requested = needed(&self.charging, check.dimension, weights);
+            check.meter.attempt(now, requested);
         }
     }
 
@@ -329,57 +347,63 @@ impl Enforcer {
     }
 }
 
-impl Charging {
-    /// What admission takes.
-    fn at_admission(self, weights: &Weights) -> Weights {
-        match self {
-            Self::Estimate | Self::Settled => *weights,
-            Self::AsGenerated => Weights {
-                output: 0,
-                ..*weights
-            },
-        }
+/// What must be free for admission: where output is charged later, one token must be left of it.
+fn needed(charging: &Charging, dimension: Dimension, weights: &Weights) -> u64 {
+    if charging.as_generated && dimension == Dimension::Output && weights.output > 0 {
+        return 1;
     }
-
-    /// What must be free for admission: where output is charged later, one token must be left of it.
-    fn needed(self, dimension: Dimension, weights: &Weights) -> u64 {
-        match (self, dimension) {
-            (Self::AsGenerated, Dimension::Output) if weights.output > 0 => 1,
-            _ => self.at_admission(weights).amount(dimension),
-        }
-    }
+    charging.at_admission(weights).amount(dimension)
 }
 
 impl Check {
-    fn all(index: usize, limit: &Limit) -> Vec<Self> {
+    fn all(index: usize, limit: &Limit, began: u64) -> Vec<Self> {
+        let Limit {
+            dimension,
+            window,
+            amount,
+            ..
+        } = *limit;
         let whole = |meter| Self {
             limit: index,
-            dimension: limit.dimension,
-            amount: limit.amount,
-            window: limit.window,
+            dimension,
+            amount,
+            window,
             meter,
         };
-        if limit.dimension == Dimension::Concurrency {
-            return vec![whole(Meter::gauge(limit.amount))];
+        if dimension == Dimension::Concurrency {
+            return vec![whole(Meter::gauge(amount))];
         }
-        match limit.algorithm {
-            Algorithm::Rolling => vec![whole(Meter::rolling(limit.window, limit.amount))],
-            Algorithm::TokenBucket => vec![whole(Meter::bucket(limit.window, limit.amount))],
-            Algorithm::Fixed { phase } => vec![whole(Meter::fixed(limit.window, limit.amount, phase))],
+        let meter = match limit.algorithm {
+            Algorithm::Rolling => Meter::rolling(window, amount),
+            Algorithm::TokenBucket | Algorithm::Spaced { .. } => {
+                Meter::bucket(window, amount, limit.capacity())
+            }
+            Algorithm::Fixed { phase } => Meter::fixed(Turns::every(window, phase), amount),
+            Algorithm::Civil(period) => Meter::fixed(Turns::Civil { period, began }, amount),
+            Algorithm::Ramp { start, step, idle } => {
+                let period = Period::Minute;
+                let turns = Turns::Civil { period, began };
+                Meter::Ramp(Ramp::new(turns, micros(window), start, step, amount, idle))
+            }
+            Algorithm::Congestion { swing, period, seed } => {
+                let period = micros(period);
+                Meter::Congestion(Congestion::new(micros(window), amount, swing, period, seed))
+            }
             Algorithm::Slices { slice, shape } => {
                 let amount = limit.amount_of(slice);
                 let meter = match shape {
                     Slice::Rolling => Meter::rolling(slice, amount),
-                    Slice::Fixed { phase } => Meter::fixed(slice, amount, phase),
+                    Slice::Fixed { phase } => Meter::fixed(Turns::every(slice, phase), amount),
                 };
                 let part = Self {
                     amount,
                     window: slice,
                     ..whole(meter)
                 };
-                vec![whole(Meter::rolling(limit.window, limit.amount)), part]
+                return vec![whole(Meter::rolling(window, limit.amount)), part];
             }
-        }
+        };
+        vec![whole(meter)]
     }
 
     fn refusal(&mut self, now: Timestamp, requested: u64) -> Option<Refused> {
@@ -387,14 +411,17 @@ impl Check {
         if wait == Wait::For(Duration::ZERO) {
             return None;
         }
+        let (usable, next) = self.meter.usable(now);
         Some(Refused {
             limit: self.limit,
             dimension: self.dimension,
             window: self.window,
-            amount: self.amount,
+            amount: usable.unwrap_or(self.amount),
             used: self.meter.used(now),
             requested,
             wait,
+            growing_to: next.filter(|_| wait != Wait::Never),
+            congested: matches!(self.meter, Meter::Congestion(_)),
         })
     }
 }

@@ -346,6 +346,10 @@ fn openai_refusal(refused: &Refused, wait: Option<Duration>, model: &str) -> Pro
         (Dimension::Tokens, true) => ("tokens per day (TPD)", "tokens"),
         (Dimension::Input, _) => ("input tokens per min (ITPM)", "tokens"),
         (Dimension::Output, _) => ("output tokens per min (OTPM)", "tokens"),
+        (Dimension::Inputs, _) => ("inputs per min", "requests"),
+        (Dimension::Images, _) => ("images per min (IPM)", "requests"),
+        (Dimension::AudioSeconds, false) => ("seconds of audio per hour (ASH)", "seconds"),
+        (Dimension::AudioSeconds, true) => ("seconds of audio per day (ASD)", "seconds"),
         (Dimension::Concurrency, _) => ("concurrent requests", "requests"),
     };
     let Refused {
@@ -388,6 +392,9 @@ fn anthropic_refusal(refused: &Refused, window: Duration, model: &str) -> Proble
         Dimension::Tokens => "tokens",
         Dimension::Input => "input tokens",
         Dimension::Output => "output tokens",
+        Dimension::Inputs => "inputs",
+        Dimension::Images => "images",
+        Dimension::AudioSeconds => "seconds of audio",
         Dimension::Concurrency => {
             let message = "Number of concurrent connections has exceeded your rate limit. Please try again later or \
                            contact sales at https://www.anthropic.com/contact-sales to discuss your options for a \

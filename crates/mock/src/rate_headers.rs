@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::limits::{Dimension, LimitState};
+use crate::limits::{Dimension, LimitState, PoolState};
 use crate::settings::Dialect;
 use crate::text::{go_duration, rfc_3339};
 
 /// Adds the rate-limit headers; `unix` is the time since 1970.
-pub(crate) fn write(dialect: Dialect, states: &[LimitState], unix: Duration, headers: &mut HeaderMap) {
+pub(crate) fn write(dialect: Dialect, pools: &[PoolState], unix: Duration, headers: &mut HeaderMap) {
+    let shown = pools.iter().flat_map(|pool| &pool.limits);
+    let shown: Vec<LimitState> = shown.filter(|state| !state.limit.hidden).copied().collect();
+    let states = shown.as_slice();
     match dialect {
         Dialect::OpenAi => {
             write_openai(states, Dimension::Requests, &OPENAI_REQUESTS, headers);

@@ -150,13 +150,8 @@ async fn generate(
     let mut stamp = Stamp::new(dialect, id);
     rate_headers::write(dialect, &states, unix, &mut stamp.headers);
     let granted = match (result, exhausted) {
-        (Err(refused), _) => {
-            let window = state
-                .settings
-                .limits
-                .get(refused.limit)
-                .map_or(refused.window, |limit| limit.window);
-            let problem = Problem::refused(dialect, &refused, window, &call.model);
+        (Err(denied), _) => {
+            let problem = Problem::refused(dialect, &denied.refused, denied.window, &call.model);
             return Ok(stamp.problem(state, name, &problem));
         }
         (Ok(mut granted), Some(exhausted)) => {

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::limits::{Charging, Limit};
+use crate::limits::{Charging, Limit, Pool, Scope};
+use crate::provider::Provider;
 
 /// An API key. It is not printed: somebody may point real ones here.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
@@ -38,27 +39,13 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// How this provider charges when the settings do not say.
-    pub const fn charging(self) -> Charging {
+    /// Whose ways are enforced with it.
+    pub const fn provider(self) -> Provider {
         match self {
-            Self::OpenAi => Charging::Estimate,
-            Self::Anthropic => Charging::AsGenerated,
+            Self::OpenAi => Provider::OpenAi,
+            Self::Anthropic => Provider::Anthropic,
         }
     }
-}
-
-/// Which requests share one set of limits. The two dialects never do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Scope {
-    /// All of them.
-    #[default]
-    All,
-    /// Those of one API key.
-    Key,
-    /// Those for one model.
-    Model,
-    /// Those of one API key for one model.
-    KeyAndModel,
 }
 
 /// How long until the first token.
@@ -160,11 +147,13 @@ impl Faults {
 pub struct Settings {
     /// The only interface spoken; `None`: both, told apart by path.
     pub dialect: Option<Dialect>,
-    /// The limits of each quota group.
+    /// The limits of each quota group, for all requests.
     pub limits: Vec<Limit>,
-    /// Which requests share the limits.
+    /// Which requests share these limits. Two interfaces never do.
     pub scope: Scope,
-    /// How requests are charged; `None`: as the dialect's provider does.
+    /// Further limits, each for some requests. A request must pass all that are for it.
+    pub pools: Vec<Pool>,
+    /// How requests are charged in [`Settings::limits`]; `None`: as the dialect's provider does.
     pub charging: Option<Charging>,
     /// Whether a refused request takes one from the request limits all the same.
     pub counts_failures: bool,
@@ -184,10 +173,22 @@ pub struct Settings {
     pub faults: Faults,
     /// The seed of everything random.
     pub seed: u64,
+    /// The time since 1970 at which the provider starts; `None`: now. Days and months turn by it.
+    pub began: Option<Duration>,
     /// The largest request body, in bytes; a larger one is answered 413.
     pub body_bytes_max: usize,
     /// Connections open at one time; further ones wait to be accepted.
     pub connections_max: usize,
+}
+
+impl Settings {
+    /// The interfaces that are spoken.
+    pub(crate) fn spoken(&self) -> Vec<Provider> {
+        self.dialect.map_or_else(
+            || vec![Provider::OpenAi, Provider::Anthropic],
+            |dialect| vec![dialect.provider()],
+        )
+    }
 }
 
 impl Default for Settings {
@@ -196,6 +197,7 @@ impl Default for Settings {
             dialect: None,
             limits: Vec::new(),
             scope: Scope::All,
+            pools: Vec::new(),
             charging: None,
             counts_failures: false,
             keys: Vec::new(),
@@ -206,6 +208,7 @@ impl Default for Settings {
             output: OutputLength::Maximum { unset: 16 },
             faults: Faults::default(),
             seed: 0,
+            began: None,
             body_bytes_max: 32 << 20,
             connections_max: 16_384,
         }

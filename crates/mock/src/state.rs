@@ -1,4 +1,4 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,12 +7,11 @@ use rand_pcg::Pcg64Mcg;
 use tokio::time::Instant;
 
 use crate::call::Call;
-use crate::limits::{Charging, Enforcer, Limit, LimitState, Refused, Timestamp, Weights};
-use crate::settings::{Dialect, Fault, Key, Latency, OutputLength, Scope, Settings};
+use crate::limits::{Account, Pool, PoolState, Refused, Subject, Timestamp, Usage, Wait, Weights};
+use crate::provider::Provider;
+use crate::settings::{Fault, Key, Latency, OutputLength, Settings};
 use crate::stats::{Phase, Recorder, Stats};
 
-/// Most quota groups; requests of further keys and models share the last one.
-const GROUPS_MAX: usize = 1_024;
 /// Most tokens in one response, all choices together: what is held in memory for it is bounded.
 const OUTPUT_MAX: u64 = 1 << 17;
 /// Most faults waiting to be played.
@@ -29,30 +28,30 @@ pub(crate) struct State {
 
 #[derive(Debug)]
 struct Inner {
-    groups: Vec<Enforcer>,
-    names: HashMap<GroupName, usize>,
-    limits: Vec<Limit>,
+    /// One for each interface: two never share limits.
+    accounts: BTreeMap<Provider, Account>,
     recorder: Recorder,
     random: Pcg64Mcg,
     script: VecDeque<Fault>,
     next_id: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct GroupName {
-    dialect: Dialect,
-    key: Key,
-    model: String,
-}
-
 /// What was decided about a request the moment it had arrived.
 pub(crate) struct Verdict {
     pub(crate) id: u64,
-    pub(crate) result: Result<Granted, Refused>,
+    pub(crate) result: Result<Granted, Denied>,
     /// The limits after this request, for its headers.
-    pub(crate) states: Vec<LimitState>,
+    pub(crate) states: Vec<PoolState>,
     /// Time since 1970 at the decision.
     pub(crate) unix: Duration,
+}
+
+/// A refusal, with what its text needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Denied {
+    pub(crate) refused: Refused,
+    /// The window of the whole limit.
+    pub(crate) window: Duration,
 }
 
 /// An admitted request and the dice thrown for it.
@@ -68,29 +67,29 @@ pub(crate) struct Granted {
 
 impl State {
     pub(crate) fn new(settings: Settings) -> Self {
-        let started_unix = unix_now();
-        let limits = settings.limits.clone();
         let inner = Inner {
-            groups: Vec::new(),
-            names: HashMap::new(),
-            recorder: Recorder::new(Timestamp(0), &limits),
-            limits,
+            accounts: BTreeMap::new(),
+            recorder: Recorder::new(Timestamp(0), &pools(&settings, Provider::OpenAi)),
             random: Pcg64Mcg::seed_from_u64(settings.seed),
             script: VecDeque::new(),
             next_id: 0,
         };
         Self {
+            started_unix: settings.began.unwrap_or_else(unix_now),
             settings,
             started: Instant::now(),
-            started_unix,
             inner: Mutex::new(inner),
         }
     }
 
     /// Decides about a request whose body has just arrived.
     pub(crate) fn admit(self: &Arc<Self>, key: &Key, call: &Call) -> Verdict {
-        let dialect = call.endpoint.dialect();
-        let charging = self.settings.charging.unwrap_or(dialect.charging());
+        let provider = call.endpoint.dialect().provider();
+        let subject = Subject {
+            key,
+            model: &call.model,
+            endpoint: call.endpoint.name(),
+        };
         let mut guard = self.lock();
         let inner = &mut *guard;
         let elapsed = self.started.elapsed();
@@ -98,29 +97,39 @@ impl State {
         let id = inner.next_id;
         inner.next_id += 1;
         inner.recorder.request();
-        let group = inner.group(&self.settings, dialect, charging, key, &call.model);
-        let weights = call.demand.estimate();
-        let admitted = inner.groups[group].admit(now, id, &weights);
-        let states = inner.groups[group].state(now);
+        let account = inner.accounts.entry(provider).or_insert_with(|| {
+            let account = Account::new(pools(&self.settings, provider), self.started_unix);
+            if self.settings.counts_failures {
+                account.counting_failures()
+            } else {
+                account
+            }
+        });
+        let admitted = account.admit(now, id, &subject, &call.demand);
+        let states = account.state(now, &subject, &call.demand);
         let result = match admitted {
-            Ok(()) => {
-                let charged = match charging {
-                    Charging::AsGenerated => Weights { output: 0, ..weights },
-                    Charging::Estimate | Charging::Settled => weights,
-                };
+            Ok(charged) => {
                 inner.recorder.admitted(now);
-                inner.recorder.charged(now, &charged);
                 inner.recorder.started();
+                if let Some((_, weights)) = charged.first() {
+                    inner.recorder.charged(now, weights);
+                }
+                for (pool, weights) in &charged {
+                    inner.recorder.charged_in(now, *pool, weights);
+                }
+                let as_generated = charged
+                    .iter()
+                    .any(|(pool, _)| account.pools()[*pool].charging.as_generated);
                 let (output_tokens, cut) = inner.output(&self.settings, call);
                 let fault = inner.fault(&self.settings, call);
                 let flight = Flight {
                     state: Arc::clone(self),
-                    group,
+                    provider,
                     id,
                     admitted: now,
-                    charging,
-                    charged,
-                    input: billable_input(dialect, call),
+                    as_generated,
+                    input: call.input_tokens,
+                    cached: call.directives.cached_tokens,
                     generated: 0,
                     settled: false,
                     phase: Some(Phase::Waiting),
@@ -134,11 +143,16 @@ impl State {
                     cut,
                 })
             }
-            Err(refused) => {
+            Err(refusal) => {
+                let refused = refusal.refused;
                 inner
                     .recorder
-                    .refused(now, refused.dimension, refused.wait == crate::limits::Wait::Never);
-                Err(refused)
+                    .refused(now, refused.dimension, refused.wait == Wait::Never);
+                let limits = &account.pools()[refusal.pool].limits;
+                let window = limits
+                    .get(refused.limit)
+                    .map_or(refused.window, |limit| limit.window);
+                Err(Denied { refused, window })
             }
         };
         drop(guard);
@@ -177,10 +191,10 @@ impl State {
         let now = timestamp(self.started.elapsed());
         let mut guard = self.lock();
         let inner = &mut *guard;
-        inner.groups.clear();
-        inner.names.clear();
+        inner.accounts.values_mut().for_each(Account::reset);
         inner.script.clear();
-        inner.recorder = inner.recorder.restarted(now, &inner.limits);
+        let pools = inner.pools(&self.settings);
+        inner.recorder = inner.recorder.restarted(now, &pools);
     }
 
     pub(crate) fn script(&self, faults: impl IntoIterator<Item = Fault>) {
@@ -189,17 +203,28 @@ impl State {
         inner.script.extend(faults.into_iter().take(room));
     }
 
+    /// Changes one limit, by its place among those of all pools.
     pub(crate) fn resize(&self, limit: usize, amount: u64) {
         let now = timestamp(self.started.elapsed());
         let mut guard = self.lock();
         let inner = &mut *guard;
-        if let Some(limit) = inner.limits.get_mut(limit) {
-            limit.amount = amount;
+        for provider in self.settings.spoken() {
+            let account = inner
+                .accounts
+                .entry(provider)
+                .or_insert_with(|| Account::new(pools(&self.settings, provider), self.started_unix));
+            let mut place = limit;
+            let found = account.pools().iter().position(|pool| {
+                let here = place < pool.limits.len();
+                if !here {
+                    place -= pool.limits.len();
+                }
+                here
+            });
+            if let Some(pool) = found {
+                account.resize(now, pool, place, amount);
+            }
         }
-        inner
-            .groups
-            .iter_mut()
-            .for_each(|group| group.resize(now, limit, amount));
     }
 
     /// A panic while counting leaves nothing half done that later requests could not live with.
@@ -208,35 +233,27 @@ impl State {
     }
 }
 
+/// The pools of one interface: those for all requests, those for some, and an empty one for the rest, so that everything
+/// is charged somewhere.
+fn pools(settings: &Settings, provider: Provider) -> Vec<Pool> {
+    let charging = settings.charging.unwrap_or(provider.charging());
+    let all = Pool::new(charging, settings.limits.clone()).scoped(settings.scope);
+    let all = Some(all).filter(|all| !all.limits.is_empty());
+    let rest = Pool::new(charging, Vec::new());
+    all.into_iter()
+        .chain(settings.pools.iter().cloned())
+        .chain([rest])
+        .collect()
+}
+
 impl Inner {
-    fn group(
-        &mut self,
-        settings: &Settings,
-        dialect: Dialect,
-        charging: Charging,
-        key: &Key,
-        model: &str,
-    ) -> usize {
-        let by_key = matches!(settings.scope, Scope::Key | Scope::KeyAndModel);
-        let by_model = matches!(settings.scope, Scope::Model | Scope::KeyAndModel);
-        let name = GroupName {
-            dialect,
-            key: if by_key { key.clone() } else { Key::default() },
-            model: if by_model { model.to_owned() } else { String::new() },
-        };
-        if let Some(group) = self.names.get(&name) {
-            return *group;
-        }
-        if self.groups.len() >= GROUPS_MAX {
-            return self.groups.len() - 1;
-        }
-        let mut group = Enforcer::new(charging, self.limits.clone());
-        if settings.counts_failures {
-            group = group.counting_failures();
-        }
-        self.groups.push(group);
-        self.names.insert(name, self.groups.len() - 1);
-        self.groups.len() - 1
+    /// The pools with all changes of amounts.
+    fn pools(&self, settings: &Settings) -> Vec<Pool> {
+        let account = self.accounts.values().next();
+        account.map_or_else(
+            || pools(settings, Provider::OpenAi),
+            |account| account.pools().to_vec(),
+        )
     }
 
     fn fault(&mut self, settings: &Settings, call: &Call) -> Option<Fault> {
@@ -290,12 +307,13 @@ impl Inner {
 #[derive(Debug)]
 pub(crate) struct Flight {
     state: Arc<State>,
-    group: usize,
+    provider: Provider,
     id: u64,
     admitted: Timestamp,
-    charging: Charging,
-    charged: Weights,
+    /// Whether output is charged while it is made.
+    as_generated: bool,
     input: u64,
+    cached: u64,
     generated: u64,
     settled: bool,
     /// What the client would be said to have missed if it left now; `None` once it has everything.
@@ -305,7 +323,7 @@ pub(crate) struct Flight {
 impl Flight {
     /// The first token is there: input that was estimated is now known.
     pub(crate) fn begin(&mut self) {
-        if self.charging == Charging::AsGenerated {
+        if self.as_generated {
             let state = Arc::clone(&self.state);
             self.settle(&mut state.lock());
         }
@@ -318,25 +336,24 @@ impl Flight {
         let mut guard = state.lock();
         let inner = &mut *guard;
         inner.recorder.generated(tokens);
-        if self.charging == Charging::AsGenerated {
+        if self.as_generated {
             let now = state.now();
-            inner.recorder.charged(
-                now,
-                &Weights {
-                    requests: 0,
-                    input: 0,
-                    output: tokens,
-                },
-            );
-            if let Some(group) = inner.groups.get_mut(self.group) {
-                group.generated(now, self.id, tokens);
+            let made = Weights {
+                output: tokens,
+                ..Weights::default()
+            };
+            inner.recorder.charged(now, &made);
+            if let Some(account) = inner.accounts.get_mut(&self.provider) {
+                for pool in account.generated(now, self.id, tokens) {
+                    inner.recorder.charged_in(now, pool, &made);
+                }
             }
         }
     }
 
     /// Whether output must be counted in steps while it is made.
     pub(crate) fn counts_output(&self) -> bool {
-        self.charging == Charging::AsGenerated
+        self.as_generated
     }
 
     pub(crate) fn streaming(&mut self) {
@@ -353,35 +370,32 @@ impl Flight {
             return;
         }
         let now = self.state.now();
-        let actual = match self.charging {
-            Charging::Estimate => return,
-            Charging::Settled => Weights {
-                requests: 1,
-                input: self.input,
-                output: self.generated,
-            },
-            Charging::AsGenerated => Weights {
-                requests: 1,
-                input: self.input,
-                output: 0,
-            },
+        let Some(account) = inner.accounts.get_mut(&self.provider) else {
+            return;
         };
-        if let Some(group) = inner.groups.get_mut(self.group) {
-            group.settle(now, self.id, &actual);
+        let usage = Usage {
+            input: self.input,
+            cache_read: self.cached,
+            output: if self.as_generated { 0 } else { self.generated },
+        };
+        for (index, (pool, before, after)) in account.settle(now, self.id, &usage).into_iter().enumerate() {
+            let (excess, refund) = (more(&after, &before), more(&before, &after));
+            if index == 0 {
+                inner.recorder.charged(now, &excess);
+                inner.recorder.refunded(&refund);
+            }
+            inner.recorder.charged_in(now, pool, &excess);
+            inner.recorder.refunded_in(self.admitted, pool, &refund);
         }
-        let more = |new: u64, old: u64| new.saturating_sub(old);
-        let excess = Weights {
-            requests: 0,
-            input: more(actual.input, self.charged.input),
-            output: more(actual.output, self.charged.output),
-        };
-        let refund = Weights {
-            requests: 0,
-            input: more(self.charged.input, actual.input),
-            output: more(self.charged.output, actual.output),
-        };
-        inner.recorder.charged(now, &excess);
-        inner.recorder.refunded(self.admitted, &refund);
+    }
+}
+
+/// The tokens by which one weight exceeds another.
+fn more(new: &Weights, old: &Weights) -> Weights {
+    Weights {
+        input: new.input.saturating_sub(old.input),
+        output: new.output.saturating_sub(old.output),
+        ..Weights::default()
     }
 }
 
@@ -391,8 +405,8 @@ impl Drop for Flight {
         let mut guard = state.lock();
         self.settle(&mut guard);
         let inner = &mut *guard;
-        if let Some(group) = inner.groups.get_mut(self.group) {
-            group.finish(state.now(), self.id);
+        if let Some(account) = inner.accounts.get_mut(&self.provider) {
+            account.finish(state.now(), self.id);
         }
         inner.recorder.ended();
         if let Some(phase) = self.phase {
@@ -418,12 +432,4 @@ fn unix_now() -> Duration {
 
 fn timestamp(elapsed: Duration) -> Timestamp {
     Timestamp(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
-}
-
-/// Input that counts: for Anthropic reads from the cache are free, for OpenAI they are not (providers.md §2.1, §4.3).
-fn billable_input(dialect: Dialect, call: &Call) -> u64 {
-    match dialect {
-        Dialect::OpenAi => call.input_tokens,
-        Dialect::Anthropic => call.input_tokens.saturating_sub(call.directives.cached_tokens),
-    }
 }

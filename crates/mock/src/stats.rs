@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::limits::{Dimension, Limit, Log, Timestamp, Weights};
+use crate::limits::{Dimension, Log, Pool, Timestamp, Weights};
 
 /// Seconds that the time series goes back.
 const SERIES_MAX: usize = 3_600;
@@ -100,19 +100,33 @@ pub(crate) enum Phase {
 pub(crate) struct Recorder {
     stats: Stats,
     began: Timestamp,
-    windows: Vec<(Dimension, Log)>,
+    windows: Vec<Window>,
+}
+
+/// The log of one limit.
+#[derive(Debug)]
+struct Window {
+    pool: usize,
+    dimension: Dimension,
+    log: Log,
 }
 
 impl Recorder {
-    pub(crate) fn new(now: Timestamp, limits: &[Limit]) -> Self {
-        let windowed = limits
-            .iter()
-            .filter(|limit| limit.dimension != Dimension::Concurrency);
+    pub(crate) fn new(now: Timestamp, pools: &[Pool]) -> Self {
+        let limits = pools.iter().enumerate().flat_map(|(index, pool)| {
+            let limits = pool.limits.iter();
+            limits.map(move |limit| (index, limit))
+        });
+        let windowed = limits.filter(|(_, limit)| limit.dimension != Dimension::Concurrency);
         let windows = windowed
             .clone()
-            .map(|limit| (limit.dimension, Log::new(limit.window)))
+            .map(|(pool, limit)| Window {
+                pool,
+                dimension: limit.dimension,
+                log: Log::new(limit.window),
+            })
             .collect();
-        let peaks = windowed.map(|limit| Peak {
+        let peaks = windowed.map(|(_, limit)| Peak {
             dimension: name(limit.dimension),
             window_seconds: limit.window.as_secs_f64(),
             limit: limit.amount,
@@ -181,23 +195,33 @@ impl Recorder {
         self.stats.faults += 1;
     }
 
+    /// Counts what was charged, once for each request.
     pub(crate) fn charged(&mut self, now: Timestamp, weights: &Weights) {
         self.stats.charged_input = self.stats.charged_input.saturating_add(weights.input);
         self.stats.charged_output = self.stats.charged_output.saturating_add(weights.output);
         let second = self.second(now);
         second.tokens = second.tokens.saturating_add(weights.amount(Dimension::Tokens));
-        for ((dimension, log), peak) in self.windows.iter_mut().zip(&mut self.stats.peaks) {
-            log.charge(now, weights.amount(*dimension));
-            peak.peak = peak.peak.max(log.used(now));
+    }
+
+    /// Counts what was charged in one pool, by its number.
+    pub(crate) fn charged_in(&mut self, now: Timestamp, pool: usize, weights: &Weights) {
+        let windows = self.windows.iter_mut().zip(&mut self.stats.peaks);
+        for (window, peak) in windows.filter(|(window, _)| window.pool == pool) {
+            window.log.charge(now, weights.amount(window.dimension));
+            peak.peak = peak.peak.max(window.log.used(now));
         }
     }
 
     /// Takes back what settlement gave back. The time series keeps it: it tells what was charged when.
-    pub(crate) fn refunded(&mut self, stamp: Timestamp, weights: &Weights) {
+    pub(crate) fn refunded(&mut self, weights: &Weights) {
         self.stats.charged_input = self.stats.charged_input.saturating_sub(weights.input);
         self.stats.charged_output = self.stats.charged_output.saturating_sub(weights.output);
-        for (dimension, log) in &mut self.windows {
-            log.refund(stamp, weights.amount(*dimension));
+    }
+
+    /// Takes back what settlement gave back in one pool.
+    pub(crate) fn refunded_in(&mut self, stamp: Timestamp, pool: usize, weights: &Weights) {
+        for window in self.windows.iter_mut().filter(|window| window.pool == pool) {
+            window.log.refund(stamp, weights.amount(window.dimension));
         }
     }
 
@@ -217,8 +241,8 @@ impl Recorder {
     }
 
     /// Keeps what is in flight through a reset of everything else.
-    pub(crate) fn restarted(&self, now: Timestamp, limits: &[Limit]) -> Self {
-        let mut fresh = Self::new(now, limits);
+    pub(crate) fn restarted(&self, now: Timestamp, pools: &[Pool]) -> Self {
+        let mut fresh = Self::new(now, pools);
         fresh.stats.in_flight = self.stats.in_flight;
         fresh.stats.in_flight_max = self.stats.in_flight;
         fresh
@@ -246,6 +270,9 @@ fn name(dimension: Dimension) -> &'static str {
         Dimension::Tokens => "tokens",
         Dimension::Input => "input_tokens",
         Dimension::Output => "output_tokens",
+        Dimension::Inputs => "inputs",
+        Dimension::Images => "images",
+        Dimension::AudioSeconds => "audio_seconds",
         Dimension::Concurrency => "concurrency",
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::limits::civil;
+
 /// Writes a duration as Go prints it, in whole milliseconds: `0s`, `8ms`, `8.64s`, `1m26.4s`, `114h18m0s`
 /// (providers.md §2.4).
 pub(crate) fn go_duration(span: Duration) -> String {
@@ -39,20 +41,8 @@ pub(crate) fn up_to_millis(wait: Duration) -> Duration {
 
 /// Writes a Unix time in whole seconds as RFC 3339 in UTC.
 pub(crate) fn rfc_3339(unix_seconds: u64) -> String {
-    let (days, second) = (unix_seconds / 86_400, unix_seconds % 86_400);
-    // Days since 0000-03-01, in eras of 400 years of 146,097 days; years start in March so that February is last.
-    let day = days + 719_468;
-    let (era, of_era) = (day / 146_097, day % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (year, month, date) = civil::date(unix_seconds / 86_400);
+    let second = unix_seconds % 86_400;
     format!(
         "{year:04}-{month:02}-{date:02}T{:02}:{:02}:{:02}Z",
         second / 3_600,

@@ -109,7 +109,7 @@ pub fn run(setting: &Setting, discipline: Discipline) -> Outcome {
         events: BinaryHeap::new(),
         order: 0,
         client: Client::new(START, discipline, setting),
-        provider: Enforcer::new(Charging::Estimate, limits),
+        provider: Enforcer::new(Charging::ESTIMATE, limits),
         tokens: BTreeMap::new(),
         next_id: 0,
         woken_at: None,

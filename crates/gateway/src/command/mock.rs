@@ -225,9 +225,9 @@ impl MockArgs {
                 ScopeArg::KeyAndModel => Scope::KeyAndModel,
             },
             charging: self.charge.map(|charge| match charge {
-                ChargeArg::Estimate => Charging::Estimate,
-                ChargeArg::Settled => Charging::Settled,
-                ChargeArg::AsGenerated => Charging::AsGenerated,
+                ChargeArg::Estimate => Charging::ESTIMATE,
+                ChargeArg::Settled => Charging::SETTLED,
+                ChargeArg::AsGenerated => Charging::AS_GENERATED,
             }),
             counts_failures: self.counts_failures,
             latency: match (self.ttft, self.ttft_spread) {

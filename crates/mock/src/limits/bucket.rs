@@ -5,22 +5,25 @@ use super::{Timestamp, Wait};
 /// The lowest level: far below anything real, far above where the arithmetic would overflow.
 const DEEPEST: i128 = -(1 << 122);
 
-/// A token bucket in whole numbers: the level is kept in tokens times the window's microseconds, so that every
+/// A token bucket in whole numbers, which refills by the amount in every window: the level is kept in tokens times the window's microseconds, so that every
 /// microsecond adds exactly `amount` and nothing is ever rounded.
 #[derive(Debug, Clone)]
 pub(super) struct Bucket {
     window: u64,
     amount: u64,
+    /// What it holds when it is full.
+    capacity: u64,
     level: i128,
     at: u64,
 }
 
 impl Bucket {
-    pub(super) fn new(window: u64, amount: u64) -> Self {
+    pub(super) fn new(window: u64, amount: u64, capacity: u64) -> Self {
         Self {
             window,
             amount,
-            level: full(window, amount),
+            capacity,
+            level: full(window, capacity),
             at: 0,
         }
     }
@@ -29,13 +32,13 @@ impl Bucket {
     /// shorter than the exact one, and longer by less than one token's time.
     pub(super) fn wait(&mut self, now: Timestamp, requested: u64) -> Wait {
         self.refill(now);
-        if requested > self.amount {
+        if requested > self.capacity {
             return Wait::Never;
         }
         if self.level >= self.scaled(requested) {
             return Wait::For(Duration::ZERO);
         }
-        let missing = self.used(now).saturating_add(requested) - self.amount;
+        let missing = self.used(now).saturating_add(requested) - self.capacity;
         Wait::For(self.time_for(self.scaled(missing)))
     }
 
@@ -49,28 +52,29 @@ impl Bucket {
         self.level = self
             .level
             .saturating_add(self.scaled(weight))
-            .min(full(self.window, self.amount));
+            .min(full(self.window, self.capacity));
     }
 
     /// What is missing from a full bucket, in whole tokens, rounded up.
     pub(super) fn used(&mut self, now: Timestamp) -> u64 {
         self.refill(now);
-        let missing = full(self.window, self.amount) - self.level;
+        let missing = full(self.window, self.capacity) - self.level;
         let window = i128::from(self.window);
         u64::try_from((missing + window - 1) / window).unwrap_or(u64::MAX)
     }
 
     pub(super) fn reset(&mut self, now: Timestamp) -> Duration {
         self.refill(now);
-        self.time_for(full(self.window, self.amount) - self.level)
+        self.time_for(full(self.window, self.capacity) - self.level)
     }
 
-    pub(super) fn resize(&mut self, now: Timestamp, amount: u64) {
+    pub(super) fn resize(&mut self, now: Timestamp, amount: u64, capacity: u64) {
         self.refill(now);
         // What was taken stays taken; a larger bucket starts with the difference in it.
-        let missing = full(self.window, self.amount) - self.level;
+        let missing = full(self.window, self.capacity) - self.level;
         self.amount = amount;
-        self.level = full(self.window, amount) - missing;
+        self.capacity = capacity;
+        self.level = full(self.window, capacity) - missing;
     }
 
     fn refill(&mut self, now: Timestamp) {
@@ -79,7 +83,7 @@ impl Bucket {
             let refilled = self
                 .level
                 .saturating_add(elapsed.saturating_mul(i128::from(self.amount)));
-            self.level = refilled.min(full(self.window, self.amount));
+            self.level = refilled.min(full(self.window, self.capacity));
             self.at = now.0;
         }
     }
@@ -94,6 +98,6 @@ impl Bucket {
     }
 }
 
-fn full(window: u64, amount: u64) -> i128 {
-    i128::from(window) * i128::from(amount)
+fn full(window: u64, capacity: u64) -> i128 {
+    i128::from(window) * i128::from(capacity)
 }

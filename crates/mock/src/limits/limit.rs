@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::civil::Period;
+
 /// A moment: microseconds since any fixed beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub u64);
@@ -15,6 +17,12 @@ pub enum Dimension {
     Input,
     /// Output tokens.
     Output,
+    /// Texts or images in requests, where they are counted one by one (Cohere's embeddings).
+    Inputs,
+    /// Images asked for.
+    Images,
+    /// Seconds of audio.
+    AudioSeconds,
     /// Requests that are open at one time; such a limit has no window and no algorithm.
     Concurrency,
 }
@@ -27,10 +35,39 @@ pub enum Algorithm {
     /// A bucket that holds the amount, starts full and refills continuously (providers.md §2.2). Excess at settlement
     /// may draw it below zero.
     TokenBucket,
+    /// A bucket that refills as [`Algorithm::TokenBucket`] and holds only what comes back within `burst`, at least one:
+    /// "a rate of 60 RPM might be enforced as 1 request per second" (providers.md §4.2, §7).
+    Spaced {
+        /// How much time's worth the bucket holds.
+        burst: Duration,
+    },
     /// A counter that starts again at zero every window; one window starts at `phase`.
     Fixed {
         /// The start of any one window, counted from the beginning of time.
         phase: Duration,
+    },
+    /// A counter that starts again with the calendar. The limit's window should be about as long; it is told where
+    /// a length is told, and counts for nothing else.
+    Civil(Period),
+    /// A rolling window whose amount is only `start` at first and grows by `step` at every minute boundary of the clock
+    /// from the first use on, up to the limit's own amount: Anthropic's acceleration (providers.md §4.5).
+    Ramp {
+        /// The amount at first.
+        start: u64,
+        /// What every boundary adds.
+        step: u64,
+        /// Minutes without any use after which it starts again; `None`: never.
+        idle: Option<u64>,
+    },
+    /// A pool shared with strangers: its capacity wanders around the amount, and what is offered above it is refused by
+    /// chance, surely at twice the capacity (providers.md §5.2). Refused requests count as offered.
+    Congestion {
+        /// How far the capacity strays, in percent of the amount, at most 100.
+        swing: u64,
+        /// How long it takes from one capacity to the next.
+        period: Duration,
+        /// The seed of capacities and chances.
+        seed: u64,
     },
     /// A rolling window, and within it each slice may hold only its share: rounded down, at least one
     /// (providers.md §3.2, Azure's requests over 1 s or 10 s).
@@ -65,6 +102,8 @@ pub struct Limit {
     pub amount: u64,
     /// How the window moves.
     pub algorithm: Algorithm,
+    /// Whether responses keep silent about it.
+    pub hidden: bool,
 }
 
 impl Limit {
@@ -75,12 +114,28 @@ impl Limit {
             window,
             amount,
             algorithm,
+            hidden: false,
         }
+    }
+
+    /// Makes responses keep silent about the limit; refusals still name it where the provider's do.
+    #[must_use]
+    pub const fn hidden(mut self) -> Self {
+        self.hidden = true;
+        self
     }
 
     /// Builds a limit on requests that are open at one time.
     pub const fn concurrency(amount: u64) -> Self {
         Self::new(Dimension::Concurrency, Duration::ZERO, amount, Algorithm::Rolling)
+    }
+
+    /// Returns what a bucket of this limit holds when it is full.
+    pub fn capacity(&self) -> u64 {
+        match self.algorithm {
+            Algorithm::Spaced { burst } => self.amount_of(burst),
+            _ => self.amount,
+        }
     }
 
     /// Returns the share of the amount that a part of the window may hold: rounded down, at least one unless the
@@ -101,6 +156,14 @@ pub struct Weights {
     pub input: u64,
     /// Output tokens.
     pub output: u64,
+    /// Texts or images counted one by one.
+    pub inputs: u64,
+    /// Images asked for.
+    pub images: u64,
+    /// Seconds of audio.
+    pub audio_seconds: u64,
+    /// Places taken while it is open: one, or one for each answer (providers.md §12).
+    pub slots: u64,
 }
 
 impl Weights {
@@ -110,6 +173,10 @@ impl Weights {
             requests: 1,
             input,
             output,
+            inputs: 1,
+            images: 0,
+            audio_seconds: 0,
+            slots: 1,
         }
     }
 
@@ -120,7 +187,10 @@ impl Weights {
             Dimension::Tokens => self.input.saturating_add(self.output),
             Dimension::Input => self.input,
             Dimension::Output => self.output,
-            Dimension::Concurrency => 1,
+            Dimension::Inputs => self.inputs,
+            Dimension::Images => self.images,
+            Dimension::AudioSeconds => self.audio_seconds,
+            Dimension::Concurrency => self.slots,
         }
     }
 }

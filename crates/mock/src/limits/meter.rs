@@ -2,8 +2,10 @@ use std::time::Duration;
 
 use super::Wait;
 use super::bucket::Bucket;
-use super::fixed::Fixed;
+use super::congestion::Congestion;
+use super::fixed::{Fixed, Turns};
 use super::limit::{Timestamp, micros};
+use super::ramp::Ramp;
 use super::rolling::Rolling;
 
 /// One counter with one way to forget.
@@ -12,6 +14,8 @@ pub(super) enum Meter {
     Rolling(Rolling),
     Bucket(Bucket),
     Fixed(Fixed),
+    Ramp(Ramp),
+    Congestion(Congestion),
     Gauge { amount: u64, used: u64 },
 }
 
@@ -20,12 +24,12 @@ impl Meter {
         Self::Rolling(Rolling::new(micros(window), amount))
     }
 
-    pub(super) fn bucket(window: Duration, amount: u64) -> Self {
-        Self::Bucket(Bucket::new(micros(window), amount))
+    pub(super) fn bucket(window: Duration, amount: u64, capacity: u64) -> Self {
+        Self::Bucket(Bucket::new(micros(window), amount, capacity))
     }
 
-    pub(super) fn fixed(window: Duration, amount: u64, phase: Duration) -> Self {
-        Self::Fixed(Fixed::new(micros(window), amount, phase))
+    pub(super) fn fixed(turns: Turns, amount: u64) -> Self {
+        Self::Fixed(Fixed::new(turns, amount))
     }
 
     pub(super) fn gauge(amount: u64) -> Self {
@@ -41,9 +45,27 @@ impl Meter {
             Self::Rolling(meter) => meter.wait(now, requested),
             Self::Bucket(meter) => meter.wait(now, requested),
             Self::Fixed(meter) => meter.wait(now, requested),
+            Self::Ramp(meter) => meter.wait(now, requested),
+            Self::Congestion(meter) => meter.wait(now, requested),
             Self::Gauge { amount, .. } if requested > *amount => Wait::Never,
             Self::Gauge { amount, used } if used.saturating_add(requested) > *amount => Wait::Unknown,
             Self::Gauge { .. } => Wait::For(Duration::ZERO),
+        }
+    }
+
+    /// Counts an attempt, whatever comes of it.
+    pub(super) fn attempt(&mut self, now: Timestamp, requested: u64) {
+        if let Self::Congestion(meter) = self {
+            meter.attempt(now, requested);
+        }
+    }
+
+    /// What fits at the moment, if that is not the limit's amount, and what will fit after the next turn.
+    pub(super) fn usable(&mut self, now: Timestamp) -> (Option<u64>, Option<u64>) {
+        match self {
+            Self::Ramp(meter) => (Some(meter.usable(now)), Some(meter.next(now))),
+            Self::Congestion(meter) => (Some(meter.capacity(now)), None),
+            _ => (None, None),
         }
     }
 
@@ -56,6 +78,9 @@ impl Meter {
             Self::Rolling(meter) => meter.charge(now, weight),
             Self::Bucket(meter) => meter.charge(now, weight),
             Self::Fixed(meter) => meter.charge(now, weight),
+            Self::Ramp(meter) => meter.charge(now, weight),
+            // It counts attempts.
+            Self::Congestion(_) => {}
             Self::Gauge { used, .. } => *used = used.saturating_add(weight),
         }
     }
@@ -66,6 +91,8 @@ impl Meter {
             Self::Rolling(meter) => meter.refund(stamp, weight),
             Self::Bucket(meter) => meter.refund(now, weight),
             Self::Fixed(meter) => meter.refund(now, stamp, weight),
+            Self::Ramp(meter) => meter.refund(stamp, weight),
+            Self::Congestion(_) => {}
             Self::Gauge { used, .. } => *used = used.saturating_sub(weight),
         }
     }
@@ -75,6 +102,8 @@ impl Meter {
             Self::Rolling(meter) => meter.used(now),
             Self::Bucket(meter) => meter.used(now),
             Self::Fixed(meter) => meter.used(now),
+            Self::Ramp(meter) => meter.used(now),
+            Self::Congestion(meter) => meter.used(now),
             Self::Gauge { used, .. } => *used,
         }
     }
@@ -85,15 +114,20 @@ impl Meter {
             Self::Rolling(meter) => meter.reset(now),
             Self::Bucket(meter) => meter.reset(now),
             Self::Fixed(meter) => meter.reset(now),
+            Self::Ramp(meter) => meter.reset(now),
+            Self::Congestion(meter) => meter.reset(now),
             Self::Gauge { .. } => Duration::ZERO,
         }
     }
 
-    pub(super) fn resize(&mut self, now: Timestamp, amount: u64) {
+    /// Changes the amount; a bucket then holds `capacity`.
+    pub(super) fn resize(&mut self, now: Timestamp, amount: u64, capacity: u64) {
         match self {
             Self::Rolling(meter) => meter.resize(amount),
-            Self::Bucket(meter) => meter.resize(now, amount),
+            Self::Bucket(meter) => meter.resize(now, amount, capacity),
             Self::Fixed(meter) => meter.resize(amount),
+            Self::Ramp(meter) => meter.resize(amount),
+            Self::Congestion(meter) => meter.resize(amount),
             Self::Gauge { amount: old, .. } => *old = amount,
         }
     }

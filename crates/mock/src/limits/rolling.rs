@@ -27,15 +27,24 @@ impl Rolling {
 
     pub(super) fn wait(&mut self, now: Timestamp, requested: u64) -> Wait {
         self.expire(now);
-        if requested > self.amount {
+        self.wait_for(now, self.amount, requested)
+    }
+
+    /// How long until `requested` fits within `amount`, from a moment that is now or later.
+    pub(super) fn wait_for(&self, now: Timestamp, amount: u64, requested: u64) -> Wait {
+        if requested > amount {
             return Wait::Never;
         }
-        let allowed = self.amount - requested;
+        let allowed = amount - requested;
+        let gone = |stamp: u64| stamp.saturating_add(self.window) <= now.0;
         let mut left = self.sum;
+        for (_, weight) in self.log.iter().take_while(|(stamp, _)| gone(*stamp)) {
+            left -= weight;
+        }
         if left <= allowed {
             return Wait::For(Duration::ZERO);
         }
-        for (stamp, weight) in &self.log {
+        for (stamp, weight) in self.log.iter().skip_while(|(stamp, _)| gone(*stamp)) {
             left -= weight;
             if left <= allowed {
                 return Wait::For(Duration::from_micros(stamp.saturating_add(self.window) - now.0));

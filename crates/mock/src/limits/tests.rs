@@ -1,4 +1,7 @@
+mod account;
+mod hidden;
 mod properties;
+mod ways;
 
 use std::time::Duration;
 
@@ -12,7 +15,7 @@ fn seconds(seconds: f64) -> Timestamp {
 
 fn one(dimension: Dimension, amount: u64, algorithm: Algorithm) -> Enforcer {
     Enforcer::new(
-        Charging::Estimate,
+        Charging::ESTIMATE,
         vec![Limit::new(dimension, MINUTE, amount, algorithm)],
     )
 }
@@ -71,7 +74,7 @@ fn token_bucket_states_the_wait_that_openai_states() {
             limit,
             Algorithm::TokenBucket,
         );
-        let mut group = Enforcer::new(Charging::Estimate, vec![limit]);
+        let mut group = Enforcer::new(Charging::ESTIMATE, vec![limit]);
         group.admit(seconds(5.0), 1, &Weights::request(used, 0)).unwrap();
         let refused = group
             .admit(seconds(5.0), 2, &Weights::request(requested, 0))
@@ -102,7 +105,7 @@ fn token_bucket_reset_is_the_time_until_full() {
             limit,
             Algorithm::TokenBucket,
         );
-        let mut group = Enforcer::new(Charging::Estimate, vec![limit_of]);
+        let mut group = Enforcer::new(Charging::ESTIMATE, vec![limit_of]);
         group
             .admit(seconds(0.0), 1, &Weights::request(limit - remaining, 0))
             .unwrap();
@@ -171,7 +174,7 @@ fn a_refused_request_is_charged_nowhere() {
         Limit::new(Dimension::Requests, MINUTE, 2, Algorithm::Rolling),
         Limit::new(Dimension::Tokens, MINUTE, 100, Algorithm::TokenBucket),
     ];
-    let mut group = Enforcer::new(Charging::Estimate, limits.clone());
+    let mut group = Enforcer::new(Charging::ESTIMATE, limits.clone());
     group.admit(seconds(0.0), 1, &Weights::request(80, 0)).unwrap();
     assert_eq!(
         group
@@ -182,7 +185,7 @@ fn a_refused_request_is_charged_nowhere() {
     );
     assert_eq!(group.state(seconds(0.0))[0].remaining, 1);
 
-    let mut strict = Enforcer::new(Charging::Estimate, limits).counting_failures();
+    let mut strict = Enforcer::new(Charging::ESTIMATE, limits).counting_failures();
     strict.admit(seconds(0.0), 1, &Weights::request(80, 0)).unwrap();
     for id in 2..9 {
         strict
@@ -199,7 +202,7 @@ fn the_limit_with_the_longest_wait_is_named() {
         Limit::new(Dimension::Requests, MINUTE, 1, Algorithm::Rolling),
         Limit::new(Dimension::Tokens, MINUTE * 2, 100, Algorithm::Rolling),
     ];
-    let mut group = Enforcer::new(Charging::Estimate, limits);
+    let mut group = Enforcer::new(Charging::ESTIMATE, limits);
     group.admit(seconds(0.0), 1, &Weights::request(80, 0)).unwrap();
     let refused = group
         .admit(seconds(0.0), 2, &Weights::request(40, 0))
@@ -209,7 +212,7 @@ fn the_limit_with_the_longest_wait_is_named() {
 
 #[test]
 fn concurrency_counts_open_requests() {
-    let mut group = Enforcer::new(Charging::Estimate, vec![Limit::concurrency(2)]);
+    let mut group = Enforcer::new(Charging::ESTIMATE, vec![Limit::concurrency(2)]);
     let request = Weights::request(1, 1);
     group.admit(seconds(0.0), 1, &request).unwrap();
     group.admit(seconds(0.0), 2, &request).unwrap();
@@ -225,7 +228,7 @@ fn concurrency_counts_open_requests() {
 fn estimate_is_never_given_back() {
     let mut group = one(Dimension::Tokens, 1_000, Algorithm::Rolling);
     group.admit(seconds(0.0), 1, &Weights::request(100, 900)).unwrap();
-    group.settle(seconds(1.0), 1, &Weights::request(10, 5));
+    group.settle(seconds(1.0), 1, &Usage::of(10, 5));
     group.finish(seconds(1.0), 1);
     assert_eq!(group.state(seconds(1.0))[0].remaining, 0);
 }
@@ -240,20 +243,20 @@ fn settlement_replaces_the_reserve() {
         },
     ] {
         let limit = Limit::new(Dimension::Tokens, MINUTE, 1_000, algorithm);
-        let mut group = Enforcer::new(Charging::Settled, vec![limit]);
+        let mut group = Enforcer::new(Charging::SETTLED, vec![limit]);
         group.admit(seconds(0.0), 1, &Weights::request(100, 900)).unwrap();
-        group.settle(seconds(0.0), 1, &Weights::request(90, 110));
+        group.settle(seconds(0.0), 1, &Usage::of(90, 110));
         assert_eq!(group.state(seconds(0.0))[0].remaining, 800, "{algorithm:?}");
-        group.settle(seconds(0.0), 1, &Weights::request(0, 0));
+        group.settle(seconds(0.0), 1, &Usage::of(0, 0));
         group.finish(seconds(0.0), 1);
-        group.settle(seconds(0.0), 1, &Weights::request(0, 0));
+        group.settle(seconds(0.0), 1, &Usage::of(0, 0));
         assert_eq!(
             group.state(seconds(0.0))[0].remaining,
             800,
             "{algorithm:?}: settled once"
         );
         group.admit(seconds(0.0), 2, &Weights::request(100, 100)).unwrap();
-        group.settle(seconds(0.0), 2, &Weights::request(90, 1_210));
+        group.settle(seconds(0.0), 2, &Usage::of(90, 1_210));
         let used = group.refusal(seconds(0.0), &Weights::request(1, 0)).unwrap().used;
         assert_eq!(used, 1_500, "{algorithm:?}: an excess overdraws");
     }
@@ -268,10 +271,10 @@ fn a_late_settlement_does_not_reach_into_another_window() {
         },
     ] {
         let limit = Limit::new(Dimension::Tokens, MINUTE, 1_000, algorithm);
-        let mut group = Enforcer::new(Charging::Settled, vec![limit]);
+        let mut group = Enforcer::new(Charging::SETTLED, vec![limit]);
         group.admit(seconds(0.0), 1, &Weights::request(100, 900)).unwrap();
         group.admit(seconds(70.0), 2, &Weights::request(100, 0)).unwrap();
-        group.settle(seconds(71.0), 1, &Weights::request(0, 0));
+        group.settle(seconds(71.0), 1, &Usage::of(0, 0));
         assert_eq!(group.state(seconds(71.0))[0].remaining, 900, "{algorithm:?}");
     }
 }
@@ -283,7 +286,7 @@ fn output_is_charged_as_it_is_generated() {
             Limit::new(Dimension::Output, MINUTE, 600, algorithm),
             Limit::new(Dimension::Input, MINUTE, 100, algorithm),
         ];
-        let mut group = Enforcer::new(Charging::AsGenerated, limits);
+        let mut group = Enforcer::new(Charging::AS_GENERATED, limits);
         let request = Weights::request(50, 1_000_000);
         assert_eq!(
             group.admit(seconds(0.0), 1, &request),
@@ -293,7 +296,7 @@ fn output_is_charged_as_it_is_generated() {
         group.generated(seconds(0.0), 1, 500);
         assert_eq!(group.state(seconds(0.0))[0].remaining, 100);
         group.generated(seconds(0.0), 1, 200);
-        group.settle(seconds(0.0), 1, &Weights::request(20, 650));
+        group.settle(seconds(0.0), 1, &Usage::of(20, 650));
         let state = group.state(seconds(0.0));
         assert_eq!(
             (state[0].remaining, state[1].remaining),
@@ -356,23 +359,23 @@ fn extremes_are_refused_and_never_overflow() {
             shape: Slice::Fixed { phase: Duration::MAX },
         },
     ];
+    let most = Usage::of(u64::MAX, u64::MAX);
     let big = Weights {
         requests: u64::MAX,
-        input: u64::MAX,
-        output: u64::MAX,
+        ..Weights::request(u64::MAX, u64::MAX)
     };
     for window in windows {
         for algorithm in algorithms {
             for amount in [0, 1, u64::MAX] {
-                for charging in [Charging::Estimate, Charging::Settled, Charging::AsGenerated] {
+                for charging in [Charging::ESTIMATE, Charging::SETTLED, Charging::AS_GENERATED] {
                     let limit = Limit::new(Dimension::Tokens, window, amount, algorithm);
                     let mut group = Enforcer::new(charging, vec![limit]).counting_failures();
                     for now in [0, 1, u64::MAX / 2, u64::MAX, 5] {
                         for weights in [Weights::default(), Weights::request(1, 1), big] {
                             let _ = group.admit(Timestamp(now), 7, &weights);
                             group.generated(Timestamp(now), 7, u64::MAX);
-                            group.settle(Timestamp(now), 7, &big);
-                            group.settle(Timestamp(now), 7, &Weights::default());
+                            group.settle(Timestamp(now), 7, &most);
+                            group.settle(Timestamp(now), 7, &Usage::default());
                             group.resize(Timestamp(now), 0, amount / 2);
                             let _ = group.state(Timestamp(now));
                         }
@@ -391,8 +394,14 @@ fn demand_is_estimated_from_characters_and_max_tokens() {
             messages,
             max_output,
             choices,
+            ..Demand::default()
         };
-        assert_eq!(demand.estimate(), Weights::request(input, output));
+        let slots = choices.max(1);
+        let expect = Weights {
+            slots,
+            ..Weights::request(input, output)
+        };
+        assert_eq!(Charging::ESTIMATE.estimate(&demand), expect);
     };
     check(21, 1, Some(512), 1, 9, 512);
     check(13, 1, None, 1, 7, 16);

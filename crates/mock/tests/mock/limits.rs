@@ -229,7 +229,7 @@ async fn anthropic_output_counts_as_it_is_generated() {
 #[tokio::test(start_paused = true)]
 async fn settlement_gives_back_what_was_not_used() {
     let settings = Settings {
-        charging: Some(Charging::Settled),
+        charging: Some(Charging::SETTLED),
         ..limited(vec![Limit::new(
             Dimension::Tokens,
             MINUTE,

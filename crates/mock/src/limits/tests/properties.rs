@@ -64,7 +64,7 @@ fn run_logged(algorithm: Algorithm, window: u64, steps: &[Step]) {
         AMOUNT,
         algorithm,
     );
-    let mut group = Enforcer::new(Charging::Settled, vec![limit]);
+    let mut group = Enforcer::new(Charging::SETTLED, vec![limit]);
     let mut charges: Vec<Charged> = Vec::new();
     let mut open: Vec<(u64, u64, bool)> = Vec::new();
     let mut now = 0;
@@ -86,7 +86,7 @@ fn run_logged(algorithm: Algorithm, window: u64, steps: &[Step]) {
             Action::Settle { nth, input, output } if nth < open.len() => {
                 let (id, charged, settled) = open[nth];
                 let actual = input + output;
-                group.settle(Timestamp(now), id, &Weights::request(input, output));
+                group.settle(Timestamp(now), id, &Usage::of(input, output));
                 open[nth].2 = true;
                 if settled {
                     continue;
@@ -135,7 +135,7 @@ fn run_bucket(window: u64, steps: &[Step]) {
         AMOUNT,
         Algorithm::TokenBucket,
     );
-    let mut group = Enforcer::new(Charging::Estimate, vec![limit]);
+    let mut group = Enforcer::new(Charging::ESTIMATE, vec![limit]);
     // The level in units of 1/window of a token.
     let full = i128::from(AMOUNT) * i128::from(window);
     let mut level = full;
