@@ -48,7 +48,7 @@ pub use margin::MarginPolicy;
 pub use outcome::{Failure, Outcome, Usage};
 pub use output::{Notice, Output, Wake};
 pub use plan::{Guarantee, Learning, Plan, QueueBounds, QuotaId, QuotaKey, QuotaPlan, RetryPolicy};
-pub use request::{Demand, Request};
+pub use request::{Demand, OutputClass, Request};
 pub use signal::{Cause, READINGS_MAX, RateLimited, Reading, Readings, UpstreamSignal, Verdict};
 pub use snapshot::{LimitSnapshot, QuotaSnapshot, Snapshot, Totals, WAITING_SHOWN, WaitingSnapshot};
 pub use time::Timestamp;

@@ -30,6 +30,33 @@ pub struct Demand {
     pub choices: NonZeroU32,
     /// Whether any tokens are generated at all (`false` for embeddings, moderation, token counting).
     pub generates: bool,
+    /// Whose outputs its own will resemble.
+    pub class: OutputClass,
+}
+
+/// Requests whose outputs are alike in length: those of one model, tenant and route, say.
+///
+/// How long outputs are is learned class by class. A quota group keeps the classes that were
+/// used last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct OutputClass(u32);
+
+impl OutputClass {
+    /// Makes the class of everything that has these names in common, in this order.
+    pub fn of(names: &[&str]) -> Self {
+        // FNV-1a with a separator that no name contains.
+        let bytes = names
+            .iter()
+            .flat_map(|name| name.bytes().chain(core::iter::once(0xff)));
+        Self(bytes.fold(0x811c_9dc5, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        }))
+    }
+
+    /// Returns the number that stands for it.
+    pub const fn value(self) -> u32 {
+        self.0
+    }
 }
 
 impl Demand {
@@ -39,6 +66,7 @@ impl Demand {
         max_output: None,
         choices: NonZeroU32::MIN,
         generates: false,
+        class: OutputClass(0),
     };
 
     /// A request with a known number of input tokens and no generated output (an embedding, say).
@@ -48,6 +76,7 @@ impl Demand {
             max_output: None,
             choices: NonZeroU32::MIN,
             generates: false,
+            class: OutputClass(0),
         }
     }
 
@@ -58,6 +87,7 @@ impl Demand {
             max_output,
             choices: NonZeroU32::MIN,
             generates: true,
+            class: OutputClass(0),
         }
     }
 }

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Amount, Bytes, Cause, Failure, Learning, LimitSource, MarginPolicy, Outcome, PermitId, RateLimited,
-    Reading, Readings, RefusalReason, TicketId, UpstreamSignal, Usage,
+    Amount, Bytes, Cause, Failure, Guarantee, Learning, LimitSource, MarginPolicy, Outcome, OutputClass,
+    PermitId, RateLimited, Reading, Readings, RefusalReason, TicketId, UpstreamSignal, Usage,
 };
 
 /// Times after this one are never reached: whoever waits until then waits for good.
@@ -88,10 +88,18 @@ fn a_plan() -> impl Strategy<Value = QuotaPlan> {
         1 => Just(MarginPolicy::Fixed(Duration::MAX)),
     ];
     let limits = prop::collection::vec(a_limit(), 0..4);
-    (limits, charge, learning, margin).prop_map(|(limits, charge, learning, margin)| QuotaPlan {
-        learning,
-        margin,
-        ..QuotaPlan::new(QUOTA, limits, charge)
+    let guarantee = prop_oneof![
+        4 => Just(Guarantee::default()),
+        1 => any::<u32>().prop_map(|per_million| Guarantee::Statistical { per_million }),
+        1 => Just(Guarantee::Hard),
+    ];
+    (limits, charge, learning, margin, guarantee).prop_map(|(limits, charge, learning, margin, guarantee)| {
+        QuotaPlan {
+            learning,
+            margin,
+            guarantee,
+            ..QuotaPlan::new(QUOTA, limits, charge)
+        }
     })
 }
 
@@ -194,12 +202,14 @@ fn op() -> impl Strategy<Value = Op> {
         prop::option::of(number()),
         prop_oneof![6 => Just(1), 1 => Just(u32::MAX)],
         any::<bool>(),
+        0..3_u8,
     )
-        .prop_map(|(input, most, choices, generates)| Demand {
+        .prop_map(|(input, most, choices, generates, class)| Demand {
             input: Tokens::new(input),
             max_output: most.map(Tokens::new),
             choices: NonZeroU32::new(choices).expect("it is positive"),
             generates,
+            class: OutputClass::of(&[["a", "b", "c"][usize::from(class)]]),
         });
     let sleep = pause().prop_filter("a year at most", |pause| pause.as_secs() < 31_536_000);
     prop_oneof![
