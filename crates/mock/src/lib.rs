@@ -32,6 +32,7 @@ mod rate_headers;
 mod server;
 mod service;
 pub mod settings;
+pub mod speech;
 mod state;
 pub mod stats;
 mod text;
