@@ -11,7 +11,7 @@ use core::time::Duration;
 use crate::charge::{Charge, ChargeModel, InputCharge, OutputCharge};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::forecast::{InputFactor, OutputForecast};
-use crate::limit::LimitRef;
+use crate::limit::{Discipline, LimitRef};
 use crate::margin::Margin;
 use crate::meter::{AMOUNT_MAX, Earliest, Meter, Taking};
 use crate::output::Wake;
@@ -63,6 +63,8 @@ pub(crate) struct Group {
     hold_until: u64,
     /// Requests that may be in flight while no limit is known.
     learning_window: u32,
+    /// Whether limits are adopted that answers tell of.
+    learns: bool,
     margin: Margin,
     output: OutputForecast,
     input: InputFactor,
@@ -90,6 +92,7 @@ impl Group {
             in_flight: 0,
             hold_until: 0,
             learning_window: LEARNING_WINDOW,
+            learns: plan.learning != Learning::Off,
             margin,
             output: OutputForecast::default(),
             input: InputFactor::default(),
@@ -133,6 +136,18 @@ impl Group {
                 .max_by_key(|old| (old.window() == window, old.window()));
             if let Some(old) = nearest {
                 meter.inherit(old);
+            }
+        }
+        self.learns = plan.learning != Learning::Off;
+        if self.learns {
+            // Limits that only answers told of are not in the plan.
+            for mut old in older {
+                let is_new =
+                    |meter: &Meter| meter.dimension() == old.dimension() && meter.window() == old.window();
+                if old.is_known() && !old.source().is_given() && !self.meters.iter().any(is_new) {
+                    old.let_go();
+                    self.meters.push(old);
+                }
             }
         }
         let mut queue = core::mem::take(&mut self.queue);
@@ -370,13 +385,7 @@ impl Group {
 
 /// Makes the meters of a plan: one for each limit, and one for each dimension whose limit may yet be learned.
 fn meters(now: u64, plan: &QuotaPlan, margin: &Margin) -> Vec<Meter> {
-    let taking = |dimension| {
-        if dimension == Dimension::OutputTokens && plan.charge.as_generated() {
-            Taking::AsGenerated
-        } else {
-            Taking::AtOnce
-        }
-    };
+    let taking = |dimension| Taking::of(&plan.charge, dimension);
     let mut meters: Vec<Meter> = plan
         .limits
         .iter()
@@ -398,6 +407,7 @@ fn meters(now: u64, plan: &QuotaPlan, margin: &Margin) -> Vec<Meter> {
                     now,
                     *dimension,
                     plan.window,
+                    Discipline::Rolling,
                     taking(*dimension),
                     margin,
                 ));

@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use core::num::NonZeroU64;
 use core::time::Duration;
 
+use crate::charge::ChargeModel;
 use crate::limit::{Discipline, Limit, LimitRef, LimitSource};
 use crate::margin::Margin;
 use crate::time::micros;
@@ -19,6 +20,9 @@ pub(crate) const AMOUNT_MAX: u64 = 1 << 40;
 
 /// The amount of a limit that nobody has told yet.
 const UNLIMITED: NonZeroU64 = NonZeroU64::new(AMOUNT_MAX).expect("it is not zero");
+
+/// The window of a limit that begins anew at midnight, in microseconds.
+const DAY: u64 = 86_400_000_000;
 
 /// A paced limit lets this part of its amount through at once.
 const PACE_BURST: u64 = 10;
@@ -43,6 +47,17 @@ pub(crate) enum Taking {
     AsGenerated,
 }
 
+impl Taking {
+    /// Returns how a charge model takes one dimension.
+    pub(crate) fn of(model: &ChargeModel, dimension: Dimension) -> Self {
+        if dimension == Dimension::OutputTokens && model.as_generated() {
+            Self::AsGenerated
+        } else {
+            Self::AtOnce
+        }
+    }
+}
+
 /// One limit and its use.
 #[derive(Debug, Clone)]
 pub(crate) struct Meter {
@@ -63,6 +78,8 @@ pub(crate) struct Meter {
     foreign: Option<Box<Rolling>>,
     /// The latest stamp (of ours) at which the provider's use was known.
     foreign_known: u64,
+    /// When the provider's use was first known: what it revealed of use before is no sign of others who go on.
+    first_known: Option<u64>,
     /// The level, for the token-bucket discipline.
     bucket: Option<Bucket>,
     /// Spreads traffic out after refusals and next to others' traffic.
@@ -75,7 +92,10 @@ pub(crate) struct Meter {
 impl Meter {
     /// Makes an unused meter of a configured limit.
     pub(crate) fn new(now: u64, limit: Limit, taking: Taking, margin: &Margin) -> Self {
-        let window = micros(limit.window).clamp(WINDOW_MIN, WINDOW_MAX);
+        let window = match limit.discipline {
+            Discipline::Day(_) => DAY,
+            _ => micros(limit.window).clamp(WINDOW_MIN, WINDOW_MAX),
+        };
         let amount = limit.amount.get().min(AMOUNT_MAX);
         let (margin, margin_max) = (margin.current(window), margin.largest(window));
         let ring_window = if limit.dimension == Dimension::Concurrency {
@@ -85,16 +105,22 @@ impl Meter {
         };
         let mut meter = Self {
             limit,
-            configured: Some(amount),
+            configured: (limit.source == LimitSource::Config).then_some(amount),
             source: limit.source,
             told: now,
             taking,
             amount,
             window,
             margin,
-            all: Rolling::new(now, ring_window, margin, margin_max),
+            all: match limit.discipline {
+                Discipline::Day(zone) if limit.dimension != Dimension::Concurrency => {
+                    Rolling::day(now, zone, margin, margin_max)
+                }
+                _ => Rolling::new(now, ring_window, margin, margin_max),
+            },
             foreign: None,
             foreign_known: now,
+            first_known: None,
             bucket: None,
             pacer: None,
             paced_until: 0,
@@ -111,16 +137,16 @@ impl Meter {
         now: u64,
         dimension: Dimension,
         window: Duration,
+        discipline: Discipline,
         taking: Taking,
         margin: &Margin,
     ) -> Self {
-        let limit = Limit::rolling(dimension, window, UNLIMITED);
-        let meter = Self::new(now, limit, taking, margin);
-        Self {
-            configured: None,
+        let limit = Limit {
+            discipline,
             source: LimitSource::Unknown,
-            ..meter
-        }
+            ..Limit::rolling(dimension, window, UNLIMITED)
+        };
+        Self::new(now, limit, taking, margin)
     }
 
     /// Returns whether there is a limit at all.
@@ -259,6 +285,7 @@ impl Meter {
             self.foreign = Some(Box::new(ring));
         }
         self.foreign_known = older.foreign_known;
+        self.first_known = older.first_known;
         let same = self.window == older.window;
         if let Some(bucket) = &mut self.bucket {
             // What is missing from the older bucket is missing from this one.
@@ -273,7 +300,7 @@ impl Meter {
         }
         self.paced_until = older.paced_until;
         self.pacer.clone_from(&older.pacer);
-        let learned = matches!(older.source, LimitSource::Header | LimitSource::Refusal);
+        let learned = older.is_known() && !older.source.is_given();
         if learned && self.configured.is_none_or(|configured| older.amount < configured) {
             self.set_amount(older.told, older.amount, older.source);
         } else {
@@ -350,7 +377,7 @@ impl Meter {
         match self.all.freed_at(rest) {
             Some(at) => Earliest::At(at.saturating_add(wait)),
             None if self.held > 0 && live.saturating_add(self.held) >= rest => Earliest::Event,
-            None => Earliest::At(now.saturating_add(self.all.life()).saturating_add(wait)),
+            None => Earliest::At(self.all.expiry_of(now).saturating_add(wait)),
         }
     }
 
@@ -429,6 +456,11 @@ impl Meter {
     /// Holds what a running request has yet to generate, or its place among those in flight.
     pub(crate) fn hold(&mut self, amount: u64) {
         self.held = self.held.saturating_add(amount);
+    }
+
+    /// Lets go of everything that is held; it has to be held again.
+    pub(crate) const fn let_go(&mut self) {
+        self.held = 0;
     }
 
     /// Lets go of what was held.

@@ -127,7 +127,7 @@ impl RateLimited {
         self.solved_window().or(self.named_window)
     }
 
-    fn solved_window(&self) -> Option<Duration> {
+    pub(crate) fn solved_window(&self) -> Option<Duration> {
         let (limit, used) = (self.limit?.value(), self.used?.value());
         let over = used.checked_add(self.requested?.value())?.checked_sub(limit)?;
         if over == 0 {

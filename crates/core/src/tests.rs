@@ -1,6 +1,8 @@
 //! Tests of the engine through its own contract.
 
 mod answers;
+mod days;
+mod learned;
 mod liveness;
 mod properties;
 mod reloads;

@@ -1,10 +1,12 @@
 //! What an answer tells: the delay to the provider, its limits, and who else uses them.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use super::{Group, HOLD_MAX, InFlight};
+use crate::limit::{Discipline, LimitSource};
 use crate::margin::delay_sample;
-use crate::meter::{Meter, Revealed};
+use crate::meter::{AMOUNT_MAX, Meter, Revealed, Taking};
 use crate::output::Notice;
 use crate::signal::{RateLimited, Reading, UpstreamSignal};
 use crate::time::micros;
@@ -32,15 +34,25 @@ impl Group {
             self.learning_window = self.learning_window.saturating_add(1);
             room = true;
         }
-        for dimension in Dimension::ALL {
-            if let Some(reading) = signal.readings.reading(dimension) {
-                let own = flight.charge.amount(dimension).value();
-                let span = reading
-                    .reset
-                    .map_or(Span::Any, |reset| Span::AtLeast(micros(reset)));
-                let revealed = self.read(now, flight.granted, own, dimension, reading, span, notices);
-                room |= revealed.is_some_and(|revealed| revealed.room || revealed.amount);
-            }
+        if let Some(cost) = signal.readings.cost {
+            self.correct_cost(now, flight, cost);
+            room = true;
+        }
+        for (dimension, reading) in signal.readings.iter() {
+            let own = flight.charge.amount(dimension).value();
+            let span = match (reading.window, reading.reset) {
+                (Some(window), _) => Span::About(self.scaled(micros(window))),
+                (None, Some(reset)) => Span::AtLeast(micros(reset)),
+                (None, None) => Span::Any,
+            };
+            let told = Told {
+                dimension,
+                span,
+                by: LimitSource::Header,
+                refills: refills(reading, span),
+            };
+            let revealed = self.read(now, flight.granted, own, reading, told, notices);
+            room |= revealed.is_some_and(|revealed| revealed.room || revealed.amount);
         }
         room
     }
@@ -69,9 +81,17 @@ impl Group {
             };
             let span = refused
                 .window()
-                .map_or(Span::Any, |window| Span::About(micros(window)));
-            explained = match self.read(now, flight.granted, 0, dimension, &reading, span, notices) {
-                Some(revealed) => revealed.foreign > 0,
+                .map_or(Span::Any, |window| Span::About(self.scaled(micros(window))));
+            let told = Told {
+                dimension,
+                span,
+                by: LimitSource::Refusal,
+                // Where its numbers solve the window, it is by the law of a bucket.
+                refills: refused.solved_window().is_some(),
+            };
+            let known = self.meters.len();
+            explained = match self.read(now, flight.granted, 0, &reading, told, notices) {
+                Some(revealed) => revealed.foreign > 0 || revealed.amount || self.meters.len() > known,
                 // A limit of another window, which is not in the plan: no margin would have helped.
                 None => true,
             };
@@ -91,21 +111,25 @@ impl Group {
         }
     }
 
-    /// Reads one dimension of an answer; `None` if it is about no limit of this group.
-    #[allow(clippy::too_many_arguments, reason = "an answer's parts, handed on")]
+    /// Reads what is told of one limit; `None` if it is about no limit of this group and cannot become one.
     fn read(
         &mut self,
         now: u64,
         sent: u64,
         own: u64,
-        dimension: Dimension,
         reading: &Reading,
-        span: Span,
+        told: Told,
         notices: &mut Vec<Notice>,
     ) -> Option<Revealed> {
+        let Told {
+            dimension, span, by, ..
+        } = told;
+        if meter_of(&mut self.meters, self.minute, dimension, reading, span).is_none() {
+            self.adopt(now, reading, told);
+        }
         let meter = meter_of(&mut self.meters, self.minute, dimension, reading, span)?;
         meter.advance(now);
-        let revealed = meter.read(now, sent, own, reading);
+        let revealed = meter.read(now, sent, own, reading, by);
         if revealed.amount {
             notices.push(Notice::LimitChanged(meter.name()));
         }
@@ -118,6 +142,66 @@ impl Group {
         Some(revealed)
     }
 
+    /// Makes a meter for a limit that somebody tells of and that is not in the plan: an amount and a window are needed.
+    fn adopt(&mut self, now: u64, reading: &Reading, told: Told) {
+        let dimension = told.dimension;
+        let (Some(limit), Span::About(window)) = (reading.limit, told.span) else {
+            return;
+        };
+        if !self.learns || limit == Amount::ZERO || self.meters.len() >= METERS_MAX {
+            return;
+        }
+        let discipline = if told.refills {
+            Discipline::TokenBucket
+        } else {
+            Discipline::Rolling
+        };
+        let taking = Taking::of(&self.model, dimension);
+        let mut meter = Meter::unlimited(
+            now,
+            dimension,
+            Duration::from_micros(window),
+            discipline,
+            taking,
+            &self.margin,
+        );
+        let nearest = self
+            .meters
+            .iter()
+            .filter(|other| other.dimension() == dimension)
+            .max_by_key(|other| other.window());
+        if let Some(other) = nearest {
+            meter.inherit(other);
+            meter.hold(other.held());
+        }
+        self.meters.push(meter);
+    }
+
+    /// Replaces the charge of a request by what the provider says it charged.
+    fn correct_cost(&mut self, now: u64, flight: &mut InFlight, cost: Amount) {
+        let cost = cost.value().min(AMOUNT_MAX);
+        let charged = flight.charge.amount(Dimension::Tokens).value();
+        for meter in self
+            .meters
+            .iter_mut()
+            .filter(|meter| meter.dimension() == Dimension::Tokens)
+        {
+            meter.advance(now);
+            if cost > charged {
+                meter.charge(cost - charged);
+            } else {
+                meter.refund(flight.granted, charged - cost);
+            }
+        }
+        flight.charge.set(Dimension::Tokens, Amount::new(cost));
+        flight.cost = cost;
+    }
+
+    /// Returns a window in the time of this provider, whose minute may have another length.
+    const fn scaled(&self, window: u64) -> u64 {
+        if window == MINUTE { self.minute } else { window }
+    }
+
     fn refresh_margin(&mut self, now: u64) {
         self.margin.decay(now);
         for meter in &mut self.meters {
@@ -125,6 +209,36 @@ impl Group {
             meter.set_margin(now, margin);
         }
     }
+}
+
+/// The most limits of one group: those of the plan, and those that answers told of.
+const METERS_MAX: usize = 16;
+
+/// A minute, in microseconds.
+const MINUTE: u64 = 60_000_000;
+
+/// Which limit is told of, and by whom.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    dimension: Dimension,
+    span: Span,
+    by: LimitSource,
+    /// Whether it is known to refill continuously.
+    refills: bool,
+}
+
+/// Returns whether a limit is whole again when as much has flowed in as is used: the law of a bucket that refills
+/// continuously, `reset = window × used / limit` (providers.md §2.2), give or take a second and a percent.
+fn refills(reading: &Reading, span: Span) -> bool {
+    let (Some(limit), Some(remaining), Some(reset), Span::About(window)) =
+        (reading.limit, reading.remaining, reading.reset, span)
+    else {
+        return false;
+    };
+    let reset = micros(reset);
+    let used = limit.saturating_sub(remaining).value();
+    let expected = u128::from(window) * u128::from(used) / u128::from(limit.value().max(1));
+    expected.abs_diff(u128::from(reset)) <= 1_000_000 + u128::from(reset) / 100
 }
 
 /// What is known of the window of a limit that somebody tells of, in microseconds.

@@ -36,6 +36,8 @@ pub(crate) struct InFlight {
     /// Output charged so far, where output is charged as it is generated.
     generated: u64,
     pub(super) observed: bool,
+    /// What the provider said it charged in tokens; 0 if it did not.
+    pub(super) cost: u64,
 }
 
 impl Group {
@@ -56,6 +58,7 @@ impl Group {
             reason: waiting.reason,
             generated: 0,
             observed: false,
+            cost: 0,
         }
     }
 
@@ -265,7 +268,9 @@ impl Group {
                 (Dimension::OutputTokens, Settlement::CachedInput) => None,
                 (Dimension::InputTokens, Settlement::Usage) => input,
                 (Dimension::OutputTokens, Settlement::Usage) => usage.output.map(|_| output),
-                (Dimension::Tokens, Settlement::Usage) => input.map(|input| input.saturating_add(output)),
+                (Dimension::Tokens, Settlement::Usage) => {
+                    input.map(|input| input.saturating_add(output).max(flight.cost))
+                }
             };
             let Some(actual) = actual else { continue };
             if actual > charged {

@@ -45,7 +45,14 @@ impl Meter {
     ///
     /// Where less than the provider's limit is configured, the rest is meant for others: they are only held against us
     /// where less is left than our part.
-    pub(crate) fn read(&mut self, now: u64, sent: u64, own: u64, reading: &Reading) -> Revealed {
+    pub(crate) fn read(
+        &mut self,
+        now: u64,
+        sent: u64,
+        own: u64,
+        reading: &Reading,
+        told_by: LimitSource,
+    ) -> Revealed {
         let mut revealed = Revealed::default();
         if self.dimension() == Dimension::Concurrency {
             return revealed;
@@ -54,12 +61,12 @@ impl Meter {
         if let Some(limit) = limit.filter(|limit| *limit > 0) {
             let (amount, source) = match self.configured {
                 Some(configured) if limit >= configured => (configured, LimitSource::Config),
-                _ => (limit, LimitSource::Header),
+                _ => (limit, told_by),
             };
             if amount != self.amount || source != self.source {
                 self.set_amount(now, amount, source);
                 revealed.amount = true;
-            } else if source == LimitSource::Header {
+            } else if source == told_by {
                 self.confirm(now);
             }
         }
@@ -72,7 +79,7 @@ impl Meter {
         }
         let rounding = reading.rounding.value() / 2;
         // Charges that the provider may have counted: from one window and margin before its earliest stamp.
-        let from = sent.saturating_sub(self.all.life());
+        let from = self.all.counted_from(sent);
         if !self.all.remembers(from) {
             // The answer took so long that what it tells cannot be compared with anything any more.
             return revealed;
@@ -108,8 +115,13 @@ impl Meter {
             revealed.foreign = used.saturating_sub(known.saturating_add(told));
         }
         self.foreign_known = self.foreign_known.max(sent);
+        let first_known = *self.first_known.get_or_insert(now);
         if revealed.foreign > 0 {
-            self.charge_foreign(now, latest, revealed.foreign);
+            self.charge_foreign(latest, revealed.foreign);
+            // Use from before anything was known (by ourselves in an earlier life, perhaps) may be over.
+            if sent > first_known {
+                self.pace(now, now.saturating_add(self.window.saturating_mul(2)));
+            }
         }
         self.invariants();
         revealed
@@ -150,7 +162,7 @@ impl Meter {
         }
     }
 
-    fn charge_foreign(&mut self, now: u64, stamp: u64, amount: u64) {
+    fn charge_foreign(&mut self, stamp: u64, amount: u64) {
         let amount = amount.min(AMOUNT_MAX);
         if self.foreign.is_none() {
             let mut ring = self.all.clone();
@@ -161,13 +173,15 @@ impl Meter {
             foreign.charge_at(stamp, amount);
         }
         self.all.charge_at(stamp, amount);
-        self.pace(now, now.saturating_add(self.window.saturating_mul(2)));
     }
 
     /// Returns what others may have used since it was last known, judging by what they used before.
     pub(super) fn unseen_foreign(&self, now: u64) -> u64 {
         let Some(foreign) = &self.foreign else { return 0 };
-        let live = foreign.live();
+        let live = match self.first_known {
+            Some(first) if foreign.expiry_of(first) > now => foreign.charged_after(first),
+            _ => foreign.live(),
+        };
         if live == 0 {
             return 0;
         }

@@ -3,6 +3,8 @@
 //! A charge made at `s` lives until the end of its bucket plus `window + margin`. Rounding only ever lengthens a life,
 //! so the window errs on the safe side, by at most one bucket (1/600 of the window: 100 ms of a minute).
 //!
+//! A day that begins at midnight is the same ring; only which of its buckets are live differs.
+//!
 //! ```text
 //!           first (oldest live)                      head (now)
 //!  ┌──────┬──────┬──────┬──────┬──────┬──────┬──────┬──────┐
@@ -13,6 +15,9 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
+
+use crate::limit::Zone;
+use crate::time::Timestamp;
 
 /// Buckets in one window.
 const BUCKETS: u64 = 600;
@@ -29,7 +34,34 @@ pub(crate) const WINDOW_MIN: u64 = WIDTH_MIN;
 /// No window is longer than ten years.
 pub(crate) const WINDOW_MAX: u64 = 315_360_000_000_000;
 
-/// Charges of the last `window + margin`, all times in microseconds.
+/// How far the provider's midnight may be from ours, in microseconds, beside the margin.
+const MIDNIGHT_SLACK: u64 = 2_000_000;
+
+/// A window that begins at midnight instead of moving along.
+#[derive(Debug, Clone)]
+struct Day {
+    zone: Zone,
+    /// The earliest stamp that counts in the day that is counted, before margin and slack.
+    began: u64,
+    /// When the next day begins to be counted instead.
+    ends: u64,
+}
+
+impl Day {
+    fn at(zone: Zone, now: u64) -> Self {
+        let midnight = zone.midnight_before(Timestamp::from_micros(now.saturating_sub(MIDNIGHT_SLACK)));
+        Self {
+            zone,
+            began: midnight.as_micros(),
+            ends: zone
+                .next_midnight(midnight)
+                .as_micros()
+                .saturating_add(MIDNIGHT_SLACK),
+        }
+    }
+}
+
+/// Charges of the last `window + margin`, or of the day, all times in microseconds.
 #[derive(Debug, Clone)]
 pub(crate) struct Rolling {
     window: u64,
@@ -43,6 +75,8 @@ pub(crate) struct Rolling {
     first: u64,
     /// The sum over `first..=head`.
     live: u64,
+    /// The day, where the window begins at midnight.
+    day: Option<Day>,
 }
 
 impl Rolling {
@@ -67,7 +101,19 @@ impl Rolling {
             head,
             first: 0,
             live: 0,
+            day: None,
         };
+        rolling.first = rolling.first_live(now);
+        rolling
+    }
+
+    /// Makes an empty window that begins anew at every midnight of `zone`.
+    ///
+    /// What is charged within the margin and two seconds of midnight counts in both days: nobody knows on which side of
+    /// it the provider stamped it.
+    pub(crate) fn day(now: u64, zone: Zone, margin: u64, margin_max: u64) -> Self {
+        let mut rolling = Self::new(now, 86_400_000_000, margin, margin_max);
+        rolling.day = Some(Day::at(zone, now));
         rolling.first = rolling.first_live(now);
         rolling
     }
@@ -90,6 +136,11 @@ impl Rolling {
 
     /// Lets time pass: charges that are older than `window + margin` stop counting.
     pub(crate) fn advance(&mut self, now: u64) {
+        if let Some(day) = &mut self.day
+            && now >= day.ends
+        {
+            *day = Day::at(day.zone, now);
+        }
         let head = now / self.width;
         if head > self.head {
             if head - self.head >= self.count() {
@@ -239,14 +290,51 @@ impl Rolling {
         None
     }
 
+    /// Returns the moment since which charges may count in what the provider counted at `moment`.
+    pub(crate) fn counted_from(&self, moment: u64) -> u64 {
+        match &self.day {
+            None => moment.saturating_sub(self.life()),
+            Some(day) => {
+                let day = Day::at(day.zone, moment);
+                day.began.saturating_sub(self.guard())
+            }
+        }
+    }
+
+    /// Returns how long before midnight a charge may be and still count in the new day.
+    fn guard(&self) -> u64 {
+        self.margin.saturating_add(MIDNIGHT_SLACK)
+    }
+
+    /// Returns when a charge made at `moment` stops counting, but for the rounding to whole buckets.
+    pub(crate) fn expiry_of(&self, moment: u64) -> u64 {
+        match &self.day {
+            None => moment.saturating_add(self.life()),
+            Some(_) => self.expiry(moment / self.width),
+        }
+    }
+
     /// Returns the moment at which the charges of a bucket stop counting.
     fn expiry(&self, bucket: u64) -> u64 {
+        if let Some(day) = &self.day {
+            let last = (bucket + 1)
+                .saturating_mul(self.width)
+                .saturating_add(self.guard());
+            if last < day.ends.saturating_sub(MIDNIGHT_SLACK) {
+                return day.ends;
+            }
+            let midnight = day.zone.next_midnight(Timestamp::from_micros(last));
+            return midnight.as_micros().saturating_add(MIDNIGHT_SLACK);
+        }
         (bucket + 1)
             .saturating_mul(self.width)
             .saturating_add(self.life())
     }
 
     fn first_live(&self, now: u64) -> u64 {
+        if let Some(day) = &self.day {
+            return day.began.saturating_sub(self.guard()) / self.width;
+        }
         now.saturating_sub(self.life()) / self.width
     }
 
