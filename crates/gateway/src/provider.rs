@@ -4,9 +4,12 @@
 
 mod anthropic;
 mod auth;
+mod aws_events;
 mod endpoint;
 mod facts;
+mod fault;
 mod openai;
+mod output;
 mod reply;
 mod sse;
 mod stream;
@@ -27,8 +30,9 @@ use tidegate_core::provider::Dialect;
 pub use auth::AuthStyle;
 pub use endpoint::{Endpoint, Shape};
 pub use facts::{BadBody, RequestFacts};
+pub use fault::StreamFault;
 pub use reply::ErrorReply;
-pub use tap::{ResponseTap, StreamFault};
+pub use tap::ResponseTap;
 pub use usage_option::ensure_usage;
 
 /// A provider of models.

@@ -1,17 +1,18 @@
 //! Usage read from an answer while it passes by.
 
-use bytes::{BufMut, Bytes, BytesMut};
+mod events;
+
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use tidegate_core::{Tokens, Usage};
 
+use self::events::EventTap;
 use super::Endpoint;
-use super::sse::{CutKind, Splitter};
-use super::stream::{Fate, StreamState};
-use super::usage;
-
-/// The longest event that is read; a longer one passes through unread.
-const EVENT_BYTES_MAX: usize = 1 << 20;
+use super::aws_events::{Message, Messages, base64};
+use super::fault::StreamFault;
+use super::stream::StreamState;
+use super::usage::{self, UsageFields};
 
 /// The longest answer that is kept to be read as a whole; of a longer one only the end is.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -24,14 +25,6 @@ const TAIL_BYTES: usize = 16 << 10;
 #[derive(Debug)]
 pub struct ResponseTap {
     body: Body,
-    usage: Usage,
-}
-
-/// An error that came in the middle of a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamFault {
-    /// The provider's name for it (`overloaded_error`, `rate_limit_exceeded` …), at most 64 characters.
-    pub kind: String,
 }
 
 #[derive(Debug)]
@@ -40,7 +33,15 @@ enum Body {
     Blind,
     Json(JsonTap),
     Events(Box<EventTap>),
+    Messages(Box<MessageTap>),
 }
+
+/// The types of answers that are read, besides event streams.
+const JSON: [&str; 3] = [
+    "application/json",
+    "application/stream+json",
+    "application/x-ndjson",
+];
 
 impl ResponseTap {
     /// Makes the tap for an answer with these headers. `strip` takes out the usage that [`super::ensure_usage`] asked
@@ -59,20 +60,19 @@ impl ResponseTap {
             Body::Blind
         } else if media.eq_ignore_ascii_case("text/event-stream") {
             Body::Events(Box::new(EventTap::new(strip)))
-        } else if media.eq_ignore_ascii_case("application/json") {
+        } else if media.eq_ignore_ascii_case("application/vnd.amazon.eventstream") {
+            Body::Messages(Box::default())
+        } else if JSON.iter().any(|json| media.eq_ignore_ascii_case(json)) {
             Body::Json(JsonTap::default())
         } else {
             Body::Blind
         };
-        Self {
-            body,
-            usage: Usage::default(),
-        }
+        Self { body }
     }
 
     /// Returns whether the answer is an event stream.
     pub fn is_stream(&self) -> bool {
-        matches!(self.body, Body::Events(_))
+        matches!(self.body, Body::Events(_) | Body::Messages(_))
     }
 
     /// Returns whether what is relayed may differ from what came in, so that no `content-length` may be relayed.
@@ -89,6 +89,10 @@ impl ResponseTap {
                 chunk
             }
             Body::Events(events) => events.push(&chunk),
+            Body::Messages(messages) => {
+                messages.push(&chunk);
+                chunk
+            }
         }
     }
 
@@ -96,9 +100,9 @@ impl ResponseTap {
     /// them belongs to the client.
     pub fn finish(&mut self) -> Bytes {
         match &mut self.body {
-            Body::Blind => Bytes::new(),
+            Body::Blind | Body::Messages(_) => Bytes::new(),
             Body::Json(json) => {
-                self.usage = json.usage().unwrap_or_default();
+                json.finish();
                 Bytes::new()
             }
             Body::Events(events) => events.finish(),
@@ -108,8 +112,9 @@ impl ResponseTap {
     /// Returns the usage seen so far; complete after [`ResponseTap::finish`].
     pub fn usage(&self) -> Usage {
         match &self.body {
-            Body::Blind | Body::Json(_) => self.usage,
-            Body::Events(events) => events.state.usage(),
+            Body::Blind => Usage::default(),
+            Body::Json(json) => json.usage.usage(),
+            Body::Events(_) | Body::Messages(_) => self.state().map(StreamState::usage).unwrap_or_default(),
         }
     }
 
@@ -117,22 +122,28 @@ impl ResponseTap {
     /// that is more.
     pub fn output_seen(&self) -> Tokens {
         let reported = self.usage().output.unwrap_or(Tokens::ZERO);
-        match &self.body {
-            Body::Blind | Body::Json(_) => reported,
-            Body::Events(events) => reported.max(Tokens::new(events.state.output_estimate())),
-        }
+        let estimate = self.state().map_or(0, StreamState::output_estimate);
+        reported.max(Tokens::new(estimate))
     }
 
     /// Returns whether a stream said that it is complete (`[DONE]`, `message_stop`, `response.completed` …).
     pub fn is_complete(&self) -> bool {
-        matches!(&self.body, Body::Events(events) if events.state.is_complete())
+        self.state().is_some_and(StreamState::is_complete)
     }
 
-    /// Returns the error that came in the middle of the stream, if one did.
+    /// Returns the error in the answer, if there is one: in the middle of a stream, or as the body of a success.
     pub fn fault(&self) -> Option<&StreamFault> {
         match &self.body {
+            Body::Json(json) => json.fault.as_ref(),
+            Body::Blind | Body::Events(_) | Body::Messages(_) => self.state()?.fault(),
+        }
+    }
+
+    fn state(&self) -> Option<&StreamState> {
+        match &self.body {
+            Body::Events(events) => Some(&events.state),
+            Body::Messages(messages) => Some(&messages.state),
             Body::Blind | Body::Json(_) => None,
-            Body::Events(events) => events.state.fault(),
         }
     }
 }
@@ -142,6 +153,8 @@ impl ResponseTap {
 struct JsonTap {
     kept: Vec<u8>,
     cut: bool,
+    usage: UsageFields,
+    fault: Option<StreamFault>,
 }
 
 impl JsonTap {
@@ -160,188 +173,72 @@ impl JsonTap {
         }
     }
 
-    fn usage(&self) -> Option<Usage> {
-        if self.cut {
-            usage::in_tail(&self.kept)
+    /// Reads what was kept, as a whole if it is one, else by its end (several values in a row have one too).
+    fn finish(&mut self) {
+        let whole = if self.cut {
+            None
         } else {
             usage::in_answer(&self.kept)
-        }
+        };
+        let Some(report) = whole else {
+            self.usage = usage::in_tail(&self.kept).unwrap_or_default();
+            return;
+        };
+        self.usage = report.usage.unwrap_or_default();
+        self.fault = report.error.map(|error| StreamFault::read(Some(error), ""));
     }
 }
 
-/// An event stream.
-#[derive(Debug)]
-struct EventTap {
-    strip: bool,
-    splitter: Splitter,
+/// One of AWS's event streams. Relayed as it comes.
+#[derive(Debug, Default)]
+struct MessageTap {
+    messages: Messages,
     state: StreamState,
-    /// The beginning of an event whose end is not there yet.
-    held: Vec<u8>,
-    /// Whether the event at hand is too long to be read.
-    oversized: bool,
-    /// Whether the last whole event was removed.
-    removed: bool,
 }
 
-impl EventTap {
-    fn new(strip: bool) -> Self {
-        Self {
-            strip,
-            splitter: Splitter::new(),
-            state: StreamState::default(),
-            held: Vec::new(),
-            oversized: false,
-            removed: false,
-        }
-    }
-
-    fn push(&mut self, chunk: &Bytes) -> Bytes {
-        let mut relay = Relay::new(chunk, self.strip);
-        let mut at = 0;
-        while at < chunk.len() {
-            let cut = self.splitter.cut(&chunk[at..]);
-            let end = at + cut.len;
-            match cut.kind {
-                CutKind::Tail if self.removed => {}
-                CutKind::Tail => relay.pass(at, end),
-                CutKind::Open => self.open(&mut relay, at, end),
-                CutKind::Event => self.event(&mut relay, at, end),
-            }
-            at = end;
-        }
-        relay.finish()
-    }
-
-    fn open(&mut self, relay: &mut Relay<'_>, at: usize, end: usize) {
-        if !self.oversized && self.held.len() + (end - at) > EVENT_BYTES_MAX {
-            self.oversized = true;
-            relay.put(&self.held);
-            self.held = Vec::new();
-        }
-        if self.oversized {
-            relay.pass(at, end);
-        } else {
-            self.held.extend_from_slice(&relay.chunk[at..end]);
-        }
-    }
-
-    fn event(&mut self, relay: &mut Relay<'_>, at: usize, end: usize) {
-        self.removed = false;
-        if self.oversized {
-            self.oversized = false;
-            relay.pass(at, end);
-            return;
-        }
-        if !self.held.is_empty() {
-            let mut event = std::mem::take(&mut self.held);
-            event.extend_from_slice(&relay.chunk[at..end]);
-            let fate = self.state.event(&event);
-            self.removed = self.strip && fate == Fate::Remove;
-            relay.put_by(&fate, &event);
-            // The allocation is worth keeping unless one long event made it large.
-            if event.capacity() <= TAIL_BYTES {
-                event.clear();
-                self.held = event;
-            }
-            return;
-        }
-        let fate = self.state.event(&relay.chunk[at..end]);
-        self.removed = self.strip && fate == Fate::Remove;
-        match fate {
-            Fate::Keep => relay.pass(at, end),
-            Fate::Remove => {}
-            Fate::Cut(range) => {
-                relay.pass(at, at + range.start);
-                relay.pass(at + range.end, end);
-            }
-        }
-    }
-
-    /// A stream that ends without an empty line has one more event.
-    fn finish(&mut self) -> Bytes {
-        let event = std::mem::take(&mut self.held);
-        if event.is_empty() {
-            return Bytes::new();
-        }
-        let fate = self.state.event(&event);
-        let empty = Bytes::new();
-        let mut relay = Relay::new(&empty, self.strip);
-        relay.put_by(&fate, &event);
-        relay.finish()
+impl MessageTap {
+    fn push(&mut self, chunk: &[u8]) {
+        let Self { messages, state } = self;
+        messages.push(chunk, |message| take_message(state, message));
     }
 }
 
-/// What of a chunk is relayed: a slice of it as long as that suffices, else a copy.
-struct Relay<'a> {
-    chunk: &'a Bytes,
-    /// Without it every chunk is relayed whole and at once.
-    strip: bool,
-    start: usize,
-    end: usize,
-    copy: Option<BytesMut>,
+/// Takes in one message of Bedrock's streams (providers.md §6).
+fn take_message(state: &mut StreamState, message: Message<'_>) {
+    if message.is_exception {
+        state.fail_with(StreamFault::exception(message.name, message.payload));
+        return;
+    }
+    let Ok(text) = str::from_utf8(message.payload) else {
+        return;
+    };
+    match message.name {
+        "contentBlockDelta" => state.addition(text),
+        "metadata" => {
+            state.data(text);
+            state.complete();
+        }
+        // An event of the model maker's own stream, in base64.
+        "chunk" => {
+            if let Some(event) = chunk_bytes(text)
+                && let Ok(event) = str::from_utf8(&event)
+            {
+                state.data(event);
+            }
+        }
+        _ => {}
+    }
 }
 
-impl<'a> Relay<'a> {
-    fn new(chunk: &'a Bytes, strip: bool) -> Self {
-        Self {
-            chunk,
-            strip,
-            start: 0,
-            end: 0,
-            copy: None,
-        }
+fn chunk_bytes(text: &str) -> Option<Vec<u8>> {
+    #[derive(serde::Deserialize)]
+    struct Chunk<'a> {
+        #[serde(borrow)]
+        bytes: std::borrow::Cow<'a, str>,
     }
 
-    /// Relays a part of the chunk.
-    fn pass(&mut self, start: usize, end: usize) {
-        if !self.strip {
-            return;
-        }
-        if self.copy.is_none() {
-            if self.start == self.end {
-                (self.start, self.end) = (start, end);
-                return;
-            }
-            if self.end == start {
-                self.end = end;
-                return;
-            }
-        }
-        let part = self.chunk.slice(start..end);
-        self.put(&part);
-    }
-
-    /// Relays bytes from elsewhere.
-    fn put(&mut self, bytes: &[u8]) {
-        if !self.strip {
-            return;
-        }
-        let copy = self.copy.get_or_insert_with(|| {
-            let mut copy = BytesMut::with_capacity(self.chunk.len() + bytes.len());
-            copy.put_slice(&self.chunk[self.start..self.end]);
-            copy
-        });
-        copy.put_slice(bytes);
-    }
-
-    fn put_by(&mut self, fate: &Fate, event: &[u8]) {
-        match fate {
-            Fate::Keep => self.put(event),
-            Fate::Remove => {}
-            Fate::Cut(range) => {
-                self.put(&event[..range.start]);
-                self.put(&event[range.end..]);
-            }
-        }
-    }
-
-    fn finish(self) -> Bytes {
-        match self.copy {
-            _ if !self.strip => self.chunk.clone(),
-            Some(copy) => copy.freeze(),
-            None => self.chunk.slice(self.start..self.end),
-        }
-    }
+    let chunk: Chunk<'_> = serde_json::from_str(text).ok()?;
+    base64(&chunk.bytes)
 }
 
 #[cfg(test)]

@@ -1,199 +1,350 @@
-//! Usage as providers report it (providers.md §2.8, §4.8).
+//! Usage as providers report it (providers.md §2.8, §4.8, §5.3, §6, §7, §8, §9).
+//!
+//! Names that mean the same are one field, whoever uses them; no name means two things.
 
-use serde::{Deserialize, Deserializer};
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tidegate_core::{Tokens, Usage};
 
 use super::facts::whole_number;
+use super::tally::{Any, Key, Read};
 
-/// What a `usage` object says, whoever wrote it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(default)]
+/// What reports of usage say, whoever wrote them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct UsageFields {
-    /// OpenAI's chat, completions and embeddings: all input, cached or not.
-    #[serde(deserialize_with = "count")]
-    prompt_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    completion_tokens: Option<u64>,
-    /// OpenAI's responses: all input. Anthropic: input that neither came from the cache nor went to it.
-    #[serde(deserialize_with = "count")]
-    input_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    output_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    cache_creation_input_tokens: Option<u64>,
-    #[serde(deserialize_with = "count")]
-    cache_read_input_tokens: Option<u64>,
-    #[serde(deserialize_with = "cached")]
-    prompt_tokens_details: Option<u64>,
-    #[serde(deserialize_with = "cached")]
-    input_tokens_details: Option<u64>,
+    /// All input, cached or not: OpenAI's chat and all that imitate it, Gemini.
+    all_input: Option<u64>,
+    /// All input where the cache's part is given in it (OpenAI's responses), else input that neither came from the cache
+    /// nor went to it (Anthropic, Bedrock).
+    input: Option<u64>,
+    /// Input of tools that the provider runs itself, beside the rest (Gemini).
+    tool_input: Option<u64>,
+    cache_written: Option<u64>,
+    /// What came from the cache, beside the rest of the input.
+    cache_read: Option<u64>,
+    /// What came from the cache, among the input.
+    cached_among: Option<u64>,
+    output: Option<u64>,
+    /// Thoughts, beside the rest of the output (Gemini).
+    thoughts: Option<u64>,
+}
+
+/// What a name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    AllInput,
+    Input,
+    ToolInput,
+    CacheWritten,
+    CacheRead,
+    CachedAmong,
+    Output,
+    Thoughts,
+    /// An object that tells what came from the cache.
+    Details,
+    /// Cohere's real tokens, which count.
+    Tokens,
+    /// Cohere's billed units, which count where the real tokens are not told.
+    Billed,
+    Other,
+}
+
+impl Name {
+    fn of(name: &str) -> Self {
+        match name {
+            "prompt_tokens" | "promptTokenCount" => Self::AllInput,
+            "input_tokens" | "inputTokens" | "inputTokenCount" => Self::Input,
+            "toolUsePromptTokenCount" => Self::ToolInput,
+            "cache_creation_input_tokens" | "cacheWriteInputTokens" | "cacheWriteInputTokenCount" => {
+                Self::CacheWritten
+            }
+            "cache_read_input_tokens" | "cacheReadInputTokens" | "cacheReadInputTokenCount" => {
+                Self::CacheRead
+            }
+            // OpenAI's details, DeepSeek, Gemini.
+            "cached_tokens" | "prompt_cache_hit_tokens" | "cachedContentTokenCount" => Self::CachedAmong,
+            "completion_tokens"
+            | "output_tokens"
+            | "candidatesTokenCount"
+            | "outputTokens"
+            | "outputTokenCount" => Self::Output,
+            "thoughtsTokenCount" => Self::Thoughts,
+            "prompt_tokens_details" | "input_tokens_details" => Self::Details,
+            "tokens" => Self::Tokens,
+            "billed_units" => Self::Billed,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl UsageFields {
-    /// Reads a `usage` object; `None` if it is none.
+    /// Reads a report of usage; `None` if it is none.
     pub(super) fn read(raw: &str) -> Option<Self> {
-        if !raw.starts_with('{') {
-            return None;
-        }
-        serde_json::from_str(raw).ok()
+        serde_json::Deserializer::from_str(raw)
+            .deserialize_map(FieldsVisitor)
+            .ok()
     }
 
     /// Takes over what a later report says; what it leaves out stays.
     pub(super) fn update(&mut self, later: &Self) {
         let Self {
-            prompt_tokens,
-            completion_tokens,
-            input_tokens,
-            output_tokens,
-            cache_creation_input_tokens,
-            cache_read_input_tokens,
-            prompt_tokens_details,
-            input_tokens_details,
+            all_input,
+            input,
+            tool_input,
+            cache_written,
+            cache_read,
+            cached_among,
+            output,
+            thoughts,
         } = *later;
-        self.prompt_tokens = prompt_tokens.or(self.prompt_tokens);
-        self.completion_tokens = completion_tokens.or(self.completion_tokens);
-        self.input_tokens = input_tokens.or(self.input_tokens);
-        self.output_tokens = output_tokens.or(self.output_tokens);
-        self.cache_creation_input_tokens = cache_creation_input_tokens.or(self.cache_creation_input_tokens);
-        self.cache_read_input_tokens = cache_read_input_tokens.or(self.cache_read_input_tokens);
-        self.prompt_tokens_details = prompt_tokens_details.or(self.prompt_tokens_details);
-        self.input_tokens_details = input_tokens_details.or(self.input_tokens_details);
+        self.all_input = all_input.or(self.all_input);
+        self.input = input.or(self.input);
+        self.tool_input = tool_input.or(self.tool_input);
+        self.cache_written = cache_written.or(self.cache_written);
+        self.cache_read = cache_read.or(self.cache_read);
+        self.cached_among = cached_among.or(self.cached_among);
+        self.output = output.or(self.output);
+        self.thoughts = thoughts.or(self.thoughts);
     }
 
     /// Returns the usage in the engine's terms.
     pub(super) fn usage(&self) -> Usage {
-        let created = self.cache_creation_input_tokens.unwrap_or(0);
-        let uncached = self.input_tokens.map(|input| input.saturating_add(created));
-        // OpenAI counts what came from its cache among the input, Anthropic beside it.
-        let among = self.prompt_tokens_details.or(self.input_tokens_details);
-        let input = self.prompt_tokens.or(uncached);
-        let cached = among.map(|cached| cached.min(input.unwrap_or(0)));
+        let sum = |a: u64, b: Option<u64>| a.saturating_add(b.unwrap_or(0));
+        let uncached = self.input.map(|input| sum(input, self.cache_written));
+        let input = self
+            .all_input
+            .or(uncached)
+            .map(|input| sum(input, self.tool_input));
+        // What is told to be among the input is taken out of it; what is told beside it is not in it.
+        let among = self.cached_among.map(|cached| cached.min(input.unwrap_or(0)));
+        let output = match (self.output, self.thoughts) {
+            (None, None) => None,
+            (output, thoughts) => Some(sum(output.unwrap_or(0), thoughts)),
+        };
         Usage {
-            input: input.map(|input| Tokens::new(input - cached.unwrap_or(0))),
-            cached_input: Tokens::new(cached.or(self.cache_read_input_tokens).unwrap_or(0)),
-            output: self.completion_tokens.or(self.output_tokens).map(Tokens::new),
-        }
-    }
-}
-
-/// Reads a count; anything else counts as absent.
-fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    Ok(whole_number(raw.get()))
-}
-
-/// Reads `{"cached_tokens": n, …}`.
-fn cached<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    #[derive(Deserialize)]
-    struct Details {
-        #[serde(default, deserialize_with = "count")]
-        cached_tokens: Option<u64>,
-    }
-
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    let details: Option<Details> = serde_json::from_str(raw.get()).ok();
-    Ok(details.and_then(|details| details.cached_tokens))
-}
-
-/// Returns the usage that a whole answer reports.
-pub(super) fn in_answer(body: &[u8]) -> Option<Usage> {
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        #[serde(borrow, default)]
-        usage: Option<&'a RawValue>,
-    }
-
-    let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
-    Some(UsageFields::read(answer.usage?.get())?.usage())
-}
-
-/// Returns the usage that the end of an answer reports: the last object called `usage` in it.
-///
-/// A quoted `"usage"` cannot stand inside a text, where its quotes would be escaped.
-pub(super) fn in_tail(tail: &[u8]) -> Option<Usage> {
-    const KEY: &[u8] = b"\"usage\"";
-    let key = memchr::memmem::rfind(tail, KEY)?;
-    let rest = tail
-        .get(key + KEY.len()..)?
-        .trim_ascii_start()
-        .strip_prefix(b":")?;
-    let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<&RawValue>();
-    let raw = values.next()?.ok()?;
-    Some(UsageFields::read(raw.get())?.usage())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn usage(input: Option<u64>, cached: u64, output: Option<u64>) -> Usage {
-        Usage {
-            input: input.map(Tokens::new),
-            cached_input: Tokens::new(cached),
+            input: input.map(|input| Tokens::new(input - among.unwrap_or(0))),
+            cached_input: Tokens::new(among.or(self.cache_read).unwrap_or(0)),
             output: output.map(Tokens::new),
         }
     }
 
-    #[test]
-    fn every_shape_is_read() {
-        for (body, expect) in [
-            // Chat.
-            (
-                r#"{"id":"x","usage":{"prompt_tokens":12,"completion_tokens":163,"total_tokens":175,"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":1}}}"#,
-                Some(usage(Some(12), 4, Some(163))),
-            ),
-            // Responses.
-            (
-                r#"{"usage":{"input_tokens":12,"input_tokens_details":{"cached_tokens":3},"output_tokens":5,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":17},"user":null}"#,
-                Some(usage(Some(12), 3, Some(5))),
-            ),
-            // Embeddings.
-            (
-                r#"{"data":[],"usage":{"prompt_tokens":8,"total_tokens":8}}"#,
-                Some(usage(Some(8), 0, None)),
-            ),
-            // Anthropic.
-            (
-                r#"{"usage":{"input_tokens":10,"cache_creation_input_tokens":200,"cache_read_input_tokens":3000,"cache_creation":{"ephemeral_5m_input_tokens":200},"output_tokens":7,"service_tier":"standard"}}"#,
-                Some(usage(Some(210), 3_000, Some(7))),
-            ),
-            (
-                r#"{"usage":{"prompt_tokens":-1,"completion_tokens":"7","prompt_tokens_details":null}}"#,
-                Some(usage(None, 0, None)),
-            ),
-            (
-                r#"{"usage":{"prompt_tokens":1e30,"completion_tokens":7.0}}"#,
-                Some(usage(Some(u64::MAX), 0, Some(7))),
-            ),
-            (r#"{"usage":null}"#, None),
-            (r#"{"usage":7}"#, None),
-            (r#"{"choices":[{"usage":{"prompt_tokens":1}}]}"#, None),
-            ("[]", None),
-            ("", None),
-            (r#"{"usage":{"prompt_tokens":1}"#, None),
-        ] {
-            assert_eq!(in_answer(body.as_bytes()), expect, "{body}");
-        }
-    }
-
-    #[test]
-    fn the_end_of_an_answer_suffices() {
-        for (tail, expect) in [
-            (
-                r#"0.1,0.2]}],"model":"m","usage": {"prompt_tokens":8,"total_tokens":8}}"#,
-                Some(usage(Some(8), 0, None)),
-            ),
-            (
-                r#"says \"usage\" {\"usage\": 1}"}],"usage" :{"prompt_tokens":1,"completion_tokens":2},"service_tier":"default"}"#,
-                Some(usage(Some(1), 0, Some(2))),
-            ),
-            (r#"says \"usage\": {\"prompt_tokens\": 1}"}]}"#, None),
-            (r#""usage":{"prompt_tokens":8"#, None),
-            (r#""usage""#, None),
-            ("", None),
-        ] {
-            assert_eq!(in_tail(tail.as_bytes()), expect, "{tail}");
+    fn set(&mut self, name: Name, raw: &str) {
+        let count = || whole_number(raw);
+        match name {
+            Name::AllInput => self.all_input = count(),
+            Name::Input => self.input = count(),
+            Name::ToolInput => self.tool_input = count(),
+            Name::CacheWritten => self.cache_written = count(),
+            Name::CacheRead => self.cache_read = count(),
+            Name::CachedAmong => self.cached_among = count(),
+            Name::Output => self.output = count(),
+            Name::Thoughts => self.thoughts = count(),
+            Name::Details => {
+                let cached = Self::read(raw).and_then(|details| details.cached_among);
+                self.cached_among = cached.or(self.cached_among);
+            }
+            Name::Tokens => {
+                if let Some(tokens) = Self::read(raw) {
+                    self.input = tokens.input.or(self.input);
+                    self.output = tokens.output.or(self.output);
+                }
+            }
+            Name::Billed => {
+                if let Some(billed) = Self::read(raw) {
+                    self.input = self.input.or(billed.input);
+                    self.output = self.output.or(billed.output);
+                }
+            }
+            Name::Other => {}
         }
     }
 }
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = UsageFields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a report of usage")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<UsageFields, A::Error> {
+        let mut fields = UsageFields::default();
+        while let Some(name) = map.next_key_seed(Key(Name::of))? {
+            if name == Name::Other {
+                map.next_value::<IgnoredAny>()?;
+            } else {
+                let raw: &RawValue = map.next_value()?;
+                fields.set(name, raw.get());
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// Where a report of usage stands in an answer or event, besides `usage` itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The report itself.
+    Report,
+    /// An object that holds it: Groq's `x_groq`.
+    Holder,
+    Other,
+}
+
+impl Place {
+    pub(super) fn of(key: &str) -> Self {
+        match key {
+            // Cohere's older API has it in `meta`; Bedrock's metrics end an invocation's stream.
+            "usage" | "usageMetadata" | "meta" | "amazon-bedrock-invocationMetrics" => Self::Report,
+            "x_groq" => Self::Holder,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// What a whole answer says of its usage, and the error in it, if it is one.
+#[derive(Debug, Default)]
+pub(super) struct AnswerReport<'de> {
+    pub(super) usage: Option<UsageFields>,
+    pub(super) error: Option<&'de RawValue>,
+}
+
+/// Returns what a whole answer reports: an object, or a list of them (a Gemini stream without `alt=sse`), of which later
+/// ones count. `None` if it is neither.
+pub(super) fn in_answer(body: &[u8]) -> Option<AnswerReport<'_>> {
+    let text = str::from_utf8(body).ok()?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let mut report = AnswerReport::default();
+    Any(ReadAnswer { report: &mut report })
+        .deserialize(&mut deserializer)
+        .ok()?;
+    deserializer.end().ok()?;
+    Some(report)
+}
+
+struct ReadAnswer<'r, 'de> {
+    report: &'r mut AnswerReport<'de>,
+}
+
+/// A key of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AnswerKey {
+    Usage(Place),
+    Error,
+    Choices,
+}
+
+impl<'de> Read<'de> for ReadAnswer<'_, 'de> {
+    type Output = ();
+
+    fn list<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq
+            .next_element_seed(Any(ReadAnswer { report: self.report }))?
+            .is_some()
+        {}
+        Ok(())
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let key = |key: &str| match key {
+            "error" => AnswerKey::Error,
+            "choices" => AnswerKey::Choices,
+            _ => AnswerKey::Usage(Place::of(key)),
+        };
+        while let Some(key) = map.next_key_seed(Key(key))? {
+            match key {
+                AnswerKey::Usage(Place::Other) => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                AnswerKey::Usage(place) => {
+                    let raw: &RawValue = map.next_value()?;
+                    if let Some(later) = at_place(place, raw) {
+                        self.report.usage.get_or_insert_default().update(&later);
+                    }
+                }
+                AnswerKey::Error => {
+                    let raw: &RawValue = map.next_value()?;
+                    if raw.get() != "null" {
+                        self.report.error = Some(raw);
+                    }
+                }
+                // OpenRouter puts what went wrong with one provider into the choice.
+                AnswerKey::Choices => {
+                    let found = map.next_value_seed(Any(ChoiceError))?;
+                    self.report.error = self.report.error.or(found);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds the first `error` in the elements of a list.
+struct ChoiceError;
+
+impl<'de> Read<'de> for ChoiceError {
+    type Output = Option<&'de RawValue>;
+
+    fn list<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Output, A::Error> {
+        let mut first = None;
+        while let Some(found) = seq.next_element_seed(Any(Self))? {
+            first = first.or(found);
+        }
+        Ok(first)
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Output, A::Error> {
+        let mut error = None;
+        while let Some(is_error) = map.next_key_seed(Key(|key: &str| key == "error"))? {
+            if is_error {
+                let raw: &RawValue = map.next_value()?;
+                error = (raw.get() != "null").then_some(raw);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(error)
+    }
+}
+
+/// Reads the report in a value that stands at a place.
+pub(super) fn at_place(place: Place, raw: &RawValue) -> Option<UsageFields> {
+    match place {
+        Place::Report => UsageFields::read(raw.get()),
+        Place::Holder => in_object(raw),
+        Place::Other => None,
+    }
+}
+
+/// Returns the report that an object holds.
+pub(super) fn in_object(raw: &RawValue) -> Option<UsageFields> {
+    let mut report = AnswerReport::default();
+    let read = Any(ReadAnswer { report: &mut report });
+    read.deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
+        .ok()?;
+    report.usage
+}
+
+/// Returns the usage that the end of an answer reports: the last object in it that has the name of a report.
+///
+/// A quoted `"usage"` cannot stand inside a text, where its quotes would be escaped.
+pub(super) fn in_tail(tail: &[u8]) -> Option<UsageFields> {
+    const KEYS: [&[u8]; 3] = [b"\"usage\"", b"\"usageMetadata\"", b"\"meta\""];
+    let (at, key) = KEYS
+        .iter()
+        .filter_map(|key| Some((memchr::memmem::rfind(tail, key)?, key)))
+        .max()?;
+    let rest = tail
+        .get(at + key.len()..)?
+        .trim_ascii_start()
+        .strip_prefix(b":")?;
+    let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<&RawValue>();
+    UsageFields::read(values.next()?.ok()?.get())
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 use http::HeaderValue;
 use proptest::prelude::*;
 
+use super::super::aws_events::message;
+use super::events::EVENT_BYTES_MAX;
 use super::*;
 
 const CHAT: &str = concat!(
@@ -40,6 +42,47 @@ const ANTHROPIC: &str = concat!(
     "event: message_delta\r\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":null},\"usage\":{\"output_tokens\":15}}\r\n\r\n",
     "event: message_delta\r\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":25}}\r\n\r\n",
     "event: message_stop\r\ndata: {\"type\":\"message_stop\"}\r\n\r\n",
+);
+
+const GEMINI: &str = concat!(
+    "data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"Hello\"}],\"role\": \"model\"},\"index\": 0}],\"usageMetadata\": {\"promptTokenCount\": 40,\"cachedContentTokenCount\": 30,\"totalTokenCount\": 40},\"modelVersion\": \"g\"}\r\n\r\n",
+    "data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \" there, you\"}]},\"finishReason\": \"STOP\"}],\"usageMetadata\": {\"promptTokenCount\": 40,\"candidatesTokenCount\": 3,\"thoughtsTokenCount\": 20,\"totalTokenCount\": 63}}\r\n\r\n",
+);
+
+const COHERE: &str = concat!(
+    "event: message-start\ndata: {\"id\":\"x\",\"type\":\"message-start\",\"delta\":{\"message\":{\"role\":\"assistant\",\"content\":[],\"tool_plan\":\"\",\"tool_calls\":[]}}}\n\n",
+    "event: content-delta\ndata: {\"type\":\"content-delta\",\"index\":0,\"delta\":{\"message\":{\"content\":{\"text\":\"Hello there\"}}}}\n\n",
+    "event: tool-call-delta\ndata: {\"type\":\"tool-call-delta\",\"index\":0,\"delta\":{\"message\":{\"tool_calls\":{\"function\":{\"arguments\":\"{}\"}}}}}\n\n",
+    "event: message-end\ndata: {\"type\":\"message-end\",\"delta\":{\"finish_reason\":\"COMPLETE\",\"usage\":{\"billed_units\":{\"input_tokens\":3,\"output_tokens\":9},\"tokens\":{\"input_tokens\":69,\"output_tokens\":9}}}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+/// Usage without having been asked, beside the last choice.
+const MISTRAL: &str = concat!(
+    "data: {\"id\":\"m\",\"object\":\"chat.completion.chunk\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"},\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":4,\"total_tokens\":10,\"completion_tokens\":6}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+const GROQ: &str = concat!(
+    "data: {\"id\":\"g\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}],\"x_groq\":{\"id\":\"req_1\"}}\n\n",
+    "data: {\"id\":\"g\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"x_groq\":{\"id\":\"req_1\",\"usage\":{\"queue_time\":0.01,\"prompt_tokens\":18,\"completion_tokens\":5,\"total_time\":0.1}}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+const DEEPSEEK: &str = concat!(
+    ": keep-alive\n\n: keep-alive\n\n",
+    "data: {\"id\":\"d\",\"choices\":[{\"index\":0,\"delta\":{\"content\":null,\"reasoning_content\":\"Hello there\"},\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"d\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":100,\"completion_tokens\":9,\"prompt_cache_hit_tokens\":64,\"prompt_cache_miss_tokens\":36}}\n\n",
+    "data: [DONE]\n\n",
+);
+
+/// Usage in a last chunk without choices, whether it was asked for or not.
+const OPENROUTER: &str = concat!(
+    ": OPENROUTER PROCESSING\n\n",
+    "data: {\"id\":\"gen-1\",\"provider\":\"P\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\",\"reasoning\":\"Hm, \"},\"finish_reason\":null}]}\n\n",
+    "data: {\"id\":\"gen-1\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":14,\"completion_tokens\":8,\"cost\":0.1,\"prompt_tokens_details\":{\"cached_tokens\":0}}}\n\n",
+    "data: [DONE]\n\n",
 );
 
 fn headers(content_type: &'static str) -> HeaderMap {
@@ -83,9 +126,16 @@ fn stream(text: &str, strip: bool, piece: usize) -> (String, ResponseTap) {
 #[test]
 fn streams_are_relayed_as_they_are_and_tell_their_usage() {
     for (text, expect, output_seen) in [
-        (chat(true), usage(12, 4, 7), 9),
-        (RESPONSES.to_owned(), usage(9, 2, 5), 5),
+        (chat(true), usage(8, 4, 7), 9),
+        (RESPONSES.to_owned(), usage(7, 2, 5), 5),
         (ANTHROPIC.to_owned(), usage(30, 300, 25), 25),
+        (COHERE.to_owned(), usage(69, 0, 9), 9),
+        (MISTRAL.to_owned(), usage(4, 0, 6), 6),
+        (GROQ.to_owned(), usage(18, 0, 5), 5),
+        (DEEPSEEK.to_owned(), usage(36, 64, 9), 9),
+        (OPENROUTER.to_owned(), usage(14, 0, 8), 8),
+        // Gemini says nowhere that a stream is complete.
+        (format!("{GEMINI}data: [DONE]\n\n"), usage(10, 30, 23), 23),
     ] {
         for piece in [1, 2, 3, 7, 64, 1_000, text.len()] {
             let (relayed, tap) = stream(&text, false, piece);
@@ -105,13 +155,209 @@ fn usage_that_nobody_asked_for_is_taken_out() {
         for piece in 1..=sent.len() {
             let (relayed, tap) = stream(&sent, true, piece);
             assert_eq!(relayed, expect, "{ends:?}, pieces of {piece}");
-            assert_eq!(tap.usage(), usage(12, 4, 7));
+            assert_eq!(tap.usage(), usage(8, 4, 7));
             assert!(tap.may_change_length());
         }
     }
     // A stream without a trace of usage is left alone, and so are other providers' streams.
-    for text in [&chat(false), RESPONSES, ANTHROPIC] {
-        assert_eq!(stream(text, true, 50).0, text);
+    for text in [
+        &chat(false),
+        RESPONSES,
+        ANTHROPIC,
+        GEMINI,
+        COHERE,
+        MISTRAL,
+        GROQ,
+        DEEPSEEK,
+        OPENROUTER,
+    ] {
+        for piece in [1, 50, text.len()] {
+            assert_eq!(stream(text, true, piece).0, text);
+        }
+    }
+}
+
+/// Azure sends a chunk without choices of its own, which has `usage: null` with the option and none without.
+#[test]
+fn azures_first_chunk_stays() {
+    let azure = |null: &str, chunk: &str| {
+        format!(
+            "data: {{\"choices\":[],\"created\":0,\"id\":\"\",\"model\":\"\",\"object\":\"\",\"prompt_filter_results\":[{{\"prompt_index\":0,\"content_filter_results\":{{\"hate\":{{\"filtered\":false}}}}}}]{null}}}\n\n\
+             data: {{\"choices\":[{{\"content_filter_results\":{{}},\"delta\":{{\"content\":\"Hi\"}},\"finish_reason\":null,\"index\":0}}],\"id\":\"c\"{null}}}\n\n\
+             {chunk}data: [DONE]\n\n"
+        )
+    };
+    let sent = azure(",\"usage\":null", USAGE_CHUNK);
+    let expect = azure("", "");
+    for piece in 1..=sent.len() {
+        let (relayed, tap) = stream(&sent, true, piece);
+        assert_eq!(relayed, expect, "pieces of {piece}");
+        assert_eq!(tap.usage(), usage(8, 4, 7));
+    }
+}
+
+#[test]
+fn bedrocks_messages_are_read() {
+    let event = |name: &str, payload: &str| {
+        message(
+            &[(":event-type", name), (":message-type", "event")],
+            payload.as_bytes(),
+        )
+    };
+    let converse = [
+        event("messageStart", r#"{"p":"abc","role":"assistant"}"#),
+        event(
+            "contentBlockDelta",
+            r#"{"contentBlockIndex":0,"delta":{"text":"Hello there"},"p":"ab"}"#,
+        ),
+        event(
+            "contentBlockDelta",
+            r#"{"contentBlockIndex":1,"delta":{"toolUse":{"input":"{\"city\":"}}}"#,
+        ),
+        event("messageStop", r#"{"stopReason":"end_turn"}"#),
+        event(
+            "metadata",
+            r#"{"metrics":{"latencyMs":1},"usage":{"inputTokens":30,"outputTokens":4,"totalTokens":34,"cacheReadInputTokens":1000,"cacheWriteInputTokens":20}}"#,
+        ),
+    ];
+    let chunk = |json: &str| event("chunk", &format!(r#"{{"bytes":"{}","p":"x"}}"#, encoded(json)));
+    let invoke = [
+        chunk(r#"{"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1}}}"#),
+        chunk(
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hello there"}}"#,
+        ),
+        chunk(r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":12}}"#),
+        chunk(
+            r#"{"type":"message_stop","amazon-bedrock-invocationMetrics":{"inputTokenCount":10,"outputTokenCount":12}}"#,
+        ),
+    ];
+    for (messages, expect, seen_before_the_end) in [
+        (converse.as_slice(), usage(50, 1_000, 4), 5),
+        (&invoke, usage(10, 0, 12), 12),
+    ] {
+        let whole = messages.concat();
+        let tap = || {
+            ResponseTap::new(
+                Endpoint::ChatCompletions,
+                &headers("application/vnd.amazon.eventstream"),
+                true,
+            )
+        };
+        for piece in [1, 7, 100, whole.len()] {
+            let (relayed, tap) = relay(tap(), whole.chunks(piece));
+            assert_eq!(relayed, whole);
+            assert_eq!(tap.usage(), expect);
+            assert!(tap.is_complete() && tap.is_stream() && !tap.may_change_length());
+        }
+        let (_, tap) = relay(tap(), messages[..messages.len() - 1].iter().map(Vec::as_slice));
+        assert_eq!(tap.output_seen(), Tokens::new(seen_before_the_end));
+    }
+    let exception = message(
+        &[
+            (":exception-type", "throttlingException"),
+            (":message-type", "exception"),
+        ],
+        br#"{"message":"Too many tokens, please wait before trying again."}"#,
+    );
+    let tap = ResponseTap::new(
+        Endpoint::ChatCompletions,
+        &headers("application/vnd.amazon.eventstream"),
+        false,
+    );
+    let (_, tap) = relay(tap, [&exception[..]]);
+    let fault = tap.fault().unwrap();
+    assert_eq!((&*fault.kind, fault.status), ("throttlingException", 429));
+}
+
+/// Base64, as slow as may be.
+fn encoded(text: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bits: String = text.bytes().map(|byte| format!("{byte:08b}")).collect();
+    let mut digits: String = bits
+        .as_bytes()
+        .chunks(6)
+        .map(|six| {
+            let six = format!("{:0<6}", str::from_utf8(six).unwrap());
+            char::from(DIGITS[usize::from_str_radix(&six, 2).unwrap()])
+        })
+        .collect();
+    digits.extend(std::iter::repeat_n('=', (4 - digits.len() % 4) % 4));
+    digits
+}
+
+#[test]
+fn errors_that_come_as_successes_are_seen() {
+    for (content_type, body, kind, status) in [
+        (
+            "application/json",
+            r#"{"error":{"message":"Rate limit exceeded: free-models-per-min.","code":429,"metadata":{"headers":{"X-RateLimit-Limit":"20"}}},"user_id":"u"}"#,
+            "429",
+            429,
+        ),
+        (
+            "application/json",
+            r#"{"id":"gen","choices":[{"message":{"content":""},"finish_reason":"error","error":{"code":502,"message":"Provider returned error"}}]}"#,
+            "502",
+            502,
+        ),
+        (
+            "application/json; charset=UTF-8",
+            r#"[{"candidates":[{}]},{"error":{"code":503,"status":"UNAVAILABLE","message":"The model is overloaded."}}]"#,
+            "UNAVAILABLE",
+            503,
+        ),
+        (
+            "text/event-stream",
+            "data: {\"id\":\"gen\",\"error\":{\"code\":\"server_error\",\"message\":\"Provider disconnected\"},\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}]}\n\n",
+            "server_error",
+            500,
+        ),
+        (
+            "text/event-stream",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"error\",\"error\":{\"code\":429}}]}\n\n",
+            "429",
+            429,
+        ),
+        (
+            "text/event-stream",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"error\"}]}\n\n",
+            "error",
+            500,
+        ),
+        (
+            "text/event-stream",
+            "data: {\"error\":{\"code\":429,\"message\":\"m\",\"status\":\"RESOURCE_EXHAUSTED\"}}\r\n\r\n",
+            "RESOURCE_EXHAUSTED",
+            429,
+        ),
+    ] {
+        let tap = ResponseTap::new(Endpoint::ChatCompletions, &headers(content_type), false);
+        let (relayed, tap) = relay(tap, body.as_bytes().chunks(9));
+        assert_eq!(relayed, body.as_bytes());
+        let fault = tap.fault().map(|fault| (&*fault.kind, fault.status));
+        assert_eq!(fault, Some((kind, status)), "{body}");
+    }
+}
+
+#[test]
+fn lists_and_lines_of_json_tell_their_usage() {
+    for (content_type, body, expect) in [
+        (
+            "application/json; charset=UTF-8",
+            "[{\"candidates\": [],\"usageMetadata\": {\"promptTokenCount\": 4,\"candidatesTokenCount\": 1}}\n,\r\n{\"candidates\": [],\"usageMetadata\": {\"promptTokenCount\": 4,\"candidatesTokenCount\": 9}}\n]",
+            usage(4, 0, 9),
+        ),
+        (
+            "application/stream+json",
+            "{\"event_type\":\"stream-start\"}\n{\"event_type\":\"text-generation\",\"text\":\"a\"}\n{\"event_type\":\"stream-end\",\"response\":{\"text\":\"a\",\"meta\":{\"billed_units\":{\"input_tokens\":4,\"output_tokens\":9}}}}\n",
+            usage(4, 0, 9),
+        ),
+    ] {
+        let tap = ResponseTap::new(Endpoint::ChatCompletions, &headers(content_type), false);
+        let (relayed, tap) = relay(tap, body.as_bytes().chunks(10));
+        assert_eq!(relayed, body.as_bytes());
+        assert_eq!(tap.usage(), expect, "{body}");
+        assert!(tap.fault().is_none());
     }
 }
 
@@ -218,7 +464,7 @@ fn an_endless_event_passes_through_unread() {
     for strip in [false, true] {
         let (relayed, tap) = stream(&text, strip, 10_000);
         assert_eq!(relayed, format!("{long}{}", chat(!strip)));
-        assert_eq!(tap.usage(), usage(12, 4, 7));
+        assert_eq!(tap.usage(), usage(8, 4, 7));
         let Body::Events(events) = &tap.body else {
             panic!("a stream")
         };

@@ -1,0 +1,167 @@
+//! Errors inside answers that began as successes.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// The longest name of a fault that is kept.
+const KIND_MAX: usize = 64;
+
+/// The longest body of a fault that is kept: as much of it as is ever looked at would be sixteen times as long, but none
+/// was seen beyond one thousand bytes.
+const BODY_MAX: usize = 4 << 10;
+
+/// An error that came in an answer whose status was a success: in the middle of a stream, or as its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamFault {
+    /// The provider's name for it (`overloaded_error`, `rate_limit_exceeded` …), at most 64 characters.
+    pub kind: String,
+    /// The status that the provider would have answered with before the answer began.
+    pub status: u16,
+    /// The error as the body of such an answer, to be classified; nothing if it is longer than 4 KiB.
+    pub(crate) body: Vec<u8>,
+}
+
+/// The parts of an error, whoever wrote it.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Parts<'a> {
+    #[serde(rename = "type", borrow, deserialize_with = "word")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "word")]
+    code: Cow<'a, str>,
+    /// Google's name.
+    #[serde(borrow, deserialize_with = "word")]
+    status: Cow<'a, str>,
+}
+
+impl StreamFault {
+    /// Reads the value of `error`, and the code that stands beside it, if one does.
+    pub(super) fn read(error: Option<&RawValue>, code: &str) -> Self {
+        let parts: Parts<'_> = error
+            .and_then(|raw| serde_json::from_str(raw.get()).ok())
+            .unwrap_or_default();
+        let names = [&*parts.code, code, &*parts.status, &*parts.kind];
+        let is_word = |name: &&&str| !name.is_empty() && name.parse::<u16>().is_err();
+        let kind = names
+            .iter()
+            .find(is_word)
+            .or_else(|| names.iter().find(|name| !name.is_empty()))
+            .map_or("error", |name| *name);
+        let number = names.iter().find_map(|name| name.parse().ok());
+        let status = number.filter(|status| (400..600).contains(status));
+        let raw = error.map_or("null", RawValue::get);
+        Self {
+            status: status
+                .or_else(|| names.iter().find_map(|name| status_of(name)))
+                .unwrap_or(500),
+            kind: kind.chars().take(KIND_MAX).collect(),
+            body: bounded(format!(r#"{{"type":"error","error":{raw}}}"#)),
+        }
+    }
+
+    /// An exception in one of AWS's event streams: its name and its body.
+    pub(super) fn exception(name: &str, body: &[u8]) -> Self {
+        Self {
+            kind: name.chars().take(KIND_MAX).collect(),
+            status: status_of(name).unwrap_or(500),
+            body: if body.len() <= BODY_MAX {
+                body.to_vec()
+            } else {
+                Vec::new()
+            },
+        }
+    }
+}
+
+fn bounded(body: String) -> Vec<u8> {
+    if body.len() <= BODY_MAX {
+        body.into_bytes()
+    } else {
+        Vec::new()
+    }
+}
+
+/// Returns the status that goes with a provider's name for an error (providers.md §2.5, §4.5, §5.1, §6).
+fn status_of(name: &str) -> Option<u16> {
+    Some(match name {
+        "rate_limit_exceeded"
+        | "rate_limit_error"
+        | "rate_limited"
+        | "insufficient_quota"
+        | "RESOURCE_EXHAUSTED"
+        | "throttlingException"
+        | "ThrottlingException" => 429,
+        "overloaded_error" => 529,
+        "server_is_overloaded" | "slow_down" | "UNAVAILABLE" | "serviceUnavailableException" => 503,
+        "DEADLINE_EXCEEDED" | "timeout_error" | "modelTimeoutException" => 504,
+        "invalid_request_error" | "invalid_prompt" | "INVALID_ARGUMENT" | "validationException" => 400,
+        "authentication_error" => 401,
+        "permission_error" | "PERMISSION_DENIED" => 403,
+        "modelStreamErrorException" => 424,
+        _ => return None,
+    })
+}
+
+/// Reads a text, or a number as its digits; anything else counts as the empty text.
+pub(super) fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    let raw = <&'de RawValue>::deserialize(deserializer)?.get();
+    if raw.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(Cow::Borrowed(raw));
+    }
+    let text: Option<Text<'de>> = serde_json::from_str(raw).ok();
+    Ok(text.map_or(Cow::Borrowed(""), |text| text.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_have_a_name_and_a_status() {
+        for (error, code, kind, status) in [
+            (r#"{"code":429,"message":"m"}"#, "", "429", 429),
+            (r#"{"code":"429"}"#, "", "429", 429),
+            (
+                r#"{"code":429,"status":"RESOURCE_EXHAUSTED"}"#,
+                "",
+                "RESOURCE_EXHAUSTED",
+                429,
+            ),
+            (
+                r#"{"code":"rate_limit_exceeded","type":"tokens"}"#,
+                "",
+                "rate_limit_exceeded",
+                429,
+            ),
+            (r#"{"type":"overloaded_error"}"#, "", "overloaded_error", 529),
+            (
+                r#"{"code":"server_error","metadata":{}}"#,
+                "",
+                "server_error",
+                500,
+            ),
+            (r#"{"code":null,"type":"x"}"#, "slow_down", "slow_down", 503),
+            (r#"{"code":200}"#, "", "200", 500),
+            (r#"{"code":99999999}"#, "", "99999999", 500),
+            (r#""text""#, "", "error", 500),
+            ("[]", "", "error", 500),
+        ] {
+            let raw: &RawValue = serde_json::from_str(error).unwrap();
+            let fault = StreamFault::read(Some(raw), code);
+            assert_eq!((&*fault.kind, fault.status), (kind, status), "{error}");
+            let body: serde_json::Value = serde_json::from_slice(&fault.body).unwrap();
+            assert_eq!(body["error"].to_string(), error.replace(' ', ""), "{error}");
+        }
+        let long = format!(r#"{{"code":"{}"}}"#, "x".repeat(5_000));
+        let raw: &RawValue = serde_json::from_str(&long).unwrap();
+        let fault = StreamFault::read(Some(raw), "");
+        assert_eq!((fault.kind.len(), fault.body.len()), (64, 0));
+        let fault = StreamFault::exception("throttlingException", br#"{"message":"m"}"#);
+        assert_eq!((fault.status, &*fault.body), (429, &br#"{"message":"m"}"#[..]));
+    }
+}
