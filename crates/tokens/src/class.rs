@@ -1,0 +1,199 @@
+//! What kind of character each is, as far as the encodings' patterns tell them apart.
+
+use std::sync::OnceLock;
+
+/// The classes that the patterns are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Class {
+    /// Neither letter, number, mark nor white space: `[^\s\p{L}\p{M}\p{N}]`.
+    Other = 0,
+    /// `[\p{Lu}\p{Lt}]`
+    Upper = 1,
+    /// `\p{Ll}`
+    Lower = 2,
+    /// Letters without case: `[\p{Lm}\p{Lo}]`
+    Letter = 3,
+    /// `\p{M}`
+    Mark = 4,
+    /// `\p{N}`
+    Number = 5,
+    /// `\s` other than the next.
+    Space = 6,
+    /// `[\r\n]`
+    Newline = 7,
+}
+
+impl Class {
+    /// Of `\p{L}`.
+    pub(crate) fn is_letter(self) -> bool {
+        matches!(self, Self::Upper | Self::Lower | Self::Letter)
+    }
+
+    /// Of `[^\s\p{L}\p{N}]`.
+    pub(crate) fn is_symbol(self) -> bool {
+        matches!(self, Self::Other | Self::Mark)
+    }
+
+    /// Of `\s`.
+    pub(crate) fn is_space(self) -> bool {
+        matches!(self, Self::Space | Self::Newline)
+    }
+
+    pub(crate) fn of_number(number: u8) -> Self {
+        match number & 7 {
+            1 => Self::Upper,
+            2 => Self::Lower,
+            3 => Self::Letter,
+            4 => Self::Mark,
+            5 => Self::Number,
+            6 => Self::Space,
+            7 => Self::Newline,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Runs of characters of one class, from U+0000 on: length × 8 + class in base 128, lowest digits first, the upper bit
+/// set in all but the last. A test writes it (`TIDEGATE_BLESS=1`) and compares it with the tables of regex-syntax.
+const RUNS: &[u8] = include_bytes!("../data/classes.bin");
+
+/// Characters that share one entry of the first table.
+const BLOCK: usize = 128;
+
+/// The class of every character, in blocks of which equal ones are kept once.
+pub(crate) struct Classes {
+    blocks: Vec<u16>,
+    classes: Vec<Class>,
+}
+
+impl Classes {
+    /// Returns the table, which is built on first use.
+    pub(crate) fn table() -> &'static Self {
+        static TABLE: OnceLock<Classes> = OnceLock::new();
+        TABLE.get_or_init(|| Self::build(RUNS))
+    }
+
+    fn build(mut runs: &[u8]) -> Self {
+        let mut table = Self {
+            blocks: Vec::new(),
+            classes: Vec::new(),
+        };
+        let mut block = Vec::with_capacity(BLOCK);
+        while let Some((mut len, class)) = read_run(&mut runs) {
+            while len > 0 && table.blocks.len() <= char::MAX as usize / BLOCK {
+                let part = len.min(BLOCK - block.len());
+                block.resize(block.len() + part, class);
+                len -= part;
+                if block.len() == BLOCK {
+                    table.push(&block);
+                    block.clear();
+                }
+            }
+        }
+        table
+    }
+
+    fn push(&mut self, block: &[Class]) {
+        let known = self.classes.chunks_exact(BLOCK).position(|known| known == block);
+        let index = known.unwrap_or_else(|| {
+            self.classes.extend_from_slice(block);
+            self.classes.len() / BLOCK - 1
+        });
+        self.blocks.push(index as u16);
+    }
+
+    #[inline]
+    pub(crate) fn of(&self, character: u32) -> Class {
+        let character = character as usize;
+        let Some(&block) = self.blocks.get(character / BLOCK) else {
+            return Class::Other;
+        };
+        self.classes[usize::from(block) * BLOCK + character % BLOCK]
+    }
+}
+
+fn read_run(runs: &mut &[u8]) -> Option<(usize, Class)> {
+    let mut number = 0;
+    let mut shift = 0;
+    while let Some((&digit, rest)) = runs.split_first() {
+        *runs = rest;
+        number |= usize::from(digit & 0x7f) << shift;
+        shift += 7;
+        if digit < 0x80 || shift > 28 {
+            return Some((number >> 3, Class::of_number(number as u8)));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same classes from the tables of the regular expressions that tiktoken uses.
+    fn expected() -> Vec<Class> {
+        let mut classes = vec![Class::Other; char::MAX as usize + 1];
+        let patterns = [
+            (r"[\p{Lu}\p{Lt}]", Class::Upper),
+            (r"\p{Ll}", Class::Lower),
+            (r"[\p{Lm}\p{Lo}]", Class::Letter),
+            (r"\p{M}", Class::Mark),
+            (r"\p{N}", Class::Number),
+            (r"\s", Class::Space),
+            (r"[\r\n]", Class::Newline),
+        ];
+        for (pattern, class) in patterns {
+            let hir = regex_syntax::parse(pattern).unwrap();
+            let regex_syntax::hir::HirKind::Class(regex_syntax::hir::Class::Unicode(set)) = hir.kind() else {
+                panic!("{pattern} is no class");
+            };
+            for range in set.ranges() {
+                classes[range.start() as usize..=range.end() as usize].fill(class);
+            }
+        }
+        classes
+    }
+
+    fn runs(classes: &[Class]) -> Vec<u8> {
+        let mut runs = Vec::new();
+        for run in classes.chunk_by(PartialEq::eq) {
+            let mut number = run.len() << 3 | run[0] as usize;
+            while number > 0x7f {
+                runs.push(number as u8 | 0x80);
+                number >>= 7;
+            }
+            runs.push(number as u8);
+        }
+        runs
+    }
+
+    #[test]
+    fn classes_are_those_of_regular_expressions() {
+        let expected = expected();
+        let runs = runs(&expected);
+        if std::env::var_os("TIDEGATE_BLESS").is_some() {
+            std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/data/classes.bin"), &runs).unwrap();
+        }
+        let table = Classes::build(&runs);
+        for (character, class) in expected.iter().enumerate() {
+            assert_eq!(table.of(character as u32), *class, "U+{character:04X}");
+        }
+        assert_eq!(
+            runs, RUNS,
+            "run with TIDEGATE_BLESS=1 to rewrite data/classes.bin"
+        );
+    }
+
+    #[test]
+    fn a_broken_table_is_no_panic() {
+        for runs in [
+            &[][..],
+            &[0xff; 9],
+            &[0x0f],
+            &[0xff, 0xff, 0xff, 0xff, 0x7f, 0xff],
+        ] {
+            assert_eq!(Classes::build(runs).of(u32::MAX), Class::Other);
+        }
+    }
+}

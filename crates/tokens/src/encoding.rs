@@ -1,0 +1,123 @@
+//! Encodings, and which model has which.
+
+use std::sync::OnceLock;
+
+use crate::merge::Merger;
+use crate::split::{Pattern, Pieces};
+use crate::vocabulary::Vocabulary;
+
+/// A public encoding of texts in tokens.
+///
+/// What tells o200k_base and o200k_harmony apart are special tokens only, and those are never read out of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Encoding {
+    /// `cl100k_base`: gpt-4, gpt-3.5-turbo, embeddings.
+    Cl100k,
+    /// `o200k_base` and `o200k_harmony`: gpt-4o and all since, gpt-oss.
+    O200k,
+}
+
+/// Models of o200k_base and o200k_harmony; `gpt-5` and `gpt-4o` are prefixes of more names still. The last is a guess: no
+/// tokenizer of gpt-6 is published.
+const O200K: &[&str] = &[
+    "o1",
+    "o3",
+    "o4-mini",
+    "gpt-4.1",
+    "gpt-4.5",
+    "chatgpt-4o-",
+    "gpt-oss",
+    "gpt-6",
+];
+
+/// Models of cl100k_base.
+const CL100K: &[&str] = &[
+    "gpt-4",
+    "gpt-3.5",
+    "gpt-3.5-turbo",
+    "gpt-35-turbo",
+    "davinci-002",
+    "babbage-002",
+    "text-embedding-ada-002",
+    "text-embedding-3-small",
+    "text-embedding-3-large",
+];
+
+impl Encoding {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Cl100k, Self::O200k];
+
+    /// Returns the name that OpenAI gave it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cl100k => "cl100k_base",
+            Self::O200k => "o200k_base",
+        }
+    }
+
+    /// Returns the encoding of a model, by tiktoken's own table of names and prefixes (0.14, providers.md §14).
+    ///
+    /// Names are taken as platforms write them: in any case, behind a maker (`openai/gpt-oss-120b`, `us.openai.gpt-oss-20b-1:0`)
+    /// or behind `ft:`. `None` means that the model's tokenizer is another one or not public.
+    pub fn for_model(model: &str) -> Option<Self> {
+        let model = model.to_ascii_lowercase();
+        let name = model.rsplit('/').next().unwrap_or_default();
+        // gpt-oss with tags of Ollama: `gpt-oss:20b`.
+        let name = name
+            .find("openai.")
+            .map_or(name, |at| &name[at + "openai.".len()..]);
+        let base = name.strip_prefix("ft:").unwrap_or(name);
+        let known = |prefixes: &[&str]| {
+            prefixes.iter().any(|prefix| {
+                base.strip_prefix(prefix).is_some_and(|rest| {
+                    prefix.ends_with('-') || rest.is_empty() || rest.starts_with(['-', ':', '@'])
+                })
+            })
+        };
+        if base.starts_with("gpt-5") || base.starts_with("gpt-4o") || known(O200K) {
+            return Some(Self::O200k);
+        }
+        known(CL100K).then_some(Self::Cl100k)
+    }
+
+    fn pattern(self) -> Pattern {
+        match self {
+            Self::Cl100k => Pattern::Cl100k,
+            Self::O200k => Pattern::O200k,
+        }
+    }
+
+    pub(crate) fn packed(self) -> &'static [u8] {
+        match self {
+            Self::Cl100k => include_bytes!("../data/cl100k_base.bin"),
+            Self::O200k => include_bytes!("../data/o200k_base.bin"),
+        }
+    }
+
+    fn vocabulary(self) -> &'static Vocabulary {
+        static CL100K: OnceLock<Vocabulary> = OnceLock::new();
+        static O200K: OnceLock<Vocabulary> = OnceLock::new();
+        let cell = match self {
+            Self::Cl100k => &CL100K,
+            Self::O200k => &O200K,
+        };
+        cell.get_or_init(|| Vocabulary::unpack(self.packed()))
+    }
+
+    /// Counts the tokens of a text. Linear in its length, whatever it holds.
+    ///
+    /// Equal to what tiktoken counts, special tokens taken as plain text, except in runs of more than 256 bytes without
+    /// a place to cut (a letter repeated a thousand times, say), which are counted in stretches.
+    pub fn count(self, text: &str) -> u64 {
+        let vocabulary = self.vocabulary();
+        let mut merger = Merger::new();
+        Pieces::new(text, self.pattern())
+            .map(|piece| merger.count(vocabulary, piece))
+            .sum()
+    }
+
+    /// Builds the index now, some milliseconds of work, instead of on first use. Returns its size in bytes.
+    pub fn load(self) -> usize {
+        self.vocabulary().heap_bytes()
+    }
+}
