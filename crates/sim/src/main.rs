@@ -1,14 +1,46 @@
 //! `tidegate-sim`: prints, for every limiter and every provider, how often it was refused and what it used.
 
-use clap::Parser;
+use clap::{Args as Arguments, Parser, Subcommand};
 use tidegate_sim::Discipline;
 use tidegate_sim::baseline::Kind;
+use tidegate_sim::profiles::table::{LEARNED, LearnedRow, TOLD, ToldRow};
+use tidegate_sim::profiles::{Knowledge, Trial, catalog, run, vertex};
 use tidegate_sim::report::{HEADING, Row, tally};
 use tidegate_sim::setting::{Algorithms, Setting};
 
-/// Runs seeded worlds in virtual time and prints one table.
+/// Runs seeded worlds in virtual time and prints what came of them.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    table: Option<Table>,
+    #[command(flatten)]
+    worlds: Worlds,
+}
+
+#[derive(Debug, Subcommand)]
+enum Table {
+    /// Limiters against enforcement algorithms (the default).
+    Worlds(Worlds),
+    /// Each provider's profile against the model of that provider.
+    Profiles(Profiles),
+}
+
+#[derive(Debug, Arguments)]
+struct Profiles {
+    /// The seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Minutes of each trial of a profile whose limits are told.
+    #[arg(long, default_value_t = 20_000)]
+    minutes: u64,
+    /// Only profiles whose names begin so.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+#[derive(Debug, Arguments)]
+struct Worlds {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -25,6 +57,54 @@ struct Args {
 
 fn main() {
     let args = Args::parse();
+    match args.table {
+        None => worlds(&args.worlds),
+        Some(Table::Worlds(args)) => worlds(&args),
+        Some(Table::Profiles(args)) => profiles(&args),
+    }
+}
+
+fn profiles(args: &Profiles) {
+    let chosen = |name: &str| name.starts_with(&args.only);
+    println!("Limits told\n{TOLD}");
+    for profile in catalog().iter().filter(|profile| chosen(profile.name)) {
+        let figures = run(profile, &Trial::told(args.seed, args.minutes));
+        println!(
+            "{}",
+            ToldRow {
+                profile,
+                figures: &figures
+            }
+        );
+    }
+    for (knowledge, title) in [
+        (Knowledge::Unknown, "Limits not told"),
+        (Knowledge::Doubled, "Limits told twice as high"),
+    ] {
+        println!("\n{title}\n{LEARNED}");
+        let shared = (knowledge == Knowledge::Unknown).then(vertex);
+        for profile in catalog()
+            .iter()
+            .chain(&shared)
+            .filter(|profile| chosen(profile.name))
+        {
+            let trial = Trial {
+                knowledge,
+                ..Trial::told(args.seed, 60)
+            };
+            let figures = run(profile, &trial);
+            println!(
+                "{}",
+                LearnedRow {
+                    name: profile.name,
+                    figures: &figures
+                }
+            );
+        }
+    }
+}
+
+fn worlds(args: &Worlds) {
     println!("{HEADING}");
     let disciplines = [
         Discipline::Tidegate,
