@@ -23,13 +23,12 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
-use tidegate_core::provider::Dialect;
 use tidegate_core::{
     ChargeModel, Discipline, Guarantee, Learning, Limit, MarginPolicy, Plan, QueueBounds, QuotaId, QuotaPlan,
-    RetryPolicy,
+    RetryPolicy, Tokens,
 };
 
-use crate::provider::Provider;
+use crate::provider::{Provider, Scope};
 pub use args::ConfigArgs;
 pub use authorities::Authorities;
 pub use base_url::{BaseUrl, BaseUrlError, Scheme};
@@ -168,6 +167,8 @@ pub struct QuotaRoute {
     pub index: usize,
     /// Whether each model has an account of its own in the group: then the model is part of the account.
     pub per_model: bool,
+    /// What has an account of its own in the unlisted group instead of a model.
+    pub own: Option<&'static str>,
 }
 
 impl Config {
@@ -277,23 +278,24 @@ impl Config {
             .enumerate()
             .find(|(_, upstream)| upstream.name == name)
     }
-
-    /// Returns the first upstream that speaks `dialect`: it serves the paths without an upstream's name
-    /// (`/v1/chat/completions`, `/v1/messages`).
-    pub fn first_speaking(&self, dialect: Dialect) -> Option<(usize, &Upstream)> {
-        self.upstreams
-            .iter()
-            .enumerate()
-            .find(|(_, upstream)| upstream.provider.profile().dialect == dialect)
-    }
 }
 
 impl Upstream {
-    /// Returns the quota group of a request for `model`, or of one that names no model.
+    /// Returns the quota group of a request for `model`, or of one that names no model, as
+    /// [`Upstream::route_for`] does for what most operations belong to.
+    pub fn route(&self, model: Option<&str>) -> QuotaRoute {
+        self.route_for(Scope::Model, model, Tokens::ZERO)
+    }
+
+    /// Returns the quota group of a request.
     ///
     /// An exact name goes before a pattern, a longer pattern before a shorter one. What no group lists goes to the
     /// unlisted group.
-    pub fn route(&self, model: Option<&str>) -> QuotaRoute {
+    pub fn route_for(&self, scope: Scope, model: Option<&str>, _input: Tokens) -> QuotaRoute {
+        let (model, own) = match scope {
+            Scope::Model | Scope::ModelRequests => (model, None),
+            Scope::Own(name) => (None, Some(name)),
+        };
         let listed = model
             .and_then(|model| self.models.find(model))
             .and_then(|at| self.groups.get(at));
@@ -302,6 +304,7 @@ impl Upstream {
             id: QuotaId::of(&group.name),
             index: group.index,
             per_model: listed.is_none(),
+            own,
         }
     }
 
@@ -340,7 +343,7 @@ impl AccountHasher {
         match (client_key, route.per_model) {
             (None, false) => 0,
             (key, false) => self.0.hash_one((key, None::<&str>)),
-            (key, true) => self.0.hash_one((key, model)),
+            (key, true) => self.0.hash_one((key, route.own.or(model))),
         }
     }
 }

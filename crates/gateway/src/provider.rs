@@ -5,12 +5,23 @@
 mod anthropic;
 mod auth;
 mod aws_events;
+mod azure;
+mod bedrock;
+mod cohere;
+mod deepseek;
 mod endpoint;
 mod facts;
 mod fault;
+mod gemini;
+mod groq;
+mod mistral;
 mod openai;
+mod openrouter;
+mod operation;
 mod output;
+mod profile;
 mod reply;
+mod root;
 mod sse;
 mod stream;
 mod tally;
@@ -24,14 +35,15 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
-use tidegate_core::ChargeModel;
-use tidegate_core::provider::Dialect;
 
 pub use auth::AuthStyle;
-pub use endpoint::{Endpoint, Shape};
+pub use endpoint::{Api, Endpoint, Scope, Shape};
 pub use facts::{BadBody, RequestFacts};
 pub use fault::StreamFault;
+pub use operation::Operation;
+pub use profile::{Profile, Slice};
 pub use reply::ErrorReply;
+pub use root::Root;
 pub use tap::ResponseTap;
 pub use usage_option::ensure_usage;
 
@@ -42,40 +54,67 @@ pub use usage_option::ensure_usage;
 pub enum Provider {
     /// OpenAI.
     OpenAi,
+    /// Azure OpenAI.
+    Azure,
     /// Anthropic.
     Anthropic,
-    /// Anything that speaks OpenAI's API: vLLM, Ollama, Mistral, OpenRouter, DeepSeek, together …
+    /// Gemini by an API key (AI Studio).
+    Gemini,
+    /// Models of Google Cloud, by bearer tokens.
+    Vertex,
+    /// Groq.
+    Groq,
+    /// Mistral.
+    Mistral,
+    /// OpenRouter.
+    OpenRouter,
+    /// DeepSeek.
+    DeepSeek,
+    /// Cohere.
+    Cohere,
+    /// AWS Bedrock's runtime, by its API keys.
+    Bedrock,
+    /// AWS Bedrock's `bedrock-mantle`.
+    #[serde(rename = "bedrock-mantle")]
+    #[schemars(rename = "bedrock-mantle")]
+    BedrockMantle,
+    /// Anything else that speaks OpenAI's API: vLLM, Ollama, llama.cpp, together …
     Compatible,
-}
-
-/// What distinguishes a provider from the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Profile {
-    /// The provider.
-    pub provider: Provider,
-    /// Where its API lives when the configuration does not say; `None` where it has to.
-    pub base_url: Option<&'static str>,
-    /// How its headers and refusals are read.
-    pub dialect: Dialect,
-    /// How it charges requests.
-    pub charge: ChargeModel,
-    /// Where it expects the API key.
-    pub auth: AuthStyle,
-    /// The shape of its errors.
-    pub shape: Shape,
-    /// Whether usage has to be asked for in streams (`stream_options.include_usage`).
-    pub stream_usage_optional: bool,
 }
 
 impl Provider {
     /// Every provider that can be configured.
-    pub const ALL: [Self; 3] = [Self::OpenAi, Self::Anthropic, Self::Compatible];
+    pub const ALL: [Self; 13] = [
+        Self::OpenAi,
+        Self::Azure,
+        Self::Anthropic,
+        Self::Gemini,
+        Self::Vertex,
+        Self::Groq,
+        Self::Mistral,
+        Self::OpenRouter,
+        Self::DeepSeek,
+        Self::Cohere,
+        Self::Bedrock,
+        Self::BedrockMantle,
+        Self::Compatible,
+    ];
 
     /// Returns the name used in configuration, logs and metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
+            Self::Azure => "azure",
             Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Vertex => "vertex",
+            Self::Groq => "groq",
+            Self::Mistral => "mistral",
+            Self::OpenRouter => "openrouter",
+            Self::DeepSeek => "deepseek",
+            Self::Cohere => "cohere",
+            Self::Bedrock => "bedrock",
+            Self::BedrockMantle => "bedrock-mantle",
             Self::Compatible => "compatible",
         }
     }
@@ -84,7 +123,17 @@ impl Provider {
     pub const fn profile(self) -> &'static Profile {
         match self {
             Self::OpenAi => &openai::PROFILE,
+            Self::Azure => &azure::PROFILE,
             Self::Anthropic => &anthropic::PROFILE,
+            Self::Gemini => &gemini::PROFILE,
+            Self::Vertex => &gemini::VERTEX,
+            Self::Groq => &groq::PROFILE,
+            Self::Mistral => &mistral::PROFILE,
+            Self::OpenRouter => &openrouter::PROFILE,
+            Self::DeepSeek => &deepseek::PROFILE,
+            Self::Cohere => &cohere::PROFILE,
+            Self::Bedrock => &bedrock::PROFILE,
+            Self::BedrockMantle => &bedrock::MANTLE,
             Self::Compatible => &openai::COMPATIBLE,
         }
     }
@@ -96,42 +145,19 @@ impl fmt::Display for Provider {
     }
 }
 
-/// A name in the configuration that is not a provider's.
+/// A name in the configuration that is not a provider's; cut to a readable length.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnknownProvider {
-    /// A provider that is planned, but has no rules yet.
-    #[error(
-        "provider `{name}` has no rules of its own yet; where it offers an OpenAI-compatible API, \
-         use provider = \"compatible\" with its base_url"
-    )]
-    Planned {
-        /// The provider's name.
-        name: &'static str,
-    },
-    /// Nothing that is known.
-    #[error("unknown provider `{name}`: expected one of openai, anthropic, compatible")]
-    Unknown {
-        /// The name as given, cut to a readable length.
-        name: String,
-    },
-}
-
-/// Providers that have a name in the configuration, but no rules yet.
-const PLANNED: [&str; 6] = ["azure", "gemini", "groq", "mistral", "openrouter", "bedrock"];
+#[error("unknown provider `{0}`: expected one of {names}", names = Provider::ALL.map(Provider::name).join(", "))]
+pub struct UnknownProvider(String);
 
 impl FromStr for Provider {
     type Err = UnknownProvider;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(provider) = Self::ALL.into_iter().find(|provider| provider.name() == text) {
-            return Ok(provider);
-        }
-        Err(match PLANNED.into_iter().find(|name| *name == text) {
-            Some(name) => UnknownProvider::Planned { name },
-            None => UnknownProvider::Unknown {
-                name: text.chars().take(64).collect(),
-            },
-        })
+        Self::ALL
+            .into_iter()
+            .find(|provider| provider.name() == text)
+            .ok_or_else(|| UnknownProvider(text.chars().take(64).collect()))
     }
 }
 
@@ -148,41 +174,51 @@ mod tests {
 
     #[test]
     fn names_are_told_apart() {
-        for (name, expect) in [
-            ("openai", Ok(Provider::OpenAi)),
-            ("anthropic", Ok(Provider::Anthropic)),
-            ("compatible", Ok(Provider::Compatible)),
-            (
-                "azure",
-                Err(
-                    "provider `azure` has no rules of its own yet; where it offers an OpenAI-compatible API, \
-                     use provider = \"compatible\" with its base_url",
-                ),
-            ),
-            (
-                "OpenAI",
-                Err("unknown provider `OpenAI`: expected one of openai, anthropic, compatible"),
-            ),
-            (
-                "",
-                Err("unknown provider ``: expected one of openai, anthropic, compatible"),
-            ),
-        ] {
-            let parsed = name.parse::<Provider>().map_err(|error| error.to_string());
-            assert_eq!(parsed, expect.map_err(str::to_owned), "{name}");
-            let json = serde_json::to_string(name).unwrap();
-            let read = serde_json::from_str::<Provider>(&json);
-            assert_eq!(read.ok(), expect.ok(), "{name}");
+        for provider in Provider::ALL {
+            let name = provider.name();
+            assert_eq!(name.parse(), Ok(provider));
+            assert_eq!(provider.profile().provider, provider);
+            assert_eq!(serde_json::to_value(provider).unwrap(), name);
+            let read: Provider = serde_json::from_str(&format!("\"{name}\"")).unwrap();
+            assert_eq!(read, provider);
+        }
+        for name in ["OpenAI", "", "gpt"] {
+            let error = name.parse::<Provider>().unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!(
+                    "unknown provider `{name}`: expected one of openai, azure"
+                )),
+                "{error}"
+            );
+            assert!(serde_json::from_str::<Provider>(&format!("\"{name}\"")).is_err());
         }
     }
 
     #[test]
-    fn profiles_belong_to_their_providers() {
+    fn addresses_are_known_where_everybody_has_the_same() {
+        let own: Vec<_> = Provider::ALL
+            .into_iter()
+            .filter(|provider| provider.profile().base_url.is_none())
+            .collect();
+        assert_eq!(
+            own,
+            [
+                Provider::Azure,
+                Provider::Vertex,
+                Provider::Bedrock,
+                Provider::BedrockMantle,
+                Provider::Compatible
+            ]
+        );
         for provider in Provider::ALL {
-            assert_eq!(provider.profile().provider, provider);
-            assert_eq!(serde_json::to_value(provider).unwrap(), provider.name());
-            let has_home = provider.profile().base_url.is_some();
-            assert_eq!(has_home, provider != Provider::Compatible);
+            let profile = provider.profile();
+            assert!(profile.base_url_example.starts_with("http"), "{provider}");
+            let speaks_openai = profile.speaks(Api::OpenAi);
+            let has_home = profile
+                .openai_roots
+                .first()
+                .is_some_and(|root| root.text().is_some());
+            assert_eq!(speaks_openai, has_home, "{provider}");
         }
     }
 }

@@ -39,7 +39,7 @@ use self::unanswered::Unanswered;
 use crate::connection::OpenRequest;
 use crate::metrics::Refused;
 use crate::pool::{Payload, Pool};
-use crate::provider::{AuthStyle, ErrorReply, RequestFacts, ResponseTap, Shape, ensure_usage};
+use crate::provider::{AuthStyle, ErrorReply, RequestFacts, ResponseTap, Scope, Shape, ensure_usage};
 use crate::shared::Shared;
 use crate::site::Site;
 
@@ -174,19 +174,21 @@ impl Exchange<'_> {
             .map_err(|reply| Unanswered::refused(reply, Refused::BadHead))?;
         self.record.client_retries = client_retries(&head.headers);
 
-        let weighed = self.weigh(body).await?;
+        let mut weighed = self.weigh(body).await?;
+        // Where the path names a model, deployment or endpoint, that is what the provider counts by.
+        weighed.model = route.model.or(weighed.model);
+        let scope = route.endpoint.scope();
+        if scope != Scope::Model {
+            weighed.demand = Demand::REQUEST_ONLY;
+        }
         let model = weighed.model.as_deref();
         let taken = Instant::now();
-        let quota = upstream.route(model);
+        let quota = upstream.route_for(scope, model, weighed.demand.input);
         self.record.group = Some(quota.index);
-        let client_key = match target.key {
-            Some(_) => None,
-            None => Some(
-                AuthStyle::client_key(&head.headers)
-                    .unwrap_or_default()
-                    .as_bytes(),
-            ),
-        };
+        let client_key = (!target.has_key()).then(|| {
+            let key = AuthStyle::client_key(&head.headers, head.uri.query());
+            key.unwrap_or_default().as_bytes()
+        });
         let limiter = &self.shared.limiter;
         let asked = LimiterRequest {
             quota: QuotaKey {
@@ -223,6 +225,7 @@ impl Exchange<'_> {
             pool,
             method: &head.method,
             path,
+            root: route.root,
             headers: &head.headers,
             payload: weighed.payload,
             metrics,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, crypto};
 use rustls_platform_verifier::Verifier;
@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use crate::config::{Authorities, Config, Http2, Scheme, Upstream};
 use crate::metrics::{MetricTable, Metrics};
 use crate::pool::{Endpoint, Pool, PoolBounds, Protocol};
-use crate::provider::Profile;
+use crate::provider::{AuthStyle, Profile, Root};
 
 /// A configuration that is in force.
 pub(crate) struct Site {
@@ -33,8 +33,8 @@ pub(crate) struct Target {
     bounds: PoolBounds,
     /// The `host` header.
     pub(crate) host: HeaderValue,
-    /// The header with the upstream's own key.
-    pub(crate) key: Option<(HeaderName, HeaderValue)>,
+    /// The header with the upstream's own key: where the provider expects it, and where it does under OpenAI's API.
+    key: Option<[(HeaderName, HeaderValue); 2]>,
 }
 
 /// Why a configuration cannot be put in force.
@@ -111,11 +111,14 @@ impl Target {
         let key = match &upstream.api_key {
             None => None,
             Some(key) => {
-                let mut headers = HeaderMap::new();
-                let auth = profile.auth;
-                auth.apply(&mut headers, key.expose())
-                    .map_err(|_| SiteError::Key { upstream: name() })?;
-                headers.into_iter().find_map(|(name, value)| Some((name?, value)))
+                let header = |style: AuthStyle| {
+                    let header = style.header(key.expose());
+                    header.map_err(|_| SiteError::Key { upstream: name() })
+                };
+                Some([
+                    header(profile.auth)?,
+                    header(profile.auth.under(Root::V1BetaOpenAi))?,
+                ])
             }
         };
         Ok(Self {
@@ -142,6 +145,18 @@ impl Target {
                 .map_err(|_| SiteError::HostName { upstream: name() })?,
             key,
         })
+    }
+
+    /// Returns whether clients' keys are replaced.
+    pub(crate) const fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Returns the header with the upstream's own key for paths that begin so.
+    pub(crate) fn key(&self, root: Root) -> Option<&(HeaderName, HeaderValue)> {
+        let [own, openai] = self.key.as_ref()?;
+        let auth = self.profile.auth;
+        Some(if auth.under(root) == auth { own } else { openai })
     }
 
     /// Returns a pool for this upstream: one of `earlier` if it serves the same endpoint, so that a reload keeps warm

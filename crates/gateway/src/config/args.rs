@@ -18,7 +18,7 @@ pub struct ConfigArgs {
     /// Where the admin listener is, or `off`; goes before what the file says.
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<String>,
-    /// Serve this provider alone: openai, anthropic or compatible.
+    /// Serve this provider alone: openai, anthropic, gemini, groq, mistral, compatible …
     #[arg(long, value_name = "PROVIDER", conflicts_with = "config")]
     pub upstream: Option<String>,
     /// Where the upstream is, if not at the provider's own address.

@@ -87,6 +87,16 @@ impl BaseUrl {
         })
     }
 
+    /// Returns the address without an end that every request's path brings along.
+    #[must_use]
+    pub(super) fn without_end(mut self, ends: &[&str]) -> Self {
+        let shorter = ends.iter().find_map(|end| self.prefix.strip_suffix(end));
+        if let Some(shorter) = shorter {
+            self.prefix = shorter.trim_end_matches('/').to_owned();
+        }
+        self
+    }
+
     /// Returns how to connect.
     pub const fn scheme(&self) -> Scheme {
         self.scheme
@@ -179,6 +189,19 @@ mod tests {
         check("http://[::1]", "http://[::1]", "::1", 80, "");
         check("https://h/api/v1", "https://h/api", "h", 443, "/api");
         check("https://h/v1beta", "https://h/v1beta", "h", 443, "/v1beta");
+    }
+
+    #[test]
+    fn ends_that_paths_bring_along_are_left_out() {
+        let check = |text: &str, expect: &str| {
+            let url = BaseUrl::parse(text).unwrap();
+            let url = url.without_end(&["/v1beta/openai", "/openai"]);
+            assert_eq!(url.to_string(), expect);
+        };
+        check("https://h/openai/v1/", "https://h");
+        check("https://h/openai", "https://h");
+        check("https://h/x/v1beta/openai", "https://h/x");
+        check("https://h/x", "https://h/x");
     }
 
     #[test]

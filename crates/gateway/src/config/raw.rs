@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::field::{ByteText, DurationText, Field, Table};
 use super::{Secret, defaults};
+use crate::provider::Provider;
 
 /// The configuration file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -106,8 +107,9 @@ pub struct RawUpstream {
     /// name (`/v1/chat/completions`, `/v1/messages`) go to the first upstream that speaks that API. The default is the
     /// provider's name.
     pub name: Field<String>,
-    /// What is behind it. `compatible` is everything that speaks OpenAI's API. Required.
-    #[schemars(extend("enum" = ["openai", "anthropic", "compatible"]))]
+    /// What is behind it. `gemini` is AI Studio, `vertex` Google Cloud; `compatible` is everything else that speaks
+    /// OpenAI's API. Required.
+    #[schemars(extend("enum" = Provider::ALL.map(Provider::name)))]
     pub provider: Field<String>,
     /// Where it is, without `/v1`. The default is the provider's own address; required for `compatible`.
     pub base_url: Field<String>,

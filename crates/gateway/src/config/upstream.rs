@@ -11,7 +11,7 @@ use super::field::{Field, Origin, Table};
 use super::model::{ModelPattern, ModelTable};
 use super::raw::{RawLimits, RawUpstream};
 use super::{Authorities, BaseUrl, Group, Http2, Scheme, Upstream, defaults};
-use crate::provider::{Provider, UnknownProvider};
+use crate::provider::Provider;
 
 /// A day, over which `rpd` and `tpd` count.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -24,14 +24,6 @@ const AMOUNT_MAX: i64 = 1_000_000_000_000;
 
 /// The most upstreams, and the most quota groups in each.
 const UPSTREAMS_MAX: usize = 1_000;
-
-/// Where providers without rules of their own offer OpenAI's API.
-const COMPATIBLE: [(&str, &str); 4] = [
-    ("azure", "https://RESOURCE.openai.azure.com/openai"),
-    ("groq", "https://api.groq.com/openai"),
-    ("mistral", "https://api.mistral.ai"),
-    ("openrouter", "https://openrouter.ai/api"),
-];
 
 /// Checks all upstreams; without any there are two that pass clients' keys through and learn their limits.
 pub(super) fn check(checker: &mut Checker<'_>, raws: &[Table<RawUpstream>]) -> Vec<Upstream> {
@@ -192,27 +184,18 @@ fn provider(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, key: &str) -> O
     let field = &raw.value.provider;
     if field.is_absent() {
         checker.errors.push(
-            Finding::new(&raw.origin, format!("`{key}` is missing"))
-                .help("add provider = \"openai\", \"anthropic\" or \"compatible\""),
+            Finding::new(&raw.origin, format!("`{key}` is missing")).help(&format!(
+                "add one of: {}",
+                Provider::ALL.map(Provider::name).join(", ")
+            )),
         );
         return None;
     }
     let parsed = checker.given(key, field)?.trim().parse();
-    match parsed {
-        Ok(provider) => return Some(provider),
-        Err(UnknownProvider::Planned { name }) => {
-            let base_url = COMPATIBLE.iter().find(|(planned, _)| *planned == name);
-            let help = match base_url {
-                Some((_, url)) => format!("use provider = \"compatible\" and base_url = \"{url}\""),
-                None => "it needs rules of its own; leave the upstream out".to_owned(),
-            };
-            checker.error(field, format!("`{key}`: \"{name}\" is not supported yet"), &help);
-        }
-        Err(UnknownProvider::Unknown { .. }) => {
-            checker.unknown_word(key, field, &Provider::ALL.map(Provider::name));
-        }
+    if parsed.is_err() {
+        checker.unknown_word(key, field, &Provider::ALL.map(Provider::name));
     }
-    None
+    parsed.ok()
 }
 
 fn name(checker: &mut Checker<'_>, raw: &RawUpstream, key: &str, fallback: &str) -> String {
@@ -226,7 +209,7 @@ fn name(checker: &mut Checker<'_>, raw: &RawUpstream, key: &str, fallback: &str)
             format!("`{key}` cannot be a name"),
             "use at most 64 lower-case letters, digits, - and _: it is the first part of the path /name/…",
         );
-    } else if name == "v1" || name == "v1beta" {
+    } else if ["v1", "v2", "v1alpha", "v1beta", "v1beta1"].contains(&name.as_str()) {
         checker.error(
             &raw.name,
             format!("`{key}` is \"{name}\", which means something else at the beginning of a path"),
@@ -246,20 +229,25 @@ fn base_url(
     let fallback = provider
         .and_then(|provider| provider.profile().base_url)
         .unwrap_or("http://127.0.0.1");
+    let profile = provider.map(Provider::profile);
     if let Some(text) = checker.given(key, &raw.base_url) {
         match BaseUrl::parse(text) {
-            Ok(url) => return url,
+            Ok(url) => return url.without_end(profile.map_or(&[], |profile| profile.base_url_ends)),
             Err(error) => checker.error(
                 &raw.base_url,
                 format!("`{key}`: {error}"),
                 "write scheme, host and, if needed, port and path, such as \"https://api.openai.com\"",
             ),
         }
-    } else if raw.base_url.is_absent() && provider == Some(Provider::Compatible) {
-        checker.errors.push(
-            Finding::new(origin, format!("`{key}` is missing"))
-                .help("say where the upstream is, such as base_url = \"http://127.0.0.1:11434\""),
-        );
+    } else if raw.base_url.is_absent()
+        && let Some(profile) = profile.filter(|profile| profile.base_url.is_none())
+    {
+        checker
+            .errors
+            .push(Finding::new(origin, format!("`{key}` is missing")).help(&format!(
+                "say where the upstream is, such as base_url = \"{}\"",
+                profile.base_url_example
+            )));
     }
     BaseUrl::parse(fallback).expect("the built-in addresses are addresses")
 }

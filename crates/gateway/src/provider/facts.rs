@@ -107,7 +107,14 @@ impl RequestFacts {
             },
             Endpoint::Messages => Demand::generating(self.text.anthropic_tokens(), self.max_output),
             Endpoint::Embeddings => Demand::input_only(self.text.embedding_tokens()),
-            Endpoint::CountTokens | Endpoint::Models | Endpoint::Other => Demand::REQUEST_ONLY,
+            endpoint if endpoint.generates() => {
+                Demand::generating(self.text.openai_tokens(), self.max_output)
+            }
+            Endpoint::EmbedContent
+            | Endpoint::BatchEmbedContents
+            | Endpoint::CohereEmbed
+            | Endpoint::Moderations => Demand::input_only(self.text.embedding_tokens()),
+            _ => Demand::REQUEST_ONLY,
         }
     }
 }

@@ -289,6 +289,19 @@ impl ErrorReply {
                 },
                 request_id,
             }),
+            Shape::Google => to_json(&serde_json::json!({ "error": {
+                "code": self.status.as_u16(),
+                "message": self.message,
+                "status": self.google_status(),
+            } })),
+            Shape::Mistral => to_json(&serde_json::json!({
+                "object": "error",
+                "message": self.message,
+                "type": self.openai_kind(),
+                "param": null,
+                "code": self.code,
+            })),
+            Shape::Cohere | Shape::Bedrock => to_json(&serde_json::json!({ "message": self.message })),
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
@@ -317,6 +330,20 @@ impl ErrorReply {
             429 => self.limited,
             500.. => "server_error",
             _ => "invalid_request_error",
+        }
+    }
+
+    /// Returns Google's name for errors of this status.
+    fn google_status(&self) -> &'static str {
+        match self.status.as_u16() {
+            401 => "UNAUTHENTICATED",
+            403 => "PERMISSION_DENIED",
+            404 => "NOT_FOUND",
+            429 => "RESOURCE_EXHAUSTED",
+            408 | 504 => "DEADLINE_EXCEEDED",
+            502 | 503 => "UNAVAILABLE",
+            500.. => "INTERNAL",
+            _ => "INVALID_ARGUMENT",
         }
     }
 

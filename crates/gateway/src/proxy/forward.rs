@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName};
+use http::header::{HOST, HeaderMap, HeaderName};
 use http::uri::{PathAndQuery, Scheme as UriScheme, Uri};
 use http::{Method, Request, response};
 use http_body::Body;
@@ -21,7 +21,7 @@ use super::unanswered::Unanswered;
 use crate::config::{Scheme, Upstream};
 use crate::metrics::{GroupMetrics, Refused, RequestOutcome};
 use crate::pool::{ConnectError, Lease, Payload, Pool, SendError};
-use crate::provider::ErrorReply;
+use crate::provider::{AuthStyle, ErrorReply, Root};
 use crate::site::Target;
 
 /// One request as it is sent, perhaps more than once.
@@ -33,6 +33,8 @@ pub(super) struct Call<'a> {
     pub(super) method: &'a Method,
     /// Path and query, the upstream's prefix included.
     pub(super) path: PathAndQuery,
+    /// The beginning of the path, by which the key's place may differ.
+    pub(super) root: Root,
     /// The client's headers.
     pub(super) headers: &'a HeaderMap,
     pub(super) payload: Payload,
@@ -75,13 +77,6 @@ pub(super) struct Attempts {
 
 /// The answer's own word on how long the provider worked on it (OpenAI).
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
-
-/// Keys of clients, which an upstream's own key replaces.
-const KEY_HEADERS: [HeaderName; 3] = [
-    AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-];
 
 /// How long the body of an error may take: it is wanted for its words only.
 const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
@@ -299,8 +294,8 @@ impl Call<'_> {
             Payload::Stream(_) | Payload::Spent => std::mem::replace(&mut self.payload, Payload::Spent),
         };
         let mut headers = headers::for_upstream(self.headers, 4);
-        if let Some((name, value)) = &self.target.key {
-            for name in &KEY_HEADERS {
+        if let Some((name, value)) = self.target.key(self.root) {
+            for name in &AuthStyle::HEADERS {
                 headers.remove(name);
             }
             headers.insert(name.clone(), value.clone());

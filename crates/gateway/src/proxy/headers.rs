@@ -40,7 +40,7 @@ const ALLOWED_NAMES: [&str; 10] = [
 ];
 
 /// Beginnings of names that belong to providers and their SDKs.
-const ALLOWED_PREFIXES: [&str; 3] = ["x-stainless-", "anthropic-", "openai-"];
+const ALLOWED_PREFIXES: [&str; 4] = ["x-stainless-", "anthropic-", "openai-", "x-goog-"];
 
 /// Headers that belong to one connection.
 const HOP_BY_HOP: [HeaderName; 6] = [

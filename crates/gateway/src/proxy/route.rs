@@ -2,10 +2,9 @@
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
-use tidegate_core::provider::Dialect;
 
-use crate::config::Config;
-use crate::provider::{Endpoint, ErrorReply, Shape};
+use crate::config::{Config, Upstream};
+use crate::provider::{Api, AuthStyle, Endpoint, ErrorReply, Operation, Provider, Root, Shape};
 
 /// Where a request goes.
 #[derive(Debug)]
@@ -14,7 +13,11 @@ pub(super) struct Route {
     pub(super) upstream: usize,
     /// The operation.
     pub(super) endpoint: Endpoint,
-    /// Path and query below the upstream's base URL.
+    /// The model, deployment or endpoint that the path names.
+    pub(super) model: Option<String>,
+    /// The beginning of the path as it is sent.
+    pub(super) root: Root,
+    /// Path and query below the upstream's base URL, without keys that the upstream's own replaces.
     pub(super) path: PathAndQuery,
 }
 
@@ -24,6 +27,7 @@ pub(super) struct Sight<'a> {
     named: Option<usize>,
     /// The path below the upstream's name, without the query.
     path: &'a str,
+    operation: Operation<'a>,
     /// The operation that it names.
     pub(super) endpoint: Endpoint,
     /// The shape of errors that the client expects.
@@ -34,19 +38,24 @@ impl<'a> Sight<'a> {
     /// Looks at a request's head.
     pub(super) fn of(config: &Config, method: &Method, path: &'a str, headers: &HeaderMap) -> Self {
         let (named, below) = below_upstream(config, path);
-        let endpoint = Endpoint::of(method, below);
-        let mut shape = Shape::of(endpoint, headers);
+        let operation = Operation::of(method, below);
+        let mut spoken = operation.endpoint;
         // The operation is not known by a wrong method; its shape is.
-        if endpoint == Endpoint::Other {
-            let posted = Endpoint::of(&Method::POST, below);
-            if posted.has_facts() {
-                shape = Shape::of(posted, headers);
-            }
+        if spoken == Endpoint::Other {
+            spoken = Operation::of(&Method::POST, below).endpoint;
         }
+        let profile = named
+            .and_then(|at| config.upstreams.get(at))
+            .map(|upstream| upstream.provider.profile());
+        let shape = match profile {
+            Some(profile) => profile.shape_of(spoken),
+            None => Shape::of(spoken, headers),
+        };
         Self {
             named,
             path: below,
-            endpoint,
+            endpoint: operation.endpoint,
+            operation,
             shape,
         }
     }
@@ -71,14 +80,23 @@ impl<'a> Sight<'a> {
         if self.takes_only_post(method) {
             return Err(ErrorReply::method_not_allowed(method, "POST"));
         }
-        let upstream = match self.named {
+        let at = match self.named {
             Some(named) => named,
-            None => self.default_upstream(config, headers)?,
+            None => self
+                .default_upstream(config, headers)
+                .ok_or_else(|| ErrorReply::unknown_path(self.path))?,
         };
+        let upstream = config
+            .upstreams
+            .get(at)
+            .ok_or_else(|| ErrorReply::unknown_path(self.path))?;
+        let (root, path) = self.upstream_path(upstream, uri)?;
         Ok(Route {
-            upstream,
+            upstream: at,
             endpoint: self.endpoint,
-            path: self.upstream_path(uri)?,
+            model: self.operation.model.clone(),
+            root,
+            path,
         })
     }
 
@@ -87,41 +105,72 @@ impl<'a> Sight<'a> {
         if *method == Method::POST {
             return false;
         }
-        let posted = Endpoint::of(&Method::POST, self.path);
+        let posted = Operation::of(&Method::POST, self.path).endpoint;
         posted.has_facts() && !(posted == Endpoint::ChatCompletions && *method == Method::GET)
     }
 
-    /// The upstream of a path without an upstream's name: by the operation, else by the shape that the client speaks.
-    fn default_upstream(&self, config: &Config, headers: &HeaderMap) -> Result<usize, ErrorReply> {
-        let is_api = self.path.starts_with("/v1/") || self.endpoint != Endpoint::Other;
-        let dialect = match self.endpoint.provider() {
-            Some(provider) => provider.profile().dialect,
-            None if headers.contains_key("anthropic-version") => Dialect::Anthropic,
-            None => Dialect::OpenAi,
-        };
-        config
-            .first_speaking(dialect)
-            .filter(|_| is_api)
-            .map(|(at, _)| at)
-            .ok_or_else(|| ErrorReply::unknown_path(self.path))
+    /// The upstream of a path without an upstream's name: the first to which paths of this beginning belong and which
+    /// speaks the operation's API; else the first that speaks it at all.
+    fn default_upstream(&self, config: &Config, headers: &HeaderMap) -> Option<usize> {
+        let Operation { root, rest, .. } = self.operation;
+        let api = Api::of(self.endpoint, root, rest, headers)?;
+        let first = |matches: &dyn Fn(&Upstream) -> bool| config.upstreams.iter().position(matches);
+        let own = first(&|upstream| {
+            let profile = upstream.provider.profile();
+            let has_root =
+                profile.has_root(root) || (root == Root::Bare && profile.openai_roots.contains(&Root::V1));
+            profile.speaks(api) && has_root
+        });
+        let is_unknown = self.endpoint == Endpoint::Other && root != Root::V1;
+        if own.is_some() || is_unknown {
+            return own;
+        }
+        let speaks = |api| first(&move |upstream: &Upstream| upstream.provider.profile().speaks(api));
+        // Servers that imitate OpenAI have operations of others under the same beginning (`/v1/rerank`).
+        speaks(api).or_else(|| (root == Root::V1 && api == Api::Cohere).then(|| speaks(Api::OpenAi))?)
     }
 
-    /// Clients whose base URL lacks `/v1` mean it all the same.
-    fn upstream_path(&self, uri: &Uri) -> Result<PathAndQuery, ErrorReply> {
-        let is_versioned = self.endpoint == Endpoint::Other || self.path.starts_with("/v1/");
+    /// Clients may leave out the beginning of the provider's paths, or use another's; they mean it all the same.
+    fn upstream_path(&self, upstream: &Upstream, uri: &Uri) -> Result<(Root, PathAndQuery), ErrorReply> {
+        let profile = upstream.provider.profile();
+        let operation = &self.operation;
+        // What a compatible server has under other beginnings is its own affair.
+        let is_own_affair =
+            upstream.provider == Provider::Compatible && self.named.is_some() && operation.root != Root::Bare;
+        let instead = if is_own_affair {
+            None
+        } else {
+            profile.root_instead(operation)
+        };
+        let query = uri.query();
+        let bare_query = query
+            .filter(|_| upstream.api_key.is_some())
+            .and_then(AuthStyle::without_keys);
         if self.named.is_none()
-            && is_versioned
+            && instead.is_none()
+            && bare_query.is_none()
             && let Some(whole) = uri.path_and_query()
         {
-            return Ok(whole.clone());
+            return Ok((operation.root, whole.clone()));
         }
-        let version = if is_versioned { "" } else { "/v1" };
-        let path = if self.path.is_empty() { "/" } else { self.path };
-        let joined = match uri.query() {
-            Some(query) => format!("{version}{path}?{query}"),
-            None => format!("{version}{path}"),
+        let query = bare_query.as_deref().or(query).filter(|query| !query.is_empty());
+        let path = match instead {
+            None if self.path.is_empty() => "/".to_owned(),
+            None => self.path.to_owned(),
+            Some(instead) => {
+                let own = operation.root.text();
+                let rest = own.and_then(|own| self.path.strip_prefix(own));
+                format!("{instead}{}", rest.unwrap_or(operation.rest))
+            }
         };
-        PathAndQuery::try_from(joined).map_err(|_| ErrorReply::bad_request("the path cannot be read"))
+        let joined = match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        };
+        let root = Operation::of(&Method::POST, joined.split('?').next().unwrap_or_default()).root;
+        let path =
+            PathAndQuery::try_from(joined).map_err(|_| ErrorReply::bad_request("the path cannot be read"))?;
+        Ok((root, path))
     }
 }
 
@@ -133,6 +182,14 @@ fn below_upstream<'a>(config: &Config, path: &'a str) -> (Option<usize>, &'a str
         None => (inner, ""),
     };
     match config.upstream(first) {
+        // `/openai/deployments/…` is Azure's own path, whatever an upstream of OpenAI is called.
+        Some((_, upstream))
+            if first == "openai"
+                && rest.starts_with("/deployments/")
+                && upstream.provider != Provider::Azure =>
+        {
+            (None, path)
+        }
         Some((at, _)) => (Some(at), rest),
         None => (None, path),
     }
@@ -147,3 +204,6 @@ fn has_dot_segment(path: &str) -> bool {
         plain == "." || plain == ".."
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,6 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use tidegate_core::provider::Dialect;
 use tidegate_core::{ChargeModel, Dimension, Discipline, QuotaId};
 use tidegate_gateway::config::{self, AccountHasher, Config, ConfigArgs, ConfigError, Http2};
 use tidegate_gateway::provider::Provider;
@@ -65,7 +64,7 @@ fn nothing_configured_serves_both_providers_with_the_clients_keys() {
                 .all(|quota| quota.limits.is_empty() && quota.learning == tidegate_core::Learning::Answers)
         );
         assert_eq!(plan.quotas[1].charge, ChargeModel::ANTHROPIC);
-        assert_eq!(config.first_speaking(Dialect::Anthropic).unwrap().0, 1);
+        assert_eq!(config.upstreams[1].provider, Provider::Anthropic);
     }
 }
 
@@ -444,8 +443,8 @@ const WRONG: &[&str] = &[
     "[[upstreams]]\nprovider = \"gpt4\"",
     "[[upstreams]]\nprovider = \"OpenAi\"",
     "[[upstreams]]\nprovider = \"sk-canary-7f3a9c51\"",
-    "[[upstreams]]\nprovider = \"azure\"",
-    "[[upstreams]]\nprovider = \"gemini\"\n[[upstreams]]\nprovider = \"groq\"\n[[upstreams]]\nprovider = \"mistral\"\n[[upstreams]]\nprovider = \"openrouter\"\n[[upstreams]]\nprovider = \"bedrock\"",
+    "[[upstreams]]\nprovider = \"azure\"\n[[upstreams]]\nprovider = \"vertex\"\n[[upstreams]]\nprovider = \"bedrock\"\n[[upstreams]]\nprovider = \"bedrock-mantle\"",
+    "[[upstreams]]\nprovider = \"gemeni\"",
     "[[upstreams]]\nprovider = \"compatible\"",
     "[[upstreams]]\nprovider = \"openai\"\nname = \"Open AI\"",
     "[[upstreams]]\nprovider = \"openai\"\nname = \"v1\"",

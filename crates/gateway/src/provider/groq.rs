@@ -1,0 +1,18 @@
+//! Groq.
+
+use tidegate_core::ChargeModel;
+use tidegate_core::provider::Dialect;
+
+use super::{Profile, Provider, Root, openai};
+
+/// Groq (providers.md §8): as OpenAI, but cached input is free, and only RPD and TPM are told by headers.
+pub(super) const PROFILE: Profile = Profile {
+    provider: Provider::Groq,
+    base_url: Some("https://api.groq.com"),
+    base_url_example: "https://api.groq.com",
+    base_url_ends: &["/openai"],
+    openai_roots: &[Root::OpenAiV1],
+    dialect: Dialect::Groq,
+    charge: ChargeModel::GROQ,
+    ..openai::PROFILE
+};

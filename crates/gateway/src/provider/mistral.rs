@@ -1,0 +1,21 @@
+//! Mistral.
+
+use tidegate_core::ChargeModel;
+use tidegate_core::provider::Dialect;
+
+use super::profile::Slice;
+use super::{Profile, Provider, Shape, openai};
+
+/// Mistral (providers.md §7): requests are limited by the second, usage comes in the last chunk unasked, and older
+/// models refuse to be asked for it.
+pub(super) const PROFILE: Profile = Profile {
+    provider: Provider::Mistral,
+    base_url: Some("https://api.mistral.ai"),
+    base_url_example: "https://api.mistral.ai",
+    dialect: Dialect::Mistral,
+    charge: ChargeModel::SETTLED,
+    slice: Some(Slice::Spacing),
+    shape: Shape::Mistral,
+    stream_usage_optional: false,
+    ..openai::PROFILE
+};
