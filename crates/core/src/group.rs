@@ -11,7 +11,7 @@ use core::time::Duration;
 use crate::charge::{Charge, ChargeModel, InputCharge, OutputCharge};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::forecast::{InputFactor, OutputForecast};
-use crate::limit::{Discipline, LimitRef};
+use crate::limit::{Discipline, Limit, LimitRef};
 use crate::margin::Margin;
 use crate::meter::{AMOUNT_MAX, Earliest, Meter, Taking};
 use crate::output::Wake;
@@ -57,12 +57,18 @@ pub(crate) struct Group {
     permit_ttl: u64,
     /// The length of the provider's minute, in microseconds.
     minute: u64,
+    /// The shorter time over which requests are limited too, in microseconds; 0: none.
+    slice: u64,
+    /// How learned limits are kept.
+    discipline: Discipline,
     meters: Vec<Meter>,
     pub(crate) queue: Queue,
     pub(crate) in_flight: u32,
     hold_until: u64,
     /// Requests that may be in flight while no limit is known.
     learning_window: u32,
+    /// When an amount was last learned or corrected: what was sent before could not know it.
+    corrected: u64,
     /// Whether limits are adopted that answers tell of.
     learns: bool,
     margin: Margin,
@@ -87,11 +93,14 @@ impl Group {
             model: plan.charge,
             permit_ttl: micros(plan.permit_ttl),
             minute: micros(plan.window),
+            slice: plan.slice.map_or(0, micros),
+            discipline: plan.discipline,
             meters,
             queue: Queue::default(),
             in_flight: 0,
             hold_until: 0,
             learning_window: LEARNING_WINDOW,
+            corrected: 0,
             learns: plan.learning != Learning::Off,
             margin,
             output: OutputForecast::default(),
@@ -126,6 +135,8 @@ impl Group {
         self.model = plan.charge;
         self.permit_ttl = micros(plan.permit_ttl);
         self.minute = micros(plan.window);
+        self.slice = plan.slice.map_or(0, micros);
+        self.discipline = plan.discipline;
         self.margin.follow(plan.margin);
         let older = core::mem::replace(&mut self.meters, meters(now, plan, &self.margin));
         for meter in &mut self.meters {
@@ -407,8 +418,22 @@ fn meters(now: u64, plan: &QuotaPlan, margin: &Margin) -> Vec<Meter> {
                     now,
                     *dimension,
                     plan.window,
-                    Discipline::Rolling,
+                    plan.discipline,
                     taking(*dimension),
+                    margin,
+                ));
+            }
+        }
+        if let Some(slice) = plan.slice {
+            let (requests, discipline) = (Dimension::Requests, plan.discipline);
+            let is_listed = |limit: &Limit| limit.dimension == requests && limit.window == slice;
+            if !plan.limits.iter().any(is_listed) {
+                meters.push(Meter::unlimited(
+                    now,
+                    requests,
+                    slice,
+                    discipline,
+                    taking(requests),
                     margin,
                 ));
             }

@@ -76,6 +76,11 @@ impl Margin {
         self.doubled_at = now;
     }
 
+    /// Takes all doublings back: another reason was found for the refusals.
+    pub(crate) const fn forgive(&mut self) {
+        self.doublings = 0;
+    }
+
     /// Takes doublings back as time passes.
     pub(crate) fn decay(&mut self, now: u64) {
         while self.doublings > 0 && now.saturating_sub(self.doubled_at) >= DOUBLING_LIFE {

@@ -257,6 +257,17 @@ impl Meter {
         self.told = now;
     }
 
+    /// Adopts its share of what was told of a longer window, but no more than is configured.
+    pub(crate) fn follow(&mut self, now: u64, share: u64, by: LimitSource) {
+        let (amount, source) = match self.configured {
+            Some(configured) if share >= configured => (configured, LimitSource::Config),
+            _ => (share, by),
+        };
+        if amount != self.amount || source != self.source {
+            self.set_amount(now, amount, source);
+        }
+    }
+
     /// Adopts another amount, as configured or as a header tells it.
     pub(crate) fn set_amount(&mut self, now: u64, amount: u64, source: LimitSource) {
         self.told = now;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::charge::ChargeModel;
-use crate::limit::Limit;
+use crate::limit::{Discipline, Limit};
 use crate::margin::MarginPolicy;
 
 /// Identifies a quota group of the plan by its name, so that a reload may reorder groups freely.
@@ -92,6 +92,11 @@ pub struct QuotaPlan {
     pub charge: ChargeModel,
     /// How limits become known that are not configured.
     pub learning: Learning,
+    /// How learned limits over the provider's minute are kept.
+    pub discipline: Discipline,
+    /// A shorter time over which the provider enforces its limit on requests too, each in its share. Whatever is learned of
+    /// the limit holds for its shares, those among `limits` included.
+    pub slice: Option<Duration>,
     /// How sure it must be that output which is charged as it is generated stays within its limit.
     pub guarantee: Guarantee,
     /// The length of the provider's "minute": the window of limits that headers tell of.
@@ -110,6 +115,8 @@ impl QuotaPlan {
             limits,
             charge,
             learning: Learning::Answers,
+            discipline: Discipline::Rolling,
+            slice: None,
             guarantee: Guarantee::default(),
             window: Duration::from_secs(60),
             permit_ttl: Duration::from_millis(100),

@@ -319,6 +319,8 @@ impl Upstream {
             limits: group.limits.clone(),
             charge: self.charge,
             learning: Learning::Answers,
+            discipline: self.discipline,
+            slice: None,
             guarantee: Guarantee::default(),
             window: self.window,
             permit_ttl: self.permit_ttl,

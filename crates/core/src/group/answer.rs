@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Group, HOLD_MAX, InFlight};
-use crate::limit::{Discipline, LimitSource};
+use crate::limit::{Discipline, LimitRef, LimitSource};
 use crate::margin::delay_sample;
 use crate::meter::{AMOUNT_MAX, Meter, Revealed, Taking};
 use crate::output::Notice;
@@ -72,7 +72,8 @@ impl Group {
         });
         let wait = refused.retry_after.map_or(pause, micros).min(HOLD_MAX);
         self.hold_until = self.hold_until.max(now.saturating_add(wait.max(1_000)));
-        let mut explained = false;
+        // No margin helps a request that was sent before its limit was known.
+        let mut explained = flight.granted < self.corrected;
         if let (Some(dimension), Some(limit), Some(used)) = (refused.dimension, refused.limit, refused.used) {
             let reading = Reading {
                 limit: Some(limit),
@@ -90,7 +91,7 @@ impl Group {
                 refills: refused.solved_window().is_some(),
             };
             let known = self.meters.len();
-            explained = match self.read(now, flight.granted, 0, &reading, told, notices) {
+            explained |= match self.read(now, flight.granted, 0, &reading, told, notices) {
                 Some(revealed) => revealed.foreign > 0 || revealed.amount || self.meters.len() > known,
                 // A limit of another window, which is not in the plan: no margin would have helped.
                 None => true,
@@ -129,9 +130,18 @@ impl Group {
         }
         let meter = meter_of(&mut self.meters, self.minute, dimension, reading, span)?;
         meter.advance(now);
+        let believed = meter.amount();
         let revealed = meter.read(now, sent, own, reading, by);
         if revealed.amount {
-            notices.push(Notice::LimitChanged(meter.name()));
+            let limit = meter.name();
+            if limit.amount < believed {
+                // Refusals so far were for believing too much.
+                self.margin.forgive();
+                self.refresh_margin(now);
+            }
+            notices.push(Notice::LimitChanged(limit));
+            self.corrected = now;
+            self.share_out(now, limit, by);
         }
         if revealed.foreign > 0 {
             notices.push(Notice::ForeignTraffic {
@@ -154,7 +164,7 @@ impl Group {
         let discipline = if told.refills {
             Discipline::TokenBucket
         } else {
-            Discipline::Rolling
+            self.discipline
         };
         let taking = Taking::of(&self.model, dimension);
         let mut meter = Meter::unlimited(
@@ -175,6 +185,23 @@ impl Group {
             meter.hold(other.held());
         }
         self.meters.push(meter);
+    }
+
+    /// Gives the slices of a limit on requests their shares of its new amount.
+    fn share_out(&mut self, now: u64, limit: LimitRef, by: LimitSource) {
+        let window = micros(limit.window);
+        if limit.dimension != Dimension::Requests || self.slice == 0 || window <= self.slice {
+            return;
+        }
+        let share = u128::from(limit.amount) * u128::from(self.slice) / u128::from(window);
+        let share = u64::try_from(share).unwrap_or(u64::MAX).max(1);
+        let slices = self
+            .meters
+            .iter_mut()
+            .filter(|meter| meter.dimension() == Dimension::Requests && meter.window() == self.slice);
+        for meter in slices {
+            meter.follow(now, share, by);
+        }
     }
 
     /// Replaces the charge of a request by what the provider says it charged.

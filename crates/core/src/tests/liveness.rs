@@ -93,8 +93,11 @@ fn a_plan() -> impl Strategy<Value = QuotaPlan> {
         1 => any::<u32>().prop_map(|per_million| Guarantee::Statistical { per_million }),
         1 => Just(Guarantee::Hard),
     ];
-    (limits, charge, learning, margin, guarantee).prop_map(|(limits, charge, learning, margin, guarantee)| {
+    let slice = prop::option::of(pause());
+    let rest = (margin, guarantee, slice);
+    (limits, charge, learning, rest).prop_map(|(limits, charge, learning, (margin, guarantee, slice))| {
         QuotaPlan {
+            slice,
             learning,
             margin,
             guarantee,

@@ -176,14 +176,14 @@ fn openai(name: &'static str, limits: &[(Dimension, Duration, u64)]) -> Profile 
         endpoint: "chat/completions",
         pools: vec![Pool::new(provider.charging(), enforced.collect())],
         counts_failures: true,
-        plan: plan(
+        plan: bucketed(plan(
             ChargeModel::OPENAI,
             Learning::Answers,
             limits
                 .iter()
                 .map(|(dimension, window, amount)| limit(*dimension, *window, *amount))
                 .collect(),
-        ),
+        )),
         load: Load::CHAT,
         least: 98.0,
         measures_peak: false,
@@ -206,7 +206,7 @@ fn openai_project() -> Profile {
                 ..Pool::new(provider.charging(), project)
             },
         ],
-        plan: plan(
+        plan: bucketed(plan(
             ChargeModel::OPENAI,
             Learning::Answers,
             vec![
@@ -214,7 +214,7 @@ fn openai_project() -> Profile {
                 limit(Tokens, MINUTE, 400_000),
                 limit(Tokens, MINUTE, 250_000),
             ],
-        ),
+        )),
         ..openai("OpenAI, project", &[])
     }
 }
@@ -284,7 +284,7 @@ fn anthropic(name: &'static str, rpm: u64, itpm: u64, otpm: u64, load: Load) -> 
             ],
         )],
         counts_failures: false,
-        plan: plan(
+        plan: bucketed(plan(
             ChargeModel::ANTHROPIC,
             Learning::Answers,
             vec![
@@ -293,7 +293,7 @@ fn anthropic(name: &'static str, rpm: u64, itpm: u64, otpm: u64, load: Load) -> 
                 limit(InputTokens, MINUTE, itpm),
                 limit(OutputTokens, MINUTE, otpm),
             ],
-        ),
+        )),
         load,
         least: if output { 95.0 } else { 96.0 },
         measures_peak: true,
@@ -350,7 +350,7 @@ fn groq(name: &'static str, rpm: u64, rpd: u64, tpm: u64, tpd: u64) -> Profile {
             ],
         )],
         counts_failures: false,
-        plan: plan(
+        plan: bucketed(plan(
             ChargeModel::GROQ,
             Learning::Answers,
             vec![
@@ -359,7 +359,7 @@ fn groq(name: &'static str, rpm: u64, rpd: u64, tpm: u64, tpd: u64) -> Profile {
                 limit(Tokens, MINUTE, tpm),
                 limit(Tokens, DAY, tpd),
             ],
-        ),
+        )),
         load: Load {
             cached: 30,
             oversize: 200,
@@ -534,10 +534,23 @@ fn mantle() -> Profile {
 }
 
 fn plan(charge: ChargeModel, learning: Learning, limits: Vec<Limit>) -> QuotaPlan {
+    let shorter = limits
+        .iter()
+        .find(|limit| limit.dimension == Requests && limit.window < MINUTE);
     QuotaPlan {
         learning,
+        slice: shorter.map(|limit| limit.window),
         ..QuotaPlan::new("trial", limits, charge)
     }
+}
+
+/// Keeps every limit as the bucket that the provider keeps.
+fn bucketed(mut plan: QuotaPlan) -> QuotaPlan {
+    for limit in &mut plan.limits {
+        limit.discipline = Discipline::TokenBucket;
+    }
+    plan.discipline = Discipline::TokenBucket;
+    plan
 }
 
 fn limit(dimension: Dimension, window: Duration, amount: u64) -> Limit {
