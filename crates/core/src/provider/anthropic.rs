@@ -3,80 +3,75 @@
 use core::time::Duration;
 
 use super::json::ErrorFields;
-use super::{Headers, text, wait};
-use crate::signal::{RateLimited, Reading, Readings, Verdict};
+use super::reading::{self, MINUTE, Names};
+use super::{Headers, message, text, wait};
+use crate::calendar;
+use crate::signal::{Cause, RateLimited, Reading, Readings, Verdict};
 use crate::time::Timestamp;
 use crate::units::{Amount, Dimension};
 
 /// The step to which the remaining tokens are rounded in headers.
 const TOKENS_ROUNDING: Amount = Amount::new(1_000);
 
+/// Not read: `anthropic-priority-…` and `anthropic-fast-…`, which are pools of their own that the standard limits do not
+/// know, and `anthropic-ratelimit-unified-…`, which tells of a subscription.
+const LIMITS: [(Dimension, Names); 4] = [
+    (
+        Dimension::Requests,
+        Names {
+            limit: "anthropic-ratelimit-requests-limit",
+            remaining: "anthropic-ratelimit-requests-remaining",
+            reset: "anthropic-ratelimit-requests-reset",
+        },
+    ),
+    (
+        Dimension::InputTokens,
+        Names {
+            limit: "anthropic-ratelimit-input-tokens-limit",
+            remaining: "anthropic-ratelimit-input-tokens-remaining",
+            reset: "anthropic-ratelimit-input-tokens-reset",
+        },
+    ),
+    (
+        Dimension::OutputTokens,
+        Names {
+            limit: "anthropic-ratelimit-output-tokens-limit",
+            remaining: "anthropic-ratelimit-output-tokens-remaining",
+            reset: "anthropic-ratelimit-output-tokens-reset",
+        },
+    ),
+    (
+        Dimension::Tokens,
+        Names {
+            limit: "anthropic-ratelimit-tokens-limit",
+            remaining: "anthropic-ratelimit-tokens-remaining",
+            reset: "anthropic-ratelimit-tokens-reset",
+        },
+    ),
+];
+
 pub(super) fn readings(now: Timestamp, headers: &impl Headers) -> Readings {
     let mut readings = Readings::default();
-    let table = [
-        (
-            Dimension::Requests,
-            "anthropic-ratelimit-requests-limit",
-            "anthropic-ratelimit-requests-remaining",
-            "anthropic-ratelimit-requests-reset",
-        ),
-        (
-            Dimension::InputTokens,
-            "anthropic-ratelimit-input-tokens-limit",
-            "anthropic-ratelimit-input-tokens-remaining",
-            "anthropic-ratelimit-input-tokens-reset",
-        ),
-        (
-            Dimension::OutputTokens,
-            "anthropic-ratelimit-output-tokens-limit",
-            "anthropic-ratelimit-output-tokens-remaining",
-            "anthropic-ratelimit-output-tokens-reset",
-        ),
-        (
-            Dimension::Tokens,
-            "anthropic-ratelimit-tokens-limit",
-            "anthropic-ratelimit-tokens-remaining",
-            "anthropic-ratelimit-tokens-reset",
-        ),
-    ];
-    for (dimension, limit, remaining, reset) in table {
-        let amount = |name| headers.text(name).and_then(text::integer).map(Amount::new);
-        let (limit, remaining) = (amount(limit), amount(remaining));
-        if limit.is_none() && remaining.is_none() {
+    for (dimension, names) in &LIMITS {
+        let Some(reading) = reading::read(headers, names, |value| text::until_rfc3339(now, value)) else {
             continue;
-        }
-        if dimension == Dimension::Tokens && limit.is_some() && limit == sum_of_limits(&readings) {
-            continue;
-        }
-        let reading = Reading {
-            limit,
-            remaining,
-            reset: headers
-                .text(reset)
-                .and_then(|value| text::until_rfc3339(now, value)),
-            rounding: if dimension == Dimension::Requests {
-                Amount::ZERO
-            } else {
-                TOKENS_ROUNDING
-            },
-            ..Reading::default()
         };
-        readings.push(dimension, reading);
+        let is_sum = reading.limit.is_some() && reading.limit == sum_of_limits(&readings);
+        if *dimension == Dimension::Tokens && is_sum {
+            continue;
+        }
+        let rounding = match dimension {
+            Dimension::Requests => Amount::ZERO,
+            _ => TOKENS_ROUNDING,
+        };
+        let reading = Reading {
+            rounding,
+            window: Some(MINUTE),
+            ..reading
+        };
+        readings.push(*dimension, reading);
     }
     readings
-}
-
-pub(super) fn classify(now: Timestamp, status: u16, headers: &impl Headers, body: &[u8]) -> Verdict {
-    match status {
-        429 => refusal(now, headers, &ErrorFields::read(body)),
-        503 | 529 => Verdict::Overloaded {
-            retry_after: wait::stated(now, headers, ""),
-        },
-        500..=599 if ErrorFields::read(body).kind == "overloaded_error" => Verdict::Overloaded {
-            retry_after: wait::stated(now, headers, ""),
-        },
-        _ => super::plain_verdict(status),
-    }
 }
 
 /// Without a workspace limit the header for all tokens only adds up the other two and is no limit of its own.
@@ -85,17 +80,38 @@ fn sum_of_limits(readings: &Readings) -> Option<Amount> {
     Some(limit(Dimension::InputTokens)? + limit(Dimension::OutputTokens)?)
 }
 
+pub(super) fn classify(now: Timestamp, status: u16, headers: &impl Headers, error: &ErrorFields) -> Verdict {
+    match status {
+        429 => refusal(now, headers, error),
+        // A spend limit that the customer set.
+        400 if text::contains(&error.message, "specified api usage limits") => {
+            Verdict::QuotaSpent { until: None }
+        }
+        500..=599 if error.kind == "overloaded_error" => Verdict::Overloaded {
+            retry_after: wait::in_headers(now, headers),
+        },
+        _ => super::plain_verdict(now, status, headers, error),
+    }
+}
+
 /// Tells what a 429 means.
 fn refusal(now: Timestamp, headers: &impl Headers, error: &ErrorFields) -> Verdict {
     let message = &error.message;
-    let stated = wait::stated(now, headers, "");
-    let spent = error.detail == "enforced_spend_limit_reached"
-        || (stated.is_none() && text::contains(message, "usage limits"));
-    if spent || headers.text("x-should-retry") == Some("false") {
+    let stated = wait::in_headers(now, headers);
+    if error.detail == "enforced_spend_limit_reached"
+        || (stated.is_none() && text::contains(message, "usage limits"))
+    {
+        // The month of the bill ends at midnight UTC.
+        return Verdict::QuotaSpent {
+            until: Some(calendar::next_month(now).since(now)),
+        };
+    }
+    if headers.text("x-should-retry") == Some("false") {
         return Verdict::QuotaSpent { until: None };
     }
     if text::contains(message, "concurrent connections") {
         return Verdict::RateLimited(RateLimited {
+            cause: Cause::Concurrency,
             dimension: Some(Dimension::Concurrency),
             retry_after: stated,
             ..RateLimited::default()
@@ -105,17 +121,24 @@ fn refusal(now: Timestamp, headers: &impl Headers, error: &ErrorFields) -> Verdi
     if limit == Some(Amount::ZERO) {
         return Verdict::QuotaSpent { until: None };
     }
-    let retry_after = if text::contains(message, "next minute boundary") {
-        // The acceleration limit rises then (providers.md §4.5); no header tells of it.
-        Some(stated.unwrap_or_else(|| until_minute(now)))
-    } else {
-        stated.or_else(|| wait::until_reset(&readings(now, headers), dimension))
-    };
-    Verdict::RateLimited(RateLimited {
+    let limited = RateLimited {
         dimension,
         limit,
-        retry_after,
+        named_window: dimension.map(|_| MINUTE),
         ..RateLimited::default()
+    };
+    if text::contains(message, "usage increase rate") || text::contains(message, "acceleration limit") {
+        return Verdict::RateLimited(RateLimited {
+            cause: Cause::Acceleration,
+            next_limit: text::after(message, "will increase to ").and_then(message::amount),
+            // The limit rises then; no header tells of it.
+            retry_after: Some(stated.unwrap_or_else(|| until_minute(now))),
+            ..limited
+        });
+    }
+    Verdict::RateLimited(RateLimited {
+        retry_after: stated.or_else(|| wait::until_reset(&readings(now, headers), dimension)),
+        ..limited
     })
 }
 

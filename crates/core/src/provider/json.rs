@@ -5,48 +5,139 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// The most violations of quotas that are read from one body.
+pub(super) const VIOLATIONS_MAX: usize = 4;
+
+/// The longest text that is no JSON and is taken for the message.
+const PLAIN_MESSAGE_MAX: usize = 512;
+
 /// What an error body says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct ErrorFields {
+    /// Whether the body is an error even under a success's status: it has an `error` that is not null at its top, or at
+    /// the top of its `response`, or its own `type` or `object` is `error`.
+    pub is_error: bool,
     /// `error.type`, or `type` where there is no `error` object.
     pub kind: String,
     /// `error.code`, or `code`; a number as its digits.
     pub code: String,
-    /// `error.message`, or `message`, or `error` itself where that is a text.
+    /// `error.status` (Gemini), which is a word.
+    pub status: String,
+    /// `error.message`, or `message`, or `error` itself where that is a text, or the body where it is no JSON.
     pub message: String,
     /// `error_code`, wherever it stands (Anthropic's `error.details.error_code`).
     pub detail: String,
+    /// `__type`, or what a header or an event's name says in its place (AWS).
+    pub exception: String,
+    /// `retryDelay` of Gemini's `RetryInfo`.
+    pub retry_delay: String,
+    /// The violations of Gemini's `QuotaFailure`, as far as there is room.
+    pub violations: [Violation; VIOLATIONS_MAX],
+    /// What OpenRouter says beside its message.
+    pub metadata: Metadata,
+}
+
+/// One quota that Gemini refused by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Violation {
+    /// `quotaMetric`.
+    pub metric: String,
+    /// `quotaId`.
+    pub id: String,
+    /// `quotaValue`.
+    pub value: String,
+}
+
+/// `error.metadata` of OpenRouter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Metadata {
+    /// `provider_name`: whom the refusal comes from, if not from OpenRouter itself.
+    pub provider: String,
+    /// `raw`: what that one said, where it is a text.
+    pub raw: String,
+    /// `limit_source`.
+    pub limit_source: String,
+    /// `headers.X-RateLimit-Limit`.
+    pub limit: String,
+    /// `headers.X-RateLimit-Remaining`.
+    pub remaining: String,
+    /// `headers.X-RateLimit-Reset`.
+    pub reset: String,
 }
 
 impl ErrorFields {
     /// Reads an error body, or its beginning.
     pub(super) fn read(body: &[u8]) -> Self {
         let mut fields = Self::default();
+        let mut violations = 0;
+        let mut has_entries = false;
         let mut scan = Scan::new(body);
         while let Some(entry) = scan.next_entry() {
-            let own = entry.place == Place::Error;
-            let field = match entry.key {
-                b"type" => &mut fields.kind,
-                b"code" => &mut fields.code,
-                b"message" => &mut fields.message,
-                b"error" if entry.place == Place::Top && entry.is_text => {
-                    fields.message = unescape(entry.value);
-                    continue;
-                }
-                b"error_code" => {
-                    fields.detail = unescape(entry.value);
-                    continue;
-                }
-                _ => continue,
+            has_entries = true;
+            if entry.place == Place::Top && entry.key == b"error" && entry.is_text {
+                fields.message = unescape(entry.value);
+                fields.is_error |= !entry.value.is_empty();
+                continue;
+            }
+            let says_so = matches!(entry.key, b"type" | b"object") && entry.value == b"error";
+            fields.is_error |= says_so && entry.place == Place::Top;
+            let Some(field) = fields.field(&entry, &mut violations) else {
+                continue;
             };
-            // What the error object says wins over what surrounds it.
-            let fills = entry.place == Place::Top && field.is_empty();
-            if (own || fills) && entry.value != b"null" {
+            if entry.value != b"null" {
                 *field = unescape(entry.value);
             }
         }
+        fields.is_error |= scan.is_error;
+        if !has_entries {
+            fields.message = plain_message(body);
+        }
         fields
     }
+
+    /// Returns the field that an entry fills.
+    fn field(&mut self, entry: &Entry<'_>, violations: &mut usize) -> Option<&mut String> {
+        Some(match entry.key {
+            b"type" => return entry.own(&mut self.kind),
+            b"code" => return entry.own(&mut self.code),
+            b"message" | b"Message" => return entry.own(&mut self.message),
+            b"status" if entry.place == Place::Error => &mut self.status,
+            b"error_code" => &mut self.detail,
+            b"__type" => &mut self.exception,
+            b"retryDelay" => &mut self.retry_delay,
+            b"quotaMetric" => &mut self.violation(violations, |own| &own.metric)?.metric,
+            b"quotaId" => &mut self.violation(violations, |own| &own.id)?.id,
+            b"quotaValue" => &mut self.violation(violations, |own| &own.value)?.value,
+            b"provider_name" => &mut self.metadata.provider,
+            b"raw" if entry.is_text => &mut self.metadata.raw,
+            b"limit_source" => &mut self.metadata.limit_source,
+            key if key.eq_ignore_ascii_case(b"x-ratelimit-limit") => &mut self.metadata.limit,
+            key if key.eq_ignore_ascii_case(b"x-ratelimit-remaining") => &mut self.metadata.remaining,
+            key if key.eq_ignore_ascii_case(b"x-ratelimit-reset") => &mut self.metadata.reset,
+            _ => return None,
+        })
+    }
+
+    /// Returns the violation that is being read: the next one, if this one has the field already.
+    fn violation(
+        &mut self,
+        read: &mut usize,
+        field: impl Fn(&Violation) -> &String,
+    ) -> Option<&mut Violation> {
+        if !field(self.violations.get(*read)?).is_empty() {
+            *read += 1;
+        }
+        self.violations.get_mut(*read)
+    }
+}
+
+/// Returns a short text that is neither JSON nor markup as it is (`Slow Down`).
+fn plain_message(body: &[u8]) -> String {
+    let text = body.trim_ascii();
+    if text.first().is_none_or(|first| b"{[<\"".contains(first)) {
+        return String::new();
+    }
+    String::from_utf8_lossy(&text[..text.len().min(PLAIN_MESSAGE_MAX)]).into_owned()
 }
 
 /// Where an entry stands.
@@ -68,6 +159,18 @@ struct Entry<'a> {
     place: Place,
 }
 
+impl Entry<'_> {
+    /// Returns the field if the entry may fill it: what the error object says wins over what surrounds it.
+    fn own<'f>(&self, field: &'f mut String) -> Option<&'f mut String> {
+        let fills = match self.place {
+            Place::Error => true,
+            Place::Top => field.is_empty(),
+            Place::Deep => false,
+        };
+        fills.then_some(field)
+    }
+}
+
 /// Goes through the entries of a JSON text, whatever their nesting; counts brackets instead of building a stack.
 struct Scan<'a> {
     body: &'a [u8],
@@ -77,6 +180,10 @@ struct Scan<'a> {
     top: Option<usize>,
     /// The depth of the object called `error`, while inside it.
     error: Option<usize>,
+    /// The depth of the object called `response`, while inside it.
+    response: Option<usize>,
+    /// Whether an object called `error` stood at the top, or at the top of `response`.
+    is_error: bool,
     key: Option<&'a [u8]>,
 }
 
@@ -88,6 +195,8 @@ impl<'a> Scan<'a> {
             depth: 0,
             top: None,
             error: None,
+            response: None,
+            is_error: false,
             key: None,
         }
     }
@@ -137,20 +246,28 @@ impl<'a> Scan<'a> {
 
     fn open(&mut self) {
         let object = self.body[self.at] == b'{';
+        let outer = self.depth;
         self.at += 1;
         self.depth += 1;
-        if object && self.top.is_none() {
-            self.top = Some(self.depth);
+        let key = self.key.take();
+        if !object {
+            return;
         }
-        if object && self.key.take() == Some(b"error") && self.error.is_none() {
-            self.error = Some(self.depth);
+        let at_top = self.top == Some(outer);
+        self.top.get_or_insert(self.depth);
+        match key {
+            Some(b"error") => {
+                self.is_error |= at_top || self.response == Some(outer);
+                self.error.get_or_insert(self.depth);
+            }
+            Some(b"response") if at_top => self.response = Some(self.depth),
+            _ => {}
         }
-        self.key = None;
     }
 
     fn close(&mut self) {
-        if self.error == Some(self.depth) {
-            self.error = None;
+        for inside in [&mut self.error, &mut self.response] {
+            inside.take_if(|depth| *depth == self.depth);
         }
         self.at += 1;
         self.depth = self.depth.saturating_sub(1);
@@ -290,7 +407,10 @@ mod tests {
         check(r#"{"error":{"message":"cut o"#, ["", "", "cut o", ""]);
         check(r#"{"error":{"message":"cut \"#, ["", "", "cut ", ""]);
         check(r#"{"error":{"message":"#, ["", "", "", ""]);
-        check("Too Many Requests", ["", "", "", ""]);
+        check(" Slow Down\n", ["", "", "Slow Down", ""]);
+        check("<html>429</html>", ["", "", "", ""]);
+        check("\"text\"", ["", "", "", ""]);
+        check("{", ["", "", "", ""]);
         check("", ["", "", "", ""]);
         check(
             r#"{"error":{"message":"a\"b\\c\nd \u00b5s \ud83d\ude00 \ud83d \uZZZZ \/"}}"#,

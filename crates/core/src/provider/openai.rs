@@ -1,70 +1,124 @@
-//! OpenAI's headers and refusals, and those of providers that imitate it (providers.md §2.4, §2.5, §3.4).
+//! OpenAI's headers and refusals, and those of providers that imitate it (providers.md §2.4, §2.5).
 
 use core::time::Duration;
 
 use super::json::ErrorFields;
-use super::{Headers, text, wait};
-use crate::signal::{RateLimited, Reading, Readings, Verdict};
+use super::reading::{self, Names, SECOND};
+use super::{Headers, message, text, wait};
+use crate::signal::{Cause, RateLimited, Reading, Readings, Verdict};
 use crate::time::Timestamp;
 use crate::units::{Amount, Dimension};
+
+pub(super) const REQUESTS: Names = Names {
+    limit: "x-ratelimit-limit-requests",
+    remaining: "x-ratelimit-remaining-requests",
+    reset: "x-ratelimit-reset-requests",
+};
+
+pub(super) const TOKENS: Names = Names {
+    limit: "x-ratelimit-limit-tokens",
+    remaining: "x-ratelimit-remaining-tokens",
+    reset: "x-ratelimit-reset-tokens",
+};
+
+/// Present only where the project has a token limit of its own beside the organization's.
+const PROJECT_TOKENS: Names = Names {
+    limit: "x-ratelimit-limit-project-tokens",
+    remaining: "x-ratelimit-remaining-project-tokens",
+    reset: "x-ratelimit-reset-project-tokens",
+};
 
 /// Longer resets without a unit are moments (Unix time), not spans: 400 days.
 const PLAIN_RESET_MAX: Duration = Duration::from_secs(400 * 86_400);
 
 pub(super) fn readings(headers: &impl Headers) -> Readings {
     let mut readings = Readings::default();
-    let requests = reading(
-        headers,
-        "x-ratelimit-limit-requests",
-        "x-ratelimit-remaining-requests",
-        "x-ratelimit-reset-requests",
-    );
-    let tokens = reading(
-        headers,
-        "x-ratelimit-limit-tokens",
-        "x-ratelimit-remaining-tokens",
-        "x-ratelimit-reset-tokens",
-    );
-    // Present only where the project has a token limit of its own beside the organization's.
-    let project = reading(
-        headers,
-        "x-ratelimit-limit-project-tokens",
-        "x-ratelimit-remaining-project-tokens",
-        "x-ratelimit-reset-project-tokens",
-    );
-    if let Some(requests) = requests {
+    if let Some(requests) = solved(headers, &REQUESTS) {
         readings.push(Dimension::Requests, requests);
     }
-    if let Some(tokens) = tighter(tokens, project) {
+    if let Some(tokens) = tighter(solved(headers, &TOKENS), solved(headers, &PROJECT_TOKENS)) {
         readings.push(Dimension::Tokens, tokens);
     }
     readings
 }
 
-pub(super) fn classify(now: Timestamp, status: u16, headers: &impl Headers, body: &[u8]) -> Verdict {
+/// Tells what a status means, with a 429 as OpenAI means it.
+pub(super) fn classify(now: Timestamp, status: u16, headers: &impl Headers, error: &ErrorFields) -> Verdict {
     match status {
-        429 => refusal(now, headers, &ErrorFields::read(body)),
-        503 | 529 => Verdict::Overloaded {
-            retry_after: wait::stated(now, headers, &ErrorFields::read(body).message),
+        429 => refusal(now, headers, error),
+        500..=599 if error.code == "slow_down" || text::contains(&error.message, "slow down") => {
+            Verdict::RateLimited(RateLimited {
+                cause: Cause::Congestion,
+                retry_after: wait::stated(now, headers, error),
+                ..RateLimited::default()
+            })
+        }
+        500..=599 if error.code == "server_is_overloaded" => Verdict::Overloaded {
+            retry_after: wait::stated(now, headers, error),
         },
-        _ => super::plain_verdict(status),
+        _ => super::plain_verdict(now, status, headers, error),
     }
 }
 
-fn reading(headers: &impl Headers, limit: &str, remaining: &str, reset: &str) -> Option<Reading> {
-    let amount = |name| headers.text(name).and_then(text::integer).map(Amount::new);
-    let reading = Reading {
-        limit: amount(limit),
-        remaining: amount(remaining),
-        reset: headers.text(reset).and_then(span),
-        ..Reading::default()
-    };
-    // A reset alone says nothing: Azure sends limit -1, remaining -1, reset 0 for "unknown".
-    (reading.limit.is_some() || reading.remaining.is_some()).then_some(reading)
+/// Tells what a 429 means.
+fn refusal(now: Timestamp, headers: &impl Headers, error: &ErrorFields) -> Verdict {
+    let limited = message::limited(error);
+    if let Some(never) = never(headers, error, &limited) {
+        return never;
+    }
+    let stated = wait::stated(now, headers, error);
+    if error.code == "resource_unavailable" || text::contains(&error.message, "resource unavailable") {
+        // Flex processing has no capacity; no limit is involved and nothing is charged.
+        return Verdict::Overloaded { retry_after: stated };
+    }
+    Verdict::RateLimited(RateLimited {
+        retry_after: stated.or_else(|| wait::until_reset(&readings(headers), limited.dimension)),
+        ..limited
+    })
 }
 
-/// Reads a reset: a Go duration, or seconds without a unit (Azure).
-fn span(value: &str) -> Option<Duration> {
+/// Returns what no wait cures (providers.md §1, finding 6).
+pub(super) fn never(headers: &impl Headers, error: &ErrorFields, limited: &RateLimited) -> Option<Verdict> {
+    if let Some(never) = message::never(limited) {
+        return Some(never);
+    }
+    if text::contains(&error.message, "request too large") {
+        return Some(Verdict::TooLarge(*limited));
+    }
+    let unpaid = [&error.code, &error.kind]
+        .into_iter()
+        .any(|name| name == "insufficient_quota" || name.starts_with("billing_"));
+    let none_allowed = headers.text(REQUESTS.limit).and_then(text::integer) == Some(0);
+    let spent = unpaid
+        || none_allowed
+        || headers.text("x-should-retry") == Some("false")
+        || text::contains(&error.message, "exceeded your current quota");
+    spent.then_some(Verdict::QuotaSpent { until: None })
+}
+
+/// Reads a limit and solves its window: `…-requests` may tell of a minute or a day, whichever binds.
+fn solved(headers: &impl Headers, names: &Names) -> Option<Reading> {
+    let reading = reading::read(headers, names, span)?;
+    Some(Reading {
+        window: reading::solve_window(&reading, step(headers, names)),
+        ..reading
+    })
+}
+
+/// Returns what a reset is rounded to: a Go duration to the millisecond, a plain number to the second.
+fn step(headers: &impl Headers, names: &Names) -> Duration {
+    let is_plain = headers
+        .text(names.reset)
+        .is_some_and(|value| text::seconds(value).is_some());
+    if is_plain {
+        SECOND
+    } else {
+        Duration::from_millis(1)
+    }
+}
+
+/// Reads a reset: a Go duration, or seconds without a unit.
+pub(super) fn span(value: &str) -> Option<Duration> {
     text::duration(value).or_else(|| text::seconds(value).filter(|span| *span <= PLAIN_RESET_MAX))
 }
 
@@ -84,88 +138,4 @@ fn tighter(one: Option<Reading>, other: Option<Reading>) -> Option<Reading> {
         limit: one.limit.into_iter().chain(other.limit).min(),
         ..nearer
     })
-}
-
-/// Tells what a 429 means.
-fn refusal(now: Timestamp, headers: &impl Headers, error: &ErrorFields) -> Verdict {
-    if headers.text("x-should-retry") == Some("false") || is_hopeless(headers, error) {
-        return Verdict::QuotaSpent { until: None };
-    }
-    let stated = wait::stated(now, headers, &error.message);
-    if error.code == "resource_unavailable" || text::contains(&error.message, "resource unavailable") {
-        // Flex processing has no capacity; no limit is involved and nothing is charged.
-        return Verdict::Overloaded { retry_after: stated };
-    }
-    let mut limited = numbers(&error.message);
-    limited.dimension = limited.dimension.or_else(|| named_dimension(error));
-    let never_fits = match (limited.limit, limited.requested) {
-        (Some(limit), Some(requested)) => requested > limit,
-        _ => false,
-    };
-    if limited.limit == Some(Amount::ZERO) {
-        return Verdict::QuotaSpent { until: None };
-    }
-    if never_fits {
-        return Verdict::TooLarge(limited);
-    }
-    limited.retry_after = stated.or_else(|| wait::until_reset(&readings(headers), limited.dimension));
-    Verdict::RateLimited(limited)
-}
-
-/// Returns whether a 429 is one that time does not cure (providers.md §1, finding 6).
-fn is_hopeless(headers: &impl Headers, error: &ErrorFields) -> bool {
-    let named = [&error.code, &error.kind]
-        .into_iter()
-        .any(|name| name == "insufficient_quota" || name.starts_with("billing_"));
-    // Mistral's sign, and anybody's, for a model that is not on the plan.
-    let none_allowed = ["x-ratelimit-limit-req-minute", "x-ratelimit-limit-requests"]
-        .into_iter()
-        .any(|name| headers.text(name).and_then(text::integer) == Some(0));
-    named
-        || none_allowed
-        || text::contains(&error.message, "request too large")
-        || text::contains(&error.message, "exceeded your current quota")
-        || text::contains(&error.message, "free-models-per-day")
-}
-
-/// Reads `… on tokens per min (TPM): Limit 200000, Used 162960, Requested 42288 …`.
-fn numbers(message: &str) -> RateLimited {
-    let mut limited = RateLimited::default();
-    let Some((head, rest)) = message.split_once("): Limit ") else {
-        return limited;
-    };
-    let unit = head.rsplit_once('(').map_or("", |(_, unit)| unit);
-    limited.dimension = match unit {
-        "RPM" | "RPD" => Some(Dimension::Requests),
-        "TPM" | "TPD" => Some(Dimension::Tokens),
-        "ITPM" => Some(Dimension::InputTokens),
-        "OTPM" => Some(Dimension::OutputTokens),
-        _ => None,
-    };
-    limited.limit = amount(rest);
-    // Only this sentence: nothing that comes later is about the limit.
-    let sentence = rest.split_once(". ").map_or(rest, |(sentence, _)| sentence);
-    limited.used = text::after(sentence, ", used ").and_then(amount);
-    limited.requested = text::after(sentence, ", requested ").and_then(amount);
-    limited
-}
-
-fn amount(digits: &str) -> Option<Amount> {
-    let (value, _) = text::leading_integer(digits)?;
-    value.map(Amount::new)
-}
-
-/// Returns the dimension that an error names without numbers.
-fn named_dimension(error: &ErrorFields) -> Option<Dimension> {
-    let message = &error.message;
-    if error.kind == "requests" || text::contains(message, "call rate limit") {
-        return Some(Dimension::Requests);
-    }
-    let tokens = error.kind == "tokens"
-        || text::contains(message, "token rate limit")
-        || text::contains(message, "tokens per min");
-    if tokens {
-        return Some(Dimension::Tokens);
-    }
-    text::contains(message, "requests per min").then_some(Dimension::Requests)
 }
