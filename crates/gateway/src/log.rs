@@ -87,10 +87,14 @@ pub struct RequestRecord<'a> {
     pub attempts: u32,
     /// What it waited for first, or why it was refused.
     pub limited_by: Option<&'a str>,
-    /// The input tokens that the upstream reported.
+    /// The input tokens that the upstream reported, without those that it read from its cache.
     pub input_tokens: Option<u64>,
+    /// The input tokens that the upstream read from its cache; absent if it read none.
+    pub cached_input_tokens: Option<u64>,
     /// The output tokens that the upstream reported.
     pub output_tokens: Option<u64>,
+    /// The maximum output that was set on the client's behalf.
+    pub max_tokens: Option<u64>,
     /// From the request's head to the end of its answer.
     pub duration: Duration,
     /// Whether the client asked for a stream.
@@ -127,7 +131,9 @@ impl RequestRecord<'_> {
             attempts = self.attempts,
             limited_by = self.limited_by,
             input_tokens = self.input_tokens,
+            cached_input_tokens = self.cached_input_tokens,
             output_tokens = self.output_tokens,
+            max_tokens = self.max_tokens,
             duration_ms = milliseconds(self.duration),
             error = self.error,
             trouble = self.trouble,

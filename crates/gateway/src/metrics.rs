@@ -145,6 +145,8 @@ pub struct Metrics {
     tokens: IntCounterVec,
     estimate: HistogramVec,
     overhead: Histogram,
+    faults: IntCounterVec,
+    client_retries: IntCounterVec,
     retries: IntCounterVec,
     refusals: IntCounterVec,
     connections: IntGauge,
@@ -236,6 +238,16 @@ impl Metrics {
                     )
                     .buckets(OVERHEAD_BUCKETS.to_vec()),
                 ),
+            ),
+            faults: counters(
+                "tidegate_answer_faults_total",
+                "Errors of upstreams inside answers that had begun as successes",
+                &group,
+            ),
+            client_retries: counters(
+                "tidegate_client_retries_total",
+                "Requests that a client says it has tried before (x-stainless-retry-count)",
+                &group,
             ),
             retries,
             refusals: counters("tidegate_refusals_total", "Requests that were not sent, by reason", &["reason"]),
@@ -381,6 +393,8 @@ pub struct GroupMetrics {
     cached_input: IntCounter,
     output: IntCounter,
     estimate: Histogram,
+    faults: IntCounter,
+    client_retries: IntCounter,
 }
 
 impl GroupMetrics {
@@ -411,6 +425,8 @@ impl GroupMetrics {
             cached_input: tokens("cached_input"),
             output: tokens("output"),
             estimate: metrics.estimate.with_label_values(&labels),
+            faults: metrics.faults.with_label_values(&labels),
+            client_retries: metrics.client_retries.with_label_values(&labels),
             upstream: upstream.to_owned(),
             model,
             metrics: Arc::clone(metrics),
@@ -463,6 +479,16 @@ impl GroupMetrics {
         }
     }
 
+    /// Counts an error inside an answer that had begun as a success.
+    pub fn fault(&self) {
+        self.faults.inc();
+    }
+
+    /// Counts a request that its client has tried before.
+    pub fn client_retried(&self) {
+        self.client_retries.inc();
+    }
+
     /// Notes how long a request waited before it was sent.
     pub fn waited(&self, time: Duration) {
         self.queue_wait.observe(time.as_secs_f64());
@@ -480,8 +506,10 @@ impl GroupMetrics {
         self.input.inc_by(input);
         self.output.inc_by(output);
         self.cached_input.inc_by(usage.cached_input.value());
-        if input > 0 && estimated_input > 0 {
-            self.estimate.observe(estimated_input as f64 / input as f64);
+        // The estimate knows nothing of the provider's cache.
+        let all_input = input.saturating_add(usage.cached_input.value());
+        if all_input > 0 && estimated_input > 0 {
+            self.estimate.observe(estimated_input as f64 / all_input as f64);
         }
     }
 }

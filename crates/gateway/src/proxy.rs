@@ -25,6 +25,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{Request, Response, request};
 use http_body::Body;
 use hyper::body::Incoming;
+use tidegate_core::provider::Dialect;
 use tidegate_core::{Bytes as ByteCount, Demand, QuotaKey, Request as LimiterRequest, Usage};
 use tokio::time::Instant;
 
@@ -80,6 +81,8 @@ struct Exchange<'a> {
 struct Relayed {
     received: Received,
     tap: ResponseTap,
+    dialect: Dialect,
+    is_certain: bool,
     patience: std::time::Duration,
 }
 
@@ -236,6 +239,8 @@ impl Exchange<'_> {
         Ok(Relayed {
             tap: ResponseTap::new(route.endpoint, &received.head.headers, weighed.strip),
             received,
+            dialect: target.profile.dialect,
+            is_certain: !quota.per_model,
             patience: upstream.idle_timeout,
         })
     }
@@ -313,6 +318,8 @@ fn relay(relayed: Relayed, mut record: Record, open: OpenRequest) -> Response<An
     let Relayed {
         received,
         tap,
+        dialect,
+        is_certain,
         patience,
     } = relayed;
     let mut head = received.head;
@@ -335,6 +342,8 @@ fn relay(relayed: Relayed, mut record: Record, open: OpenRequest) -> Response<An
         record,
         open,
         outcome: received.outcome,
+        dialect,
+        is_certain,
         patience,
         timer: None,
         has_moved: false,

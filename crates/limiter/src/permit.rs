@@ -51,6 +51,11 @@ impl Permit {
         self.reason
     }
 
+    /// Returns the time by the limiter's clock.
+    pub fn now(&self) -> Timestamp {
+        self.limiter.now()
+    }
+
     /// Returns the number of this attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.grant.attempt

@@ -338,7 +338,7 @@ async fn retry(
     let is_unsent = matches!(failure, Failure::Late | Failure::Transient { sent: false });
     if !is_repeatable && !is_unsent {
         // The engine learns of the failure all the same, but the next permit is not waited for.
-        abandon_retry(permit, failure);
+        report(permit, failure);
         return Err(None);
     }
     let permit = permit.retry(failure).await.map_err(Some)?;
@@ -349,8 +349,8 @@ async fn retry(
     Ok(permit)
 }
 
-/// Reports a failure without waiting for another attempt.
-fn abandon_retry(permit: Permit, failure: Failure) {
+/// Tells the limiter of a failure, without another attempt.
+pub(super) fn report(permit: Permit, failure: Failure) {
     use std::future::Future;
     let waker = std::task::Waker::noop();
     let mut retrying = std::pin::pin!(permit.retry(failure));

@@ -34,6 +34,8 @@ pub(crate) struct Record {
     pub(super) error: Option<&'static str>,
     pub(super) estimated_input: u64,
     pub(super) client_retries: Option<u32>,
+    /// The maximum output that was set on the client's behalf.
+    pub(super) max_tokens: Option<u64>,
     /// Counts the request as in flight.
     pub(super) in_flight: Option<GaugeGuard>,
     begun: Instant,
@@ -57,6 +59,7 @@ impl Record {
             error: None,
             estimated_input: 0,
             client_retries: None,
+            max_tokens: None,
             in_flight: None,
             begun: Instant::now(),
             is_finished: false,
@@ -64,7 +67,7 @@ impl Record {
     }
 
     /// Returns the counters of the request's quota group; while that is not known, of the group of what is not listed.
-    fn metrics(&self) -> Option<&Arc<GroupMetrics>> {
+    pub(super) fn metrics(&self) -> Option<&Arc<GroupMetrics>> {
         let unlisted = || {
             let upstream = self.site.config.upstreams.get(self.upstream?)?;
             Some(upstream.unlisted.index)
@@ -86,6 +89,9 @@ impl Record {
         let attempts = &self.attempts;
         if let Some(metrics) = self.metrics() {
             metrics.finished(outcome);
+            if self.client_retries.is_some_and(|retries| retries > 0) {
+                metrics.client_retried();
+            }
             if attempts.sent > 0 {
                 metrics.waited(attempts.queued);
                 metrics.usage(usage, self.estimated_input);
@@ -111,7 +117,9 @@ impl Record {
             attempts: attempts.sent,
             limited_by: attempts.limited_by,
             input_tokens: usage.input.map(Tokens::value),
+            cached_input_tokens: Some(usage.cached_input.value()).filter(|cached| *cached > 0),
             output_tokens: usage.output.map(Tokens::value),
+            max_tokens: self.max_tokens,
             duration: self.begun.elapsed(),
             stream: self.stream,
             error: self.error,

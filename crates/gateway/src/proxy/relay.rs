@@ -10,9 +10,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 use tidegate::Permit;
-use tidegate_core::Tokens;
+use tidegate_core::provider::{Dialect, Headers};
+use tidegate_core::{Failure, Tokens, Usage, Verdict};
 use tokio::time::{Instant, Sleep};
 
+use super::forward::report;
 use super::record::Record;
 use crate::connection::OpenRequest;
 use crate::metrics::RequestOutcome;
@@ -53,6 +55,10 @@ pub(crate) struct Relay {
     pub(super) open: OpenRequest,
     /// What the request counts as if the answer reaches the client.
     pub(super) outcome: RequestOutcome,
+    /// How errors inside the answer are read.
+    pub(super) dialect: Dialect,
+    /// Whether limits are configured, so that a refusal for rate breaks a promise.
+    pub(super) is_certain: bool,
     /// How long the upstream may stand still.
     pub(super) patience: Duration,
     pub(super) timer: Option<Pin<Box<Sleep>>>,
@@ -149,9 +155,8 @@ impl Relay {
         }
         let usage = self.tap.usage();
         if let Some(permit) = self.permit.take() {
-            permit.settle(usage);
+            self.settle(permit, usage);
         }
-        self.note_fault();
         self.record.finish(self.outcome, &usage);
         left
     }
@@ -160,16 +165,55 @@ impl Relay {
         self.is_done = true;
         self.rest = None;
         if let Some(permit) = self.permit.take() {
-            permit.abandon(self.tap.output_seen().max(Tokens::ZERO));
+            permit.abandon(self.tap.output_seen());
         }
         self.note_fault();
         self.record.finish(outcome, &self.tap.usage());
     }
 
-    /// Remembers the name of an error that came in the middle of a stream.
+    /// Settles the permit of a complete answer. An error in it is what the status would have said, had the provider known
+    /// it before it began: the limiter learns of a refusal for rate, but the answer is on its way and nothing is tried
+    /// again.
+    fn settle(&mut self, permit: Permit, usage: Usage) {
+        let Some(fault) = self.tap.fault() else {
+            permit.settle(usage);
+            return;
+        };
+        let verdict = self
+            .dialect
+            .classify(permit.now(), fault.status, &NoHeaders, &fault.body);
+        let output = self.tap.output_seen();
+        let has_begun = output > Tokens::ZERO;
+        self.note_fault();
+        self.outcome = match verdict {
+            _ if has_begun => RequestOutcome::Broken,
+            Verdict::RateLimited(_) => RequestOutcome::RateLimited,
+            Verdict::Overloaded { .. } | Verdict::Transient => RequestOutcome::UpstreamError,
+            _ => RequestOutcome::ClientError,
+        };
+        if let Verdict::RateLimited(limited) = verdict {
+            if let Some(metrics) = self.record.metrics() {
+                metrics.rate_limited(limited.dimension, self.is_certain);
+            }
+            if !has_begun {
+                report(permit, Failure::RateLimited(limited));
+                return;
+            }
+        }
+        if usage.output.is_some() {
+            permit.settle(usage);
+        } else {
+            permit.abandon(output);
+        }
+    }
+
+    /// Remembers the name of an error inside the answer.
     fn note_fault(&mut self) {
         if let Some(fault) = self.tap.fault() {
-            self.record.attempts.trouble = Some(format!("the stream ended with the error {:?}", fault.kind));
+            if let Some(metrics) = self.record.metrics() {
+                metrics.fault();
+            }
+            self.record.attempts.trouble = Some(format!("the answer ended with the error {:?}", fault.kind));
         }
     }
 
@@ -188,6 +232,15 @@ impl Relay {
             timer.as_mut().reset(Instant::now() + patience);
         }
         Poll::Pending
+    }
+}
+
+/// An error inside an answer has no headers of its own.
+struct NoHeaders;
+
+impl Headers for NoHeaders {
+    fn text(&self, _name: &str) -> Option<&str> {
+        None
     }
 }
 
