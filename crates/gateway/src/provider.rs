@@ -6,12 +6,15 @@ mod anthropic;
 mod auth;
 mod aws_events;
 mod azure;
+mod bad_body;
 mod bedrock;
 mod cohere;
 mod deepseek;
+mod edit;
 mod endpoint;
 mod facts;
 mod fault;
+mod fields;
 mod gemini;
 mod groq;
 mod mistral;
@@ -37,15 +40,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use auth::AuthStyle;
+pub use bad_body::BadBody;
 pub use endpoint::{Api, Endpoint, Scope, Shape};
-pub use facts::{BadBody, RequestFacts};
+pub use facts::{Edited, RequestFacts, Wishes};
 pub use fault::StreamFault;
 pub use operation::Operation;
 pub use profile::{Profile, Slice};
 pub use reply::ErrorReply;
 pub use root::Root;
 pub use tap::ResponseTap;
-pub use usage_option::ensure_usage;
 
 /// A provider of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]

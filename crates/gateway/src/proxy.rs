@@ -13,24 +13,23 @@ mod relay;
 mod request_id;
 mod route;
 mod unanswered;
+mod weighed;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{Request, Response, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use tidegate_core::provider::Dialect;
-use tidegate_core::{Bytes as ByteCount, Demand, QuotaKey, Request as LimiterRequest, Usage};
+use tidegate_core::{Bytes as ByteCount, Demand, QuotaKey, Request as LimiterRequest, Tokens, Usage};
 use tokio::time::Instant;
 
 use self::forward::{Call, Received};
-use self::intake::{IntakeBounds, IntakeError};
 use self::record::Record;
 pub(crate) use self::relay::Answer;
 use self::relay::Relay;
@@ -39,14 +38,15 @@ use self::route::Sight;
 use self::unanswered::Unanswered;
 use crate::connection::OpenRequest;
 use crate::metrics::Refused;
-use crate::pool::{Payload, Pool};
-use crate::provider::{AuthStyle, ErrorReply, RequestFacts, ResponseTap, Scope, Shape, ensure_usage};
+use crate::pool::Pool;
+use crate::provider::{AuthStyle, ErrorReply, ResponseTap, Scope, Shape, Wishes};
 use crate::shared::Shared;
 use crate::site::Site;
 
 const QUEUE_MS: HeaderName = HeaderName::from_static("x-tidegate-queue-ms");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-tidegate-attempts");
 const LIMITED_BY: HeaderName = HeaderName::from_static("x-tidegate-limited-by");
+const MAX_TOKENS: HeaderName = HeaderName::from_static("x-tidegate-max-tokens");
 const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
 
@@ -179,15 +179,21 @@ impl Exchange<'_> {
 
         let mut weighed = self.weigh(body).await?;
         // Where the path names a model, deployment or endpoint, that is what the provider counts by.
-        weighed.model = route.model.or(weighed.model);
+        let in_body = weighed.take_model();
+        let named = route.model.or(in_body);
+        let model = named.as_deref();
         let scope = route.endpoint.scope();
         if scope != Scope::Model {
             weighed.demand = Demand::REQUEST_ONLY;
         }
-        let model = weighed.model.as_deref();
         let taken = Instant::now();
         let quota = upstream.route_for(scope, model, weighed.demand.input);
         self.record.group = Some(quota.index);
+        weighed.edit(Wishes {
+            provider: upstream.provider,
+            usage: target.profile.stream_usage_optional,
+            output_max: None,
+        });
         let client_key = (!target.has_key()).then(|| {
             let key = AuthStyle::client_key(&head.headers, head.uri.query());
             key.unwrap_or_default().as_bytes()
@@ -199,11 +205,12 @@ impl Exchange<'_> {
                 account: self.shared.accounts.account(quota, client_key, model),
             },
             demand: weighed.demand,
-            bytes: ByteCount::new(BYTES_PER_REQUEST.saturating_add(weighed.bytes)),
+            bytes: ByteCount::new(BYTES_PER_REQUEST.saturating_add(weighed.bytes())),
             deadline: limiter.now() + wait,
         };
-        self.record.model = weighed.model;
-        self.record.stream = weighed.stream;
+        self.record.model = named;
+        self.record.stream = weighed.stream();
+        self.record.max_tokens = weighed.output_max.map(Tokens::value);
         self.record.estimated_input = weighed.demand.input.value();
         self.record.in_line_since = Some(taken);
         let admission = limiter.acquire(asked).await;
@@ -237,80 +244,13 @@ impl Exchange<'_> {
         };
         let received = call.forward(permit, &mut self.record.attempts).await?;
         Ok(Relayed {
-            tap: ResponseTap::new(route.endpoint, &received.head.headers, weighed.strip),
+            tap: ResponseTap::new(route.endpoint, &received.head.headers, weighed.asks_usage),
             received,
             dialect: target.profile.dialect,
             is_certain: !quota.per_model,
             patience: upstream.idle_timeout,
         })
     }
-
-    /// Reads the body and says what it may consume. Bodies of unknown operations are passed on as they come.
-    async fn weigh(&self, body: Incoming) -> Result<Weighed, Unanswered> {
-        if !self.sight.endpoint.has_facts() {
-            let payload = if body.is_end_stream() {
-                Payload::Full(Bytes::new())
-            } else {
-                Payload::Stream(body)
-            };
-            return Ok(Weighed {
-                payload,
-                demand: Demand::REQUEST_ONLY,
-                bytes: 0,
-                model: None,
-                stream: false,
-                strip: false,
-            });
-        }
-        let is_encoded = |value: &HeaderValue| value != "identity";
-        if self.head.headers.get(CONTENT_ENCODING).is_some_and(is_encoded) {
-            let reply = ErrorReply::bad_request(
-                "the request body is compressed (content-encoding); send it as it is",
-            );
-            return Err(Unanswered::refused(reply, Refused::BadBody));
-        }
-        let server = &self.bench.site.config.server;
-        let bounds = IntakeBounds {
-            bytes_max: server.body_bytes_max,
-            patience: server.body_timeout,
-        };
-        let bytes = intake::read(body, bounds).await.map_err(|error| match error {
-            IntakeError::TooLarge => {
-                let reply = ErrorReply::too_large(bounds.bytes_max as u64);
-                Unanswered::refused(reply, Refused::BodyTooLarge)
-            }
-            IntakeError::TooSlow => Unanswered::refused(ErrorReply::client_timeout(), Refused::Slow),
-            IntakeError::Broken => {
-                let reply = ErrorReply::bad_request("the request body broke off");
-                Unanswered::refused(reply, Refused::BadBody)
-            }
-        })?;
-        let facts = RequestFacts::read(self.sight.endpoint, &bytes)
-            .map_err(|error| Unanswered::refused(ErrorReply::bad_body(&error), Refused::BadBody))?;
-        let with_usage = ensure_usage(&bytes, &facts);
-        let strip = with_usage.is_some();
-        let bytes = with_usage.unwrap_or(bytes);
-        Ok(Weighed {
-            demand: facts.demand(),
-            bytes: bytes.len() as u64,
-            payload: Payload::Full(bytes),
-            model: facts.model,
-            stream: facts.stream,
-            strip,
-        })
-    }
-}
-
-/// A request's body and what it may consume.
-struct Weighed {
-    payload: Payload,
-    demand: Demand,
-    /// The memory that the body holds.
-    bytes: u64,
-    model: Option<String>,
-    stream: bool,
-    /// Whether usage was asked for on the client's behalf, to be taken out of the answer again.
-    strip: bool,
 }
 
 /// The upstream's answer.
@@ -379,6 +319,9 @@ fn mark(headers: &mut http::HeaderMap, record: &Record) {
     headers.insert(QUEUE_MS, number(queued));
     headers.insert(ATTEMPTS, number(record.attempts.sent.into()));
     headers.insert(REQUEST_ID, record.id.header());
+    if let Some(max_tokens) = record.max_tokens {
+        headers.insert(MAX_TOKENS, number(max_tokens));
+    }
     if let Some(reason) = record.attempts.limited_by {
         headers.insert(LIMITED_BY, HeaderValue::from_static(reason));
     } else {

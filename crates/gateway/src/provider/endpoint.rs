@@ -319,6 +319,14 @@ impl Endpoint {
         )
     }
 
+    /// Returns whether the path itself asks for a stream.
+    pub const fn streams(self) -> bool {
+        matches!(
+            self,
+            Self::StreamGenerateContent | Self::ConverseStream | Self::InvokeModelStream
+        )
+    }
+
     /// Returns the quota group that most providers count an operation in: what counts tokens has limits of its own,
     /// forms are counted as requests, and what names no model belongs to nobody's limits.
     pub const fn scope(self) -> Scope {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tidegate_core::Usage;
 
-use super::facts::range_in;
 use super::fault::{StreamFault, word};
+use super::fields::range_in;
 use super::output::{Choices, Delta, choices, delta, tokens};
 use super::sse::Data;
 use super::usage::{self, Place, UsageFields};

@@ -60,10 +60,14 @@ impl Meaning {
         match key {
             "role" | "type" | "id" | "tool_call_id" | "call_id" | "tool_use_id" | "detail" | "media_type"
             | "cache_control" | "status" | "signature" | "format" => Self::Skipped,
-            "image_url" | "input_audio" | "audio" | "file_id" => Self::Media,
-            "file" | "file_data" | "file_url" => Self::Document,
-            "source" => Self::Source,
-            "input" | "arguments" | "parameters" | "input_schema" | "schema" => Self::Schema,
+            // Gemini's and Bedrock's.
+            "model" | "taskType" | "mimeType" | "mime_type" | "thoughtSignature" | "thought_signature"
+            | "toolUseId" | "cachePoint" => Self::Skipped,
+            "image_url" | "input_audio" | "audio" | "file_id" | "image" | "video" => Self::Media,
+            "file" | "file_data" | "file_url" | "fileData" | "document_url" => Self::Document,
+            "source" | "inlineData" | "inline_data" => Self::Source,
+            "input" | "arguments" | "parameters" | "input_schema" | "schema" | "args" | "json"
+            | "response" => Self::Schema,
             _ => Self::Content,
         }
     }
@@ -354,7 +358,8 @@ impl<'de, T: Default, F: FnOnce(&str) -> T> Read<'de> for Name<F> {
     }
 }
 
-/// Anthropic's `source`: `{"type": "base64" | "url" | "file" | "text" | "content", "media_type", "data" …}`.
+/// Anthropic's `source`: `{"type": "base64" | "url" | "file" | "text" | "content", "media_type", "data" …}`, Bedrock's
+/// `{"bytes" | "text" | "content" | "s3Location"}`, and Gemini's `inlineData`: `{"mimeType", "data"}`.
 struct Source<'t> {
     shape: &'t mut TextShape,
 }
@@ -404,6 +409,10 @@ impl<'de> Read<'de> for Source<'_> {
                     is_image = map.next_value_seed(Any(Name(|name: &str| name.starts_with("image/"))))?;
                 }
                 SourceKey::Data => data_len = map.next_value_seed(Any(Longest))?,
+                SourceKey::Text => {
+                    kind = SourceKind::Text;
+                    data_len = map.next_value_seed(Any(Longest))?;
+                }
                 SourceKey::Content => map.next_value_seed(walker(self.shape, Mode::Content))?,
                 SourceKey::Other => {
                     map.next_value::<IgnoredAny>()?;
@@ -426,6 +435,7 @@ enum SourceKey {
     Type,
     MediaType,
     Data,
+    Text,
     Content,
     Other,
 }
@@ -434,8 +444,9 @@ impl SourceKey {
     fn of(key: &str) -> Self {
         match key {
             "type" => Self::Type,
-            "media_type" => Self::MediaType,
-            "data" => Self::Data,
+            "media_type" | "mimeType" | "mime_type" => Self::MediaType,
+            "data" | "bytes" => Self::Data,
+            "text" => Self::Text,
             "content" => Self::Content,
             _ => Self::Other,
         }

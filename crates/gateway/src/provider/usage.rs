@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAc
 use serde_json::value::RawValue;
 use tidegate_core::{Tokens, Usage};
 
-use super::facts::whole_number;
+use super::fields::whole_number;
 use super::tally::{Any, Key, Read};
 
 /// What reports of usage say, whoever wrote them.

@@ -1,11 +1,22 @@
 //! Bodies of every kind, good and bad.
 
-use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::ensure_usage;
+use super::super::fields::MODEL_BYTES_MAX;
 use super::*;
+
+/// Asks for usage, as for a client that did not.
+fn ensure_usage(body: &Bytes, facts: &RequestFacts) -> Option<Bytes> {
+    let wishes = Wishes {
+        provider: Provider::OpenAi,
+        usage: true,
+        output_max: None,
+    };
+    let edited = facts.clone().edit(body, wishes);
+    assert_eq!(edited.asks_usage, edited.body != *body);
+    edited.asks_usage.then_some(edited.body)
+}
 
 fn read(endpoint: Endpoint, body: &str) -> RequestFacts {
     RequestFacts::read(endpoint, body.as_bytes()).unwrap_or_else(|error| panic!("{error}: {body}"))
@@ -102,6 +113,110 @@ fn texts_are_counted() {
 }
 
 #[test]
+fn texts_of_every_provider_are_counted() {
+    use Endpoint::{
+        BatchEmbedContents, CohereChat, CohereEmbed, Converse, EmbedContent, GenerateContent, Images,
+        InvokeModel, Moderations, Ocr, Predict, Rerank, Speech,
+    };
+    for (endpoint, body, expect) in [
+        // Gemini: parts, an instruction, inline and linked data, calls and their results, tools, a schema.
+        (
+            GenerateContent,
+            r#"{"contents":[{"role":"user","parts":[{"text":"abc"},{"inlineData":{"mimeType":"image/png","data":"AAAA"}}]},{"role":"model","parts":[{"text":"de","thoughtSignature":"xxxx"}]}],"systemInstruction":{"parts":[{"text":"f"}]}}"#,
+            (6, 3, 1),
+        ),
+        (
+            GenerateContent,
+            r#"{"contents":[{"parts":[{"fileData":{"mimeType":"video/mp4","fileUri":"gs://bucket/a"}},{"inline_data":{"mime_type":"image/png","data":"AAAA"}}]}],"system_instruction":{"parts":{"text":"f"}}}"#,
+            (1, 2, 2),
+        ),
+        (
+            GenerateContent,
+            r#"{"contents":{"parts":[{"functionCall":{"name":"n","args":{"q":"go"}}},{"functionResponse":{"name":"n","response":{"r":7}}}]}}"#,
+            (1 + 3 + 2 + 1 + 3 + 1, 1, 0),
+        ),
+        (
+            GenerateContent,
+            r#"{"tools":[{"type":"object"}],"generationConfig":{"responseSchema":{"type":"object"},"temperature":0.5}}"#,
+            (12 + 12, 0, 0),
+        ),
+        (
+            EmbedContent,
+            r#"{"model":"models/e","content":{"parts":[{"text":"abc"}]}}"#,
+            (3, 1, 0),
+        ),
+        (
+            BatchEmbedContents,
+            r#"{"requests":[{"model":"models/e","content":{"parts":[{"text":"abc"}]}},{"model":"models/e","content":{"parts":[{"text":"de"}]}}]}"#,
+            (5, 2, 0),
+        ),
+        (
+            Predict,
+            r#"{"instances":[{"content":"abc"},{"prompt":"de"}]}"#,
+            (5, 2, 0),
+        ),
+        // Cohere, both versions.
+        (
+            CohereChat,
+            r#"{"messages":[{"role":"user","content":"abc"}],"documents":["de",{"id":"1","data":{"text":"f"}}]}"#,
+            (6, 2, 0),
+        ),
+        (
+            CohereChat,
+            r#"{"message":"abc","chat_history":[{"role":"USER","message":"de"}],"preamble":"f"}"#,
+            (6, 3, 0),
+        ),
+        (
+            CohereEmbed,
+            r#"{"texts":["abc","de"],"images":["data:image/png;base64,AAAA"]}"#,
+            (5, 3, 1),
+        ),
+        (
+            CohereEmbed,
+            r#"{"inputs":[{"content":[{"type":"text","text":"abc"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}"#,
+            (3, 1, 1),
+        ),
+        (
+            Rerank,
+            r#"{"query":"abc","documents":["de","f"],"top_n":1}"#,
+            (6, 2, 0),
+        ),
+        // Bedrock.
+        (
+            Converse,
+            r#"{"messages":[{"role":"user","content":[{"text":"abc"},{"image":{"format":"png","source":{"bytes":"AAAA"}}},{"document":{"format":"pdf","name":"n","source":{"bytes":"AAAA"}}},{"cachePoint":{"type":"default"}}]}],"system":[{"text":"de"}]}"#,
+            (3 + 1 + 2, 2, 2),
+        ),
+        (
+            Converse,
+            r#"{"messages":[{"content":[{"document":{"name":"n","source":{"text":"plain"}}},{"toolUse":{"toolUseId":"t","name":"n","input":{"q":"go"}}},{"toolResult":{"toolUseId":"t","content":[{"json":{"r":7}},{"text":"x"}]}}]}],"toolConfig":{"tools":1}}"#,
+            (1 + 5 + 1 + 3 + 2 + 3 + 1 + 1 + 8, 1, 0),
+        ),
+        (InvokeModel, r#"{"inputText":"abc"}"#, (3, 1, 0)),
+        (InvokeModel, r#"{"prompt":"abc","max_gen_len":5}"#, (3, 1, 0)),
+        // The rest of OpenAI's and Mistral's.
+        (Images, r#"{"prompt":"abc","n":2}"#, (3, 1, 0)),
+        (
+            Speech,
+            r#"{"input":"abc","voice":"alloy","instructions":"de"}"#,
+            (5, 2, 0),
+        ),
+        (
+            Moderations,
+            r#"{"input":["abc",{"type":"text","text":"de"}]}"#,
+            (5, 2, 0),
+        ),
+        (
+            Ocr,
+            r#"{"document":{"type":"document_url","document_url":"https://x/y.pdf"}}"#,
+            (0, 1, 1),
+        ),
+    ] {
+        assert_eq!(shape(endpoint, body), expect, "{body}");
+    }
+}
+
+#[test]
 fn documents_count_by_their_size() {
     for (characters, attachments) in [(0, 1), (40_000, 1), (40_001, 2), (1_000_000, 25)] {
         let data = "A".repeat(characters);
@@ -165,10 +280,66 @@ fn numbers_are_taken_as_far_as_they_make_sense() {
         assert_eq!(max(&format!(r#"{{"max_tokens":{value}}}"#)), expect, "{value}");
     }
     assert_eq!(
-        max(r#"{"max_tokens":1,"max_completion_tokens":7,"max_output_tokens":null}"#),
+        max(r#"{"max_tokens":1,"max_completion_tokens":7,"max_output_tokens":9}"#),
         Some(7)
     );
     assert_eq!(max(r#"{"max_tokens":9,"max_tokens":1}"#), Some(1));
+
+    use Endpoint::{CohereChat, Converse, GenerateContent, InvokeModel, Responses};
+    for (endpoint, body, expect) in [
+        (Responses, r#"{"max_output_tokens":7,"max_tokens":9}"#, Some(7)),
+        (CohereChat, r#"{"max_tokens":7}"#, Some(7)),
+        (
+            GenerateContent,
+            r#"{"generationConfig":{"maxOutputTokens":7}}"#,
+            Some(7),
+        ),
+        (
+            GenerateContent,
+            r#"{"generation_config":{"max_output_tokens":7}}"#,
+            Some(7),
+        ),
+        (
+            GenerateContent,
+            r#"{"generationConfig":{"maxOutputTokens":7},"generationConfig":{}}"#,
+            None,
+        ),
+        (
+            GenerateContent,
+            r#"{"generationConfig":null,"max_tokens":7}"#,
+            None,
+        ),
+        (
+            GenerateContent,
+            r#"{"generationConfig":[{"maxOutputTokens":7}]}"#,
+            None,
+        ),
+        (
+            Converse,
+            r#"{"inferenceConfig":{"temperature":1,"maxTokens":7}}"#,
+            Some(7),
+        ),
+        (InvokeModel, r#"{"max_tokens":7}"#, Some(7)),
+        (InvokeModel, r#"{"max_gen_len":7}"#, Some(7)),
+        (
+            InvokeModel,
+            r#"{"inferenceConfig":{"max_new_tokens":7}}"#,
+            Some(7),
+        ),
+        (
+            InvokeModel,
+            r#"{"textGenerationConfig":{"maxTokenCount":7}}"#,
+            Some(7),
+        ),
+    ] {
+        assert_eq!(
+            read(endpoint, body).max_output.map(Tokens::value),
+            expect,
+            "{body}"
+        );
+    }
+    let candidates = read(GenerateContent, r#"{"generationConfig":{"candidateCount":3}}"#);
+    assert_eq!(candidates.demand().choices.get(), 3);
 
     let choices = |body: &str| read(Endpoint::Completions, body).choices.get();
     for (body, expect) in [
@@ -213,12 +384,19 @@ fn plain_fields() {
 
 #[test]
 fn demands_follow_the_endpoint() {
-    let body = r#"{"max_tokens":100,"n":2,"input":"abcdefgh","messages":[{"content":"abcdefgh"}]}"#;
+    let body = r#"{"max_tokens":100,"input":"abcdefgh","messages":[{"content":"abcdefgh"}],"n":2}"#;
     for (endpoint, input, choices, generates) in [
         (Endpoint::ChatCompletions, 12, 2, true),
-        (Endpoint::Messages, 22, 1, true),
+        (Endpoint::Messages, 22, 2, true),
         (Endpoint::Embeddings, 6, 1, false),
         (Endpoint::CountTokens, 0, 1, false),
+        (Endpoint::GenerateContent, 12, 2, true),
+        (Endpoint::CohereChat, 12, 2, true),
+        (Endpoint::ConverseStream, 22, 2, true),
+        (Endpoint::Moderations, 6, 1, false),
+        (Endpoint::Rerank, 6, 1, false),
+        (Endpoint::Speech, 12, 1, false),
+        (Endpoint::CountContentTokens, 0, 1, false),
     ] {
         let demand = read(endpoint, body).demand();
         assert_eq!(demand.input, Tokens::new(input), "{endpoint:?}");
@@ -357,6 +535,195 @@ fn usage_is_asked_for_with_the_smallest_change() {
     }
 }
 
+fn capped(
+    endpoint: Endpoint,
+    provider: Provider,
+    body: &str,
+    cap: u64,
+) -> (String, Option<u64>, RequestFacts) {
+    let mut facts = read(endpoint, body);
+    let wishes = Wishes {
+        provider,
+        usage: false,
+        output_max: Some(Tokens::new(cap)),
+    };
+    let edited = facts.edit(&Bytes::copy_from_slice(body.as_bytes()), wishes);
+    let text = String::from_utf8(edited.body.to_vec()).unwrap();
+    (text, edited.output_max.map(Tokens::value), facts)
+}
+
+#[test]
+fn the_maximum_output_is_capped_with_the_smallest_change() {
+    use Endpoint::{
+        ChatCompletions, CohereChat, Completions, Converse, Embeddings, GenerateContent, InvokeModel,
+        Messages, Responses, StreamGenerateContent,
+    };
+    for (endpoint, provider, body, expect) in [
+        (
+            ChatCompletions,
+            Provider::OpenAi,
+            r#"{"max_tokens": 512,"n":1}"#,
+            Some(r#"{"max_tokens": 100,"n":1}"#),
+        ),
+        (ChatCompletions, Provider::OpenAi, r#"{"max_tokens":100}"#, None),
+        (ChatCompletions, Provider::OpenAi, r#"{"max_tokens":0}"#, None),
+        (
+            ChatCompletions,
+            Provider::OpenAi,
+            r#"{}"#,
+            Some(r#"{"max_completion_tokens":100}"#),
+        ),
+        (
+            ChatCompletions,
+            Provider::Compatible,
+            " { } ",
+            Some(" {\"max_tokens\":100 } "),
+        ),
+        (
+            ChatCompletions,
+            Provider::Mistral,
+            r#"{"model":"m"}"#,
+            Some(r#"{"max_tokens":100,"model":"m"}"#),
+        ),
+        (
+            ChatCompletions,
+            Provider::Groq,
+            r#"{"max_tokens":512,"max_completion_tokens":1e30}"#,
+            Some(r#"{"max_tokens":100,"max_completion_tokens":100}"#),
+        ),
+        (
+            ChatCompletions,
+            Provider::OpenAi,
+            r#"{"max_tokens":null,"max_completion_tokens":null}"#,
+            Some(r#"{"max_tokens":null,"max_completion_tokens":100}"#),
+        ),
+        (
+            ChatCompletions,
+            Provider::OpenAi,
+            r#"{"max_tokens":null}"#,
+            Some(r#"{"max_completion_tokens":100,"max_tokens":null}"#),
+        ),
+        // What a provider refuses is left for it to refuse; what it ignores caps nothing.
+        (ChatCompletions, Provider::OpenAi, r#"{"max_tokens":"512"}"#, None),
+        (ChatCompletions, Provider::OpenAi, r#"{"max_tokens":-1}"#, None),
+        (
+            ChatCompletions,
+            Provider::Compatible,
+            r#"{"max_output_tokens":1}"#,
+            Some(r#"{"max_tokens":100,"max_output_tokens":1}"#),
+        ),
+        (
+            Completions,
+            Provider::OpenAi,
+            r#"{"n":1}"#,
+            Some(r#"{"max_tokens":100,"n":1}"#),
+        ),
+        (
+            Responses,
+            Provider::Azure,
+            r#"{"n":1}"#,
+            Some(r#"{"max_output_tokens":100,"n":1}"#),
+        ),
+        (
+            Messages,
+            Provider::Anthropic,
+            r#"{"max_tokens":512}"#,
+            Some(r#"{"max_tokens":100}"#),
+        ),
+        (Messages, Provider::Anthropic, r#"{"n":1}"#, None),
+        (
+            CohereChat,
+            Provider::Cohere,
+            r#"{"n":1}"#,
+            Some(r#"{"max_tokens":100,"n":1}"#),
+        ),
+        (
+            GenerateContent,
+            Provider::Gemini,
+            r#"{"contents":[]}"#,
+            Some(r#"{"generationConfig":{"maxOutputTokens":100},"contents":[]}"#),
+        ),
+        (
+            StreamGenerateContent,
+            Provider::Vertex,
+            r#"{"generationConfig":{"temperature":1}}"#,
+            Some(r#"{"generationConfig":{"maxOutputTokens":100,"temperature":1}}"#),
+        ),
+        (
+            GenerateContent,
+            Provider::Gemini,
+            r#"{"generationConfig": { }}"#,
+            Some(r#"{"generationConfig": {"maxOutputTokens":100 }}"#),
+        ),
+        (
+            GenerateContent,
+            Provider::Gemini,
+            r#"{"generation_config":{"max_output_tokens":512}}"#,
+            Some(r#"{"generation_config":{"max_output_tokens":100}}"#),
+        ),
+        (
+            GenerateContent,
+            Provider::Gemini,
+            r#"{"generationConfig":null}"#,
+            Some(r#"{"generationConfig":{"maxOutputTokens":100}}"#),
+        ),
+        (
+            GenerateContent,
+            Provider::Gemini,
+            r#"{"generationConfig":7}"#,
+            None,
+        ),
+        (
+            Converse,
+            Provider::Bedrock,
+            r#"{"messages":[]}"#,
+            Some(r#"{"inferenceConfig":{"maxTokens":100},"messages":[]}"#),
+        ),
+        (
+            Converse,
+            Provider::Bedrock,
+            r#"{"inferenceConfig":{"maxTokens":512}}"#,
+            Some(r#"{"inferenceConfig":{"maxTokens":100}}"#),
+        ),
+        (
+            InvokeModel,
+            Provider::Bedrock,
+            r#"{"max_gen_len":512}"#,
+            Some(r#"{"max_gen_len":100}"#),
+        ),
+        (InvokeModel, Provider::Bedrock, r#"{"prompt":"a"}"#, None),
+        (Embeddings, Provider::OpenAi, r#"{"max_tokens":512}"#, None),
+    ] {
+        let (text, output_max, facts) = capped(endpoint, provider, body, 100);
+        assert_eq!(text, expect.unwrap_or(body), "{body}");
+        assert_eq!(output_max, expect.map(|_| 100), "{body}");
+        if expect.is_some() {
+            assert_eq!(facts.max_output, Some(Tokens::new(100)), "{body}");
+            assert_eq!(facts.demand().max_output, Some(Tokens::new(100)), "{body}");
+        }
+    }
+}
+
+#[test]
+fn usage_is_asked_for_and_output_capped_in_one_body() {
+    let body = r#"{"stream":true,"max_tokens":512}"#;
+    let mut facts = read(Endpoint::ChatCompletions, body);
+    let edited = facts.edit(
+        &Bytes::from_static(body.as_bytes()),
+        Wishes {
+            provider: Provider::OpenAi,
+            usage: true,
+            output_max: Some(Tokens::new(100)),
+        },
+    );
+    assert!(edited.asks_usage);
+    assert_eq!(edited.output_max, Some(Tokens::new(100)));
+    assert_eq!(
+        edited.body,
+        r#"{"stream_options":{"include_usage":true},"stream":true,"max_tokens":100}"#
+    );
+}
+
 /// Any JSON value of bounded size.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -373,6 +740,11 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just("include_usage".to_owned()),
         Just("input".to_owned()),
         Just("type".to_owned()),
+        Just("text".to_owned()),
+        Just("inlineData".to_owned()),
+        Just("bytes".to_owned()),
+        Just("maxOutputTokens".to_owned()),
+        Just("maxTokens".to_owned()),
         "\\PC{0,4}",
     ];
     leaf.prop_recursive(4, 32, 4, move |inner| {
@@ -384,7 +756,15 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 18] = [
+    "max_completion_tokens",
+    "generationConfig",
+    "inferenceConfig",
+    "contents",
+    "systemInstruction",
+    "chat_history",
+    "requests",
+    "texts",
     "model",
     "messages",
     "input",
@@ -409,7 +789,7 @@ proptest! {
     #[test]
     fn every_object_is_read_and_asking_for_usage_changes_nothing_else(
         values in proptest::collection::vec(any_json(), KEYS.len()),
-        present in any::<u16>(),
+        present in any::<u32>(),
         pretty in any::<bool>(),
     ) {
         let mut object = serde_json::Map::new();
@@ -434,6 +814,41 @@ proptest! {
             let before: Value = serde_json::from_str(&before.to_string()).unwrap();
             prop_assert_eq!(after, before);
             prop_assert!(RequestFacts::read(Endpoint::ChatCompletions, &changed).unwrap().usage_asked);
+        }
+    }
+
+    #[test]
+    fn capping_leaves_everything_else_as_it_is(
+        values in proptest::collection::vec(any_json(), KEYS.len()),
+        present in any::<u32>(),
+        config in proptest::option::of(proptest::option::of(0_u64..300)),
+        max in proptest::option::of(0_u64..300),
+        endpoint in proptest::sample::select(&Endpoint::ALL[..]),
+        provider in proptest::sample::select(&Provider::ALL[..]),
+    ) {
+        let mut object = serde_json::Map::new();
+        for (at, (key, value)) in KEYS.into_iter().zip(values).enumerate() {
+            if present & (1 << at) != 0 {
+                object.insert(key.into(), value);
+            }
+        }
+        if let Some(config) = config {
+            object.insert("generationConfig".into(), json!({"maxOutputTokens": config, "topP": 1}));
+        }
+        if let Some(max) = max {
+            object.insert("max_tokens".into(), max.into());
+        }
+        let body = Value::Object(object).to_string();
+        let (text, output_max, facts) = capped(endpoint, provider, &body, 100);
+        let again = read(endpoint, &text);
+        prop_assert_eq!(again.max_output, facts.max_output);
+        if output_max.is_some() {
+            prop_assert!(endpoint.generates());
+            prop_assert!(again.max_output <= Some(Tokens::new(100)));
+            let unchanged = capped(endpoint, provider, &text, 100);
+            prop_assert_eq!(unchanged.1, None, "once is enough");
+        } else {
+            prop_assert_eq!(text, body);
         }
     }
 
