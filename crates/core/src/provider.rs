@@ -34,9 +34,8 @@
 //!
 //! # Errors under a success's status
 //!
-//! A refusal may come after HTTP 200: as an event of a stream, or (OpenRouter) as the whole body.
-//! [`Dialect::classify_event`] reads both. It costs a pass over the text, so callers ask only of events that are named
-//! `error`, `response.failed` or as an exception, and of texts in which `"error"` stands.
+//! A refusal may come after HTTP 200: as an event of a stream, or (OpenRouter) as the whole body. [`named_status`] tells
+//! the status it would have had; with that, [`Dialect::classify`] reads it like any other, wrapped as `{"error": …}`.
 
 mod anthropic;
 mod azure;
@@ -96,13 +95,6 @@ pub trait Headers {
     fn text(&self, name: &str) -> Option<&str>;
 }
 
-/// No headers: those of a stream's events.
-impl Headers for () {
-    fn text(&self, _name: &str) -> Option<&str> {
-        None
-    }
-}
-
 impl Dialect {
     /// Every dialect.
     pub const ALL: [Self; 10] = [
@@ -137,40 +129,7 @@ impl Dialect {
         if status < 400 {
             return Verdict::Success;
         }
-        self.judge(now, status, headers, &ErrorFields::read(beginning(body)))
-    }
-
-    /// Tells what an error means that stands in a stream's event, or in the body of an answer with a success's status;
-    /// `None` if there is none in it.
-    ///
-    /// `name` is the event's name (`error`, `response.failed`, AWS's `throttlingException`), or empty; `headers` are those
-    /// of the answer if the error is its whole body, else `&()`: what the head of a stream said is about its admission.
-    pub fn classify_event(
-        self,
-        now: Timestamp,
-        name: &str,
-        headers: &impl Headers,
-        data: &[u8],
-    ) -> Option<Verdict> {
-        let mut error = ErrorFields::read(beginning(data));
-        if bedrock::is_exception(name) {
-            error.exception = name.into();
-        } else if !error.is_error && name != "error" {
-            return None;
-        }
-        let status = embedded_status(&error);
-        Some(self.judge(now, status, headers, &error))
-    }
-
-    /// Returns the time the provider says it spent on the request before answering.
-    pub fn processing(self, headers: &impl Headers) -> Option<Duration> {
-        match self {
-            Self::OpenAi | Self::Azure => headers.text("openai-processing-ms").and_then(text::milliseconds),
-            _ => None,
-        }
-    }
-
-    fn judge(self, now: Timestamp, status: u16, headers: &impl Headers, error: &ErrorFields) -> Verdict {
+        let error = &ErrorFields::read(&body[..body.len().min(ERROR_BODY_MAX)]);
         match self {
             Self::OpenAi => openai::classify(now, status, headers, error),
             Self::Azure => azure::classify(now, status, headers, error),
@@ -184,10 +143,40 @@ impl Dialect {
             Self::Bedrock => bedrock::classify(now, status, headers, error),
         }
     }
+
+    /// Returns the time the provider says it spent on the request before answering.
+    pub fn processing(self, headers: &impl Headers) -> Option<Duration> {
+        match self {
+            Self::OpenAi | Self::Azure => headers.text("openai-processing-ms").and_then(text::milliseconds),
+            _ => None,
+        }
+    }
 }
 
-fn beginning(body: &[u8]) -> &[u8] {
-    &body[..body.len().min(ERROR_BODY_MAX)]
+/// Returns the status that goes with a provider's name for an error (its `code`, `type`, `status` or exception), which is
+/// all that tells it where the error comes after the head of an answer (providers.md §2.5, §4.5, §5.1, §6). An unknown
+/// name is best taken for a fault of the server: a client's mistakes are found before an answer begins.
+pub fn named_status(name: &str) -> Option<u16> {
+    Some(match name {
+        "rate_limit_exceeded"
+        | "rate_limit_error"
+        | "rate_limited"
+        | "insufficient_quota"
+        | "resource_unavailable"
+        | "RESOURCE_EXHAUSTED"
+        | "ThrottlingException"
+        | "throttlingException" => 429,
+        "slow_down" | "server_is_overloaded" | "UNAVAILABLE" | "serviceUnavailableException" => 503,
+        "overloaded_error" => 529,
+        "timeout_error" | "DEADLINE_EXCEEDED" | "modelTimeoutException" => 504,
+        "invalid_request_error" | "invalid_prompt" | "INVALID_ARGUMENT" | "validationException" => 400,
+        "authentication_error" | "UNAUTHENTICATED" => 401,
+        "billing_error" => 402,
+        "permission_error" | "PERMISSION_DENIED" => 403,
+        "not_found_error" | "NOT_FOUND" => 404,
+        "request_too_large" => 413,
+        _ => return None,
+    })
 }
 
 /// Tells what a status means that is no provider's own way to refuse.
@@ -203,47 +192,4 @@ fn plain_verdict(now: Timestamp, status: u16, headers: &impl Headers, error: &Er
         408 | 500 | 502 | 504 | 506..=599 => Verdict::Transient,
         _ => Verdict::ClientError,
     }
-}
-
-/// Returns the status that an error would have had, had it come before the answer's head.
-fn embedded_status(error: &ErrorFields) -> u16 {
-    let number = error.code.parse().ok().filter(|code| (400..=599).contains(code));
-    if let Some(status) = number {
-        return status;
-    }
-    let exception = bedrock::exception(&error.exception);
-    [&*error.code, &*error.kind, &*error.status, exception]
-        .into_iter()
-        .find_map(named_status)
-        // A fault that says nothing of itself is the server's: the client's are found before a stream begins.
-        .unwrap_or(500)
-}
-
-/// Returns the status that goes with the name of an error.
-fn named_status(name: &str) -> Option<u16> {
-    Some(match name {
-        "rate_limit_exceeded"
-        | "rate_limit_error"
-        | "rate_limited"
-        | "insufficient_quota"
-        | "resource_unavailable"
-        | "tokens"
-        | "requests"
-        | "RESOURCE_EXHAUSTED" => 429,
-        "ThrottlingException" | "throttlingException" | "ModelNotReadyException" => 429,
-        "slow_down"
-        | "server_is_overloaded"
-        | "UNAVAILABLE"
-        | "ServiceUnavailableException"
-        | "serviceUnavailableException" => 503,
-        "overloaded_error" => 529,
-        "timeout_error" | "DEADLINE_EXCEEDED" | "modelTimeoutException" => 504,
-        "invalid_request_error" | "INVALID_ARGUMENT" | "validationException" => 400,
-        "authentication_error" | "UNAUTHENTICATED" => 401,
-        "billing_error" => 402,
-        "permission_error" | "PERMISSION_DENIED" => 403,
-        "not_found_error" | "NOT_FOUND" => 404,
-        "request_too_large" => 413,
-        _ => return None,
-    })
 }

@@ -1,4 +1,4 @@
-//! AWS Bedrock's refusals: exceptions named by a header or an event, with neither numbers nor waits (providers.md §6).
+//! AWS Bedrock's refusals: exceptions named by a header, with neither numbers nor waits (providers.md §6).
 
 use super::json::ErrorFields;
 use super::{Headers, openai, text, wait};
@@ -9,26 +9,19 @@ use crate::units::Dimension;
 pub(super) fn classify(now: Timestamp, status: u16, headers: &impl Headers, error: &ErrorFields) -> Verdict {
     let named = headers.text("x-amzn-errortype").unwrap_or(&error.exception);
     match exception(named) {
-        "ThrottlingException" | "throttlingException" => throttled(now, headers, error),
-        "ModelNotReadyException" | "ServiceUnavailableException" | "serviceUnavailableException" => {
-            Verdict::Overloaded {
-                retry_after: wait::stated(now, headers, error),
-            }
-        }
+        "ThrottlingException" => throttled(now, headers, error),
+        "ModelNotReadyException" | "ServiceUnavailableException" => Verdict::Overloaded {
+            retry_after: wait::stated(now, headers, error),
+        },
         _ if status == 429 && text::contains(&error.message, "too many ") => throttled(now, headers, error),
         // The endpoint that is compatible with OpenAI speaks as OpenAI does.
         _ => openai::classify(now, status, headers, error),
     }
 }
 
-/// Returns whether an event is named as an exception (`throttlingException`).
-pub(super) fn is_exception(name: &str) -> bool {
-    exception(name).ends_with("Exception")
-}
-
 /// Returns the bare name of an exception, which may stand between a namespace and a source:
 /// `com.amazon.bedrock#ThrottlingException`, `ThrottlingException:http://internal.amazon.com/…`.
-pub(super) fn exception(name: &str) -> &str {
+fn exception(name: &str) -> &str {
     let name = name.split_once(':').map_or(name, |(name, _)| name);
     name.rsplit_once('#').map_or(name, |(_, name)| name).trim()
 }

@@ -14,9 +14,6 @@ const PLAIN_MESSAGE_MAX: usize = 512;
 /// What an error body says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct ErrorFields {
-    /// Whether the body is an error even under a success's status: it has an `error` that is not null at its top, or at
-    /// the top of its `response`, or its own `type` or `object` is `error`.
-    pub is_error: bool,
     /// `error.type`, or `type` where there is no `error` object.
     pub kind: String,
     /// `error.code`, or `code`; a number as its digits.
@@ -27,7 +24,7 @@ pub(super) struct ErrorFields {
     pub message: String,
     /// `error_code`, wherever it stands (Anthropic's `error.details.error_code`).
     pub detail: String,
-    /// `__type`, or what a header or an event's name says in its place (AWS).
+    /// `__type` (AWS).
     pub exception: String,
     /// `retryDelay` of Gemini's `RetryInfo`.
     pub retry_delay: String,
@@ -76,11 +73,8 @@ impl ErrorFields {
             has_entries = true;
             if entry.place == Place::Top && entry.key == b"error" && entry.is_text {
                 fields.message = unescape(entry.value);
-                fields.is_error |= !entry.value.is_empty();
                 continue;
             }
-            let says_so = matches!(entry.key, b"type" | b"object") && entry.value == b"error";
-            fields.is_error |= says_so && entry.place == Place::Top;
             let Some(field) = fields.field(&entry, &mut violations) else {
                 continue;
             };
@@ -88,7 +82,6 @@ impl ErrorFields {
                 *field = unescape(entry.value);
             }
         }
-        fields.is_error |= scan.is_error;
         if !has_entries {
             fields.message = plain_message(body);
         }
@@ -180,10 +173,6 @@ struct Scan<'a> {
     top: Option<usize>,
     /// The depth of the object called `error`, while inside it.
     error: Option<usize>,
-    /// The depth of the object called `response`, while inside it.
-    response: Option<usize>,
-    /// Whether an object called `error` stood at the top, or at the top of `response`.
-    is_error: bool,
     key: Option<&'a [u8]>,
 }
 
@@ -195,8 +184,6 @@ impl<'a> Scan<'a> {
             depth: 0,
             top: None,
             error: None,
-            response: None,
-            is_error: false,
             key: None,
         }
     }
@@ -246,28 +233,20 @@ impl<'a> Scan<'a> {
 
     fn open(&mut self) {
         let object = self.body[self.at] == b'{';
-        let outer = self.depth;
         self.at += 1;
         self.depth += 1;
         let key = self.key.take();
-        if !object {
-            return;
-        }
-        let at_top = self.top == Some(outer);
-        self.top.get_or_insert(self.depth);
-        match key {
-            Some(b"error") => {
-                self.is_error |= at_top || self.response == Some(outer);
+        if object {
+            self.top.get_or_insert(self.depth);
+            if key == Some(b"error") {
                 self.error.get_or_insert(self.depth);
             }
-            Some(b"response") if at_top => self.response = Some(self.depth),
-            _ => {}
         }
     }
 
     fn close(&mut self) {
-        for inside in [&mut self.error, &mut self.response] {
-            inside.take_if(|depth| *depth == self.depth);
+        if self.error == Some(self.depth) {
+            self.error = None;
         }
         self.at += 1;
         self.depth = self.depth.saturating_sub(1);

@@ -180,10 +180,6 @@ proptest! {
                     }
                 }
             }
-            for body in [&*body, told.as_bytes(), json.as_bytes()] {
-                let _ = dialect.classify_event(now, "", &headers, body);
-                let _ = dialect.classify_event(now, "throttlingException", &(), body);
-            }
         }
     }
 }

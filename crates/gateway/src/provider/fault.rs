@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use tidegate_core::provider::named_status;
 
 /// The longest name of a fault that is kept.
 const KIND_MAX: usize = 64;
@@ -54,7 +55,7 @@ impl StreamFault {
         let raw = error.map_or("null", RawValue::get);
         Self {
             status: status
-                .or_else(|| names.iter().find_map(|name| status_of(name)))
+                .or_else(|| names.iter().find_map(|name| named_status(name)))
                 .unwrap_or(500),
             kind: kind.chars().take(KIND_MAX).collect(),
             body: bounded(format!(r#"{{"type":"error","error":{raw}}}"#)),
@@ -65,7 +66,7 @@ impl StreamFault {
     pub(super) fn exception(name: &str, body: &[u8]) -> Self {
         Self {
             kind: name.chars().take(KIND_MAX).collect(),
-            status: status_of(name).unwrap_or(500),
+            status: named_status(name).unwrap_or(500),
             body: if body.len() <= BODY_MAX {
                 body.to_vec()
             } else {
@@ -81,27 +82,6 @@ fn bounded(body: String) -> Vec<u8> {
     } else {
         Vec::new()
     }
-}
-
-/// Returns the status that goes with a provider's name for an error (providers.md §2.5, §4.5, §5.1, §6).
-fn status_of(name: &str) -> Option<u16> {
-    Some(match name {
-        "rate_limit_exceeded"
-        | "rate_limit_error"
-        | "rate_limited"
-        | "insufficient_quota"
-        | "RESOURCE_EXHAUSTED"
-        | "throttlingException"
-        | "ThrottlingException" => 429,
-        "overloaded_error" => 529,
-        "server_is_overloaded" | "slow_down" | "UNAVAILABLE" | "serviceUnavailableException" => 503,
-        "DEADLINE_EXCEEDED" | "timeout_error" | "modelTimeoutException" => 504,
-        "invalid_request_error" | "invalid_prompt" | "INVALID_ARGUMENT" | "validationException" => 400,
-        "authentication_error" => 401,
-        "permission_error" | "PERMISSION_DENIED" => 403,
-        "modelStreamErrorException" => 424,
-        _ => return None,
-    })
 }
 
 /// Reads a text, or a number as its digits; anything else counts as the empty text.
