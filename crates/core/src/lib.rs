@@ -31,6 +31,7 @@ mod queue;
 mod request;
 mod retry;
 mod signal;
+mod sketch;
 mod snapshot;
 mod time;
 mod units;
