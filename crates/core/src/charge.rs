@@ -130,7 +130,8 @@ impl ChargeModel {
         ..Self::BEDROCK
     };
 
-    /// Returns what a request takes when it is admitted. Output that is charged as it is generated is held.
+    /// Returns what a request takes when it is admitted. Output that is charged as it is generated is
+    /// not: this is the most of it.
     pub fn at_admission(&self, demand: &Demand) -> Charge {
         let input = demand.input.value();
         let output = self.output_reserve(demand);
@@ -172,7 +173,8 @@ impl ChargeModel {
         weighted(output.value(), self.output_percent)
     }
 
-    fn output_reserve(&self, demand: &Demand) -> u64 {
+    /// Returns the most output that a request may generate.
+    pub(crate) fn output_reserve(&self, demand: &Demand) -> u64 {
         if !demand.generates {
             return 0;
         }

@@ -158,8 +158,8 @@ impl Engine {
             return false;
         };
         group.advance(now);
-        let is_metered = group.progress(flight, output.value());
-        // What was held has become a charge that expires by itself, so the next wake-up may be another.
+        let is_metered = group.progress(now, flight, output.value());
+        // What was expected has become a charge that expires by itself, so the next wake-up may be another.
         if is_metered && !group.queue.is_empty() {
             self.rearm(index);
         }
@@ -191,7 +191,7 @@ impl Engine {
             return Decision::Refuse(refusal(RefusalReason::RetriesSpent));
         };
         let (index, arrival) = (flight.group, flight.arrival);
-        let (bytes, request_charge) = (flight.request.bytes.value(), flight.charge);
+        let (request, charge) = (flight.request, flight.charge);
         let Some(group) = self.groups.get_mut(index as usize) else {
             return Decision::Refuse(refusal(RefusalReason::UnknownQuota));
         };
@@ -204,7 +204,7 @@ impl Engine {
             &mut self.jitter,
             &mut self.notices,
         );
-        let (eta, reason) = group.eta(now, &request_charge);
+        let (eta, reason) = group.eta(now, &charge, &request.demand);
         let (key, gone) = (group.key, group.gone);
         self.publish(key);
         let decision = match outcome {
@@ -217,7 +217,7 @@ impl Engine {
                 }))
             }
             Ok(()) => {
-                self.bytes_waiting = self.bytes_waiting.saturating_add(bytes);
+                self.bytes_waiting = self.bytes_waiting.saturating_add(request.bytes.value());
                 let id = TicketId {
                     arrival,
                     group: index,
@@ -260,13 +260,13 @@ impl Engine {
             }
             group.gone = quota.is_none();
         }
-        for flight in self.permits.iter().filter_map(|slot| slot.flight.as_ref()) {
+        for flight in self.permits.iter_mut().filter_map(|slot| slot.flight.as_mut()) {
             if let Some(group) = self
                 .groups
                 .get_mut(flight.group as usize)
                 .filter(|group| !group.gone)
             {
-                group.hold(flight);
+                group.hold(self.now, flight);
             }
         }
         for index in 0..self.groups.len() {

@@ -1,4 +1,4 @@
-//! What is learned from reported usage: how long outputs are, and how far estimates are off.
+//! What is learned from reported usage: how far estimates are off.
 
 /// Samples before anything is believed.
 const SAMPLES_MIN: u32 = 50;
@@ -28,22 +28,6 @@ impl Running {
     /// Returns the mean and `deviations` mean deviations on top, once there are enough samples.
     fn high(&self, deviations: u64) -> Option<u64> {
         (self.samples >= SAMPLES_MIN).then(|| (self.mean + deviations * self.deviation) >> 10)
-    }
-}
-
-/// The output tokens of past requests, for providers that charge output as it is generated.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct OutputForecast(Running);
-
-impl OutputForecast {
-    pub(crate) fn sample(&mut self, output: u64) {
-        self.0.sample(output);
-    }
-
-    /// Returns what to hold for one request that may generate `most`: its mean and five mean deviations, or all of it
-    /// while too little is known.
-    pub(crate) fn hold(&self, most: u64) -> u64 {
-        self.0.high(5).map_or(most, |high| high.clamp(1, most.max(1)))
     }
 }
 

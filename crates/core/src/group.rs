@@ -10,12 +10,13 @@ use core::time::Duration;
 
 use crate::charge::{Charge, ChargeModel, InputCharge, OutputCharge};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
-use crate::forecast::{InputFactor, OutputForecast};
+use crate::forecast::InputFactor;
 use crate::limit::{Discipline, Limit, LimitRef};
 use crate::margin::Margin;
 use crate::meter::{AMOUNT_MAX, Earliest, Meter, Taking};
 use crate::output::Wake;
 use crate::plan::{Learning, QueueBounds, QuotaKey, QuotaPlan};
+use crate::projection::{Need, Projection};
 use crate::queue::{Queue, Waiting};
 use crate::request::{Demand, Request};
 use crate::retry::RetryBudget;
@@ -72,7 +73,7 @@ pub(crate) struct Group {
     /// Whether limits are adopted that answers tell of.
     learns: bool,
     margin: Margin,
-    output: OutputForecast,
+    projection: Projection,
     input: InputFactor,
     budget: RetryBudget,
     pub(crate) totals: Totals,
@@ -103,7 +104,7 @@ impl Group {
             corrected: 0,
             learns: plan.learning != Learning::Off,
             margin,
-            output: OutputForecast::default(),
+            projection: Projection::new(plan.guarantee),
             input: InputFactor::default(),
             budget: RetryBudget::default(),
             totals: Totals::default(),
@@ -138,6 +139,7 @@ impl Group {
         self.slice = plan.slice.map_or(0, micros);
         self.discipline = plan.discipline;
         self.margin.follow(plan.margin);
+        self.projection.follow(plan.guarantee);
         let older = core::mem::replace(&mut self.meters, meters(now, plan, &self.margin));
         for meter in &mut self.meters {
             let window = meter.window();
@@ -170,6 +172,7 @@ impl Group {
     pub(crate) fn advance(&mut self, now: u64) {
         for meter in &mut self.meters {
             meter.advance(now);
+            meter.project(now, &self.projection);
         }
     }
 
@@ -201,11 +204,14 @@ impl Group {
                 retry_after: None,
             });
         }
-        if self.queue.line_is_empty() && self.is_open(now) && self.fits(now, &charge) {
+        if self.queue.line_is_empty()
+            && self.is_open(now)
+            && self.fits(now, &charge, &self.need(&request.demand))
+        {
             self.take(&charge);
             return Entry::Admit(waiting);
         }
-        let (eta, reason) = self.eta(now, &charge);
+        let (eta, reason) = self.eta(now, &charge, &request.demand);
         let refuse = |reason_refused, limit| {
             let wait = Duration::from_micros(eta.saturating_sub(now).max(1_000));
             Entry::Refuse(Refusal {
@@ -241,7 +247,7 @@ impl Group {
             } else {
                 None
             };
-            let (eta, _) = self.eta(now, &waiting.charge);
+            let (eta, _) = self.eta(now, &waiting.charge, &waiting.request.demand);
             let retry_after = Some(Duration::from_micros(eta.saturating_sub(now).max(1_000)));
             let bytes = waiting.request.bytes.value();
             return Step::Expire(
@@ -277,7 +283,7 @@ impl Group {
             };
             return Step::Expire(arrival, bytes, refusal);
         }
-        if !self.fits(now, &charge) {
+        if !self.fits(now, &charge, &self.need(&head.request.demand)) {
             return Step::Idle;
         }
         self.take(&charge);
@@ -297,7 +303,8 @@ impl Group {
             if !self.is_open(now) {
                 return None;
             }
-            match self.earliest(now, &Charge::ZERO, &head.charge).0 {
+            let need = self.need(&head.request.demand);
+            match self.earliest(now, &Charge::ZERO, &head.charge, &need).0 {
                 Earliest::At(at) => Some((at.max(now.saturating_add(LOOK_AGAIN)), Wake::Capacity)),
                 Earliest::Event | Earliest::Never => None,
             }
@@ -306,8 +313,8 @@ impl Group {
     }
 
     /// Returns when a request at the end of the line is expected to be admitted, and what it waits for.
-    pub(crate) fn eta(&self, now: u64, charge: &Charge) -> (u64, WaitReason) {
-        let (earliest, limit) = self.earliest(now, self.queue.demand(), charge);
+    pub(crate) fn eta(&self, now: u64, charge: &Charge, demand: &Demand) -> (u64, WaitReason) {
+        let (earliest, limit) = self.earliest(now, self.queue.demand(), charge, &self.need(demand));
         let at = match earliest {
             Earliest::At(at) => at,
             Earliest::Event | Earliest::Never => now,
@@ -341,19 +348,20 @@ impl Group {
             let amount = charge.amount(dimension).min(Amount::new(AMOUNT_MAX));
             charge.set(dimension, amount);
         }
-        for meter in self
-            .meters
-            .iter()
-            .filter(|meter| meter.taking() == Taking::AsGenerated)
-        {
-            // Held, not charged: no certain use, so it is cut to what fits and to what such requests generate.
-            let most = charge.amount(Dimension::OutputTokens).value().min(meter.amount());
-            charge.set(
-                Dimension::OutputTokens,
-                Amount::new(self.output.hold(most).min(meter.amount())),
-            );
+        let generated = |meter: &&Meter| meter.taking() == Taking::AsGenerated;
+        if let Some(least) = self.meters.iter().filter(generated).map(Meter::amount).min() {
+            // Expected, not charged: no certain use, so it is cut to what fits.
+            let mean = self.need(&demand).mean.min(least);
+            charge.set(Dimension::OutputTokens, Amount::new(mean));
         }
         charge
+    }
+
+    /// Returns what a request needs of output that is charged as it is generated.
+    fn need(&self, demand: &Demand) -> Need {
+        let answers = u64::from(demand.choices.get());
+        self.projection
+            .need(demand.class, self.model.output_reserve(demand), answers)
     }
 
     fn never_fits(&self, charge: &Charge) -> Option<LimitRef> {
@@ -363,18 +371,24 @@ impl Group {
         self.meters.iter().find(too_large).map(Meter::name)
     }
 
-    fn fits(&self, now: u64, charge: &Charge) -> bool {
+    fn fits(&self, now: u64, charge: &Charge, need: &Need) -> bool {
         self.meters
             .iter()
-            .all(|meter| meter.fits(now, charge.amount(meter.dimension()).value()))
+            .all(|meter| meter.fits(now, charge.amount(meter.dimension()).value(), need))
     }
 
     /// Returns when the charge can be taken behind others who will take `ahead`, and which limit is the last to allow it.
-    fn earliest(&self, now: u64, ahead: &Charge, charge: &Charge) -> (Earliest, Option<LimitRef>) {
+    fn earliest(
+        &self,
+        now: u64,
+        ahead: &Charge,
+        charge: &Charge,
+        need: &Need,
+    ) -> (Earliest, Option<LimitRef>) {
         let mut latest = (Earliest::At(now), None);
         for meter in &self.meters {
             let [ahead, charge] = [ahead, charge].map(|taken| taken.amount(meter.dimension()).value());
-            let earliest = meter.earliest(now, ahead, charge);
+            let earliest = meter.earliest(now, ahead, charge, need);
             let later = match (earliest, latest.0) {
                 (Earliest::At(at), Earliest::At(other)) => at > other,
                 (Earliest::Event, Earliest::At(_)) | (Earliest::Never, _) => true,

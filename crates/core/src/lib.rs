@@ -26,6 +26,7 @@ mod meter;
 mod outcome;
 mod output;
 mod plan;
+mod projection;
 pub mod provider;
 mod queue;
 mod request;
@@ -49,8 +50,11 @@ pub use margin::MarginPolicy;
 pub use outcome::{Failure, Outcome, Usage};
 pub use output::{Notice, Output, Wake};
 pub use plan::{Guarantee, Learning, Plan, QueueBounds, QuotaId, QuotaKey, QuotaPlan, RetryPolicy};
+pub use projection::CLASSES_MAX;
 pub use request::{Demand, OutputClass, Request};
 pub use signal::{Cause, READINGS_MAX, RateLimited, Reading, Readings, UpstreamSignal, Verdict};
-pub use snapshot::{LimitSnapshot, QuotaSnapshot, Snapshot, Totals, WAITING_SHOWN, WaitingSnapshot};
+pub use snapshot::{
+    CapEffect, LimitSnapshot, OutputSnapshot, QuotaSnapshot, Snapshot, Totals, WAITING_SHOWN, WaitingSnapshot,
+};
 pub use time::Timestamp;
 pub use units::{Amount, Bytes, Dimension, Tokens};

@@ -12,6 +12,8 @@
 
 use alloc::boxed::Box;
 
+use crate::units::Tokens;
+
 /// Cells to the octave.
 const SUB: usize = 8;
 const SUB_BITS: u32 = 3;
@@ -105,20 +107,6 @@ impl Sketch {
         self.invariants();
     }
 
-    /// Adds what another one has counted.
-    pub(crate) fn merge(&mut self, other: &Self) {
-        for (count, more) in self.counts.iter_mut().zip(other.counts.iter()) {
-            *count += more;
-        }
-        self.total += other.total;
-        while self.total > TOTAL_MAX {
-            self.halve();
-        }
-        self.tables = Some(Box::new(Tables::of(&self.counts, self.total)));
-        self.fresh = 0;
-        self.invariants();
-    }
-
     /// Returns how many outputs it stands for.
     pub(crate) const fn samples(&self) -> u32 {
         self.total / UNIT
@@ -139,26 +127,21 @@ impl Sketch {
         })
     }
 
-    /// Returns the length that `per_million` of the outputs do not exceed.
-    pub(crate) fn quantile(&self, per_million: u32) -> u64 {
-        let rank = u64::from(self.total) * u64::from(per_million.min(1_000_000));
-        let mut below = 0;
-        for (index, count) in self.counts.iter().enumerate() {
-            below += u64::from(*count) * 1_000_000;
-            if below >= rank && *count > 0 {
-                return border(index + 1) - 1;
+    /// Returns lengths at the borders of cells, and how many in a million outputs are longer, down to the first that none
+    /// exceeds.
+    pub(crate) fn longer(&self) -> impl Iterator<Item = (Tokens, u32)> {
+        let total = u64::from(self.total).max(1);
+        let mut longer = u64::from(self.total);
+        let mut ended = longer == 0;
+        self.counts.iter().enumerate().map_while(move |(index, count)| {
+            if ended {
+                return None;
             }
-        }
-        0
-    }
-
-    /// Returns how many in a million outputs are longer than `length`.
-    pub(crate) fn longer_per_million(&self, length: u64) -> u32 {
-        let Some(tables) = self.tables.as_deref().filter(|_| self.total > 0) else {
-            return 1_000_000;
-        };
-        let longer = tables.integrals(length.min(TOP)).longer;
-        u32::try_from(longer * 1_000_000 / u64::from(self.total)).unwrap_or(1_000_000)
+            longer -= u64::from(*count);
+            ended = longer == 0;
+            let per_million = u32::try_from((longer * 1_000_000).div_ceil(total)).unwrap_or(1_000_000);
+            Some((Tokens::new(border(index + 1) - 1), per_million))
+        })
     }
 
     fn halve(&mut self) {
@@ -307,7 +290,7 @@ mod tests {
         for length in lengths {
             sketch.sample(0, *length);
         }
-        sketch.merge(&Sketch::new(0));
+        sketch.tables = Some(Box::new(Tables::of(&sketch.counts, sketch.total)));
         sketch
     }
 
@@ -354,20 +337,20 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_never_below_the_exact_ones_and_a_cell_above_at_most() {
-        let mut lengths = lengths();
+    fn the_share_of_longer_outputs_is_exact_at_the_borders() {
+        let lengths = lengths();
         let sketch = sketch(&lengths);
-        lengths.sort_unstable();
-        for percent in [1, 10, 50, 90, 95, 99, 100] {
-            let exact = lengths[(lengths.len() * percent).div_ceil(100) - 1];
-            let found = sketch.quantile(u32::try_from(percent).expect("small") * 10_000);
-            assert!(
-                found >= exact && found <= exact + exact / 8 + 1,
-                "{percent}: {found}, not {exact}"
+        let list: Vec<_> = sketch.longer().collect();
+        assert_eq!(list.last().map(|(_, longer)| *longer), Some(0));
+        for (length, per_million) in list {
+            let longer = lengths.iter().filter(|other| **other > length.value()).count();
+            assert_eq!(
+                per_million as usize,
+                (longer * 1_000_000).div_ceil(lengths.len()),
+                "{length}"
             );
         }
-        let above = sketch.longer_per_million(sketch.quantile(900_000));
-        assert!(above.abs_diff(100_000) < 20_000, "{above}");
+        assert_eq!(Sketch::new(0).longer().count(), 0);
     }
 
     #[test]
@@ -395,8 +378,6 @@ mod tests {
         let tail = sketch.tail(0).expect("known");
         let moments = tail.within(u64::MAX);
         assert!(moments.mean <= TOP && moments.mean > TOP / 10 * 9, "{moments:?}");
-        let mut other = sketch.clone();
-        other.merge(&sketch);
-        assert!(other.total <= TOTAL_MAX);
+        assert!(sketch.total <= TOTAL_MAX + UNIT);
     }
 }

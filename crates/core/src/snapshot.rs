@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use crate::decision::WaitReason;
 use crate::limit::{Discipline, LimitRef, LimitSource};
 use crate::plan::QuotaKey;
+use crate::request::OutputClass;
 use crate::time::Timestamp;
-use crate::units::{Amount, Bytes};
+use crate::units::{Amount, Bytes, Tokens};
 use core::time::Duration;
 
 /// The engine at a moment.
@@ -42,6 +43,8 @@ pub struct QuotaSnapshot {
     pub hold_until: Option<Timestamp>,
     /// Whether no limit is known yet.
     pub learning: bool,
+    /// What is known of the lengths of outputs, class by class.
+    pub outputs: Vec<OutputSnapshot>,
     /// What happened since the group came into use.
     pub totals: Totals,
 }
@@ -98,4 +101,50 @@ pub struct Totals {
     pub retried: u64,
     /// Refusals for rate by the provider.
     pub promises_broken: u64,
+}
+
+/// The outputs of one class at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputSnapshot {
+    /// The class.
+    pub class: OutputClass,
+    /// The outputs that are remembered; older ones fade within about an hour.
+    pub samples: u32,
+    /// The mean of the maxima that requests asked for lately.
+    pub asked: Tokens,
+    /// The rate at which they are generated, in tokens a second, once known.
+    pub per_second: Option<u64>,
+    /// Lengths in ascending order, and how many in a million outputs are longer.
+    pub longer: Vec<(Tokens, u32)>,
+}
+
+/// What a cap on the maximum output would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CapEffect {
+    /// At most this many in a million answers would be cut short.
+    pub cut_per_million: u32,
+    /// What a request reserves of the output quota now, on average, where a provider charges the maximum.
+    pub reserved: Tokens,
+    /// What it would reserve.
+    pub capped: Tokens,
+}
+
+impl OutputSnapshot {
+    /// Returns the shortest listed length that all but `per_million` of the outputs keep to.
+    pub fn quantile(&self, per_million: u32) -> Option<Tokens> {
+        let above = 1_000_000_u32.saturating_sub(per_million);
+        let fits = |(_, longer): &&(Tokens, u32)| *longer <= above;
+        self.longer.iter().find(fits).map(|(length, _)| *length)
+    }
+
+    /// Returns what a cap on the maximum output would do, judging by the outputs seen so far. Where a provider charges the
+    /// maximum at admission, `reserved / capped` is how many times as many requests the same quota would carry.
+    pub fn effect_of_cap(&self, cap: Tokens) -> CapEffect {
+        let below = self.longer.iter().rev().find(|(length, _)| *length <= cap);
+        CapEffect {
+            cut_per_million: below.map_or(1_000_000, |(_, longer)| *longer),
+            reserved: self.asked,
+            capped: self.asked.min(cap),
+        }
+    }
 }

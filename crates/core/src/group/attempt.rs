@@ -4,12 +4,13 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Group, HOLD_MAX};
-use crate::charge::{Charge, Settlement};
+use crate::charge::{Charge, OutputCharge, Settlement};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
-use crate::meter::Taking;
+use crate::meter::{AMOUNT_MAX, Taking};
 use crate::outcome::{Failure, Outcome, Usage};
 use crate::output::Notice;
 use crate::plan::RetryPolicy;
+use crate::projection::Fresh;
 use crate::queue::Waiting;
 use crate::request::Request;
 use crate::retry::{self, Jitter};
@@ -35,6 +36,8 @@ pub(crate) struct InFlight {
     reason: WaitReason,
     /// Output charged so far, where output is charged as it is generated.
     generated: u64,
+    /// Its place among those of whom output is expected.
+    slot: Option<u32>,
     pub(super) observed: bool,
     /// What the provider said it charged in tokens; 0 if it did not.
     pub(super) cost: u64,
@@ -46,7 +49,7 @@ impl Group {
         self.in_flight = self.in_flight.saturating_add(1);
         self.totals.admitted += 1;
         self.last_used = now;
-        InFlight {
+        let mut flight = InFlight {
             group,
             arrival,
             request: waiting.request,
@@ -57,20 +60,46 @@ impl Group {
             attempt: waiting.attempts + 1,
             reason: waiting.reason,
             generated: 0,
+            slot: None,
             observed: false,
             cost: 0,
+        };
+        self.expect(now, &mut flight);
+        flight
+    }
+
+    /// Expects output of a request that runs.
+    fn expect(&mut self, now: u64, flight: &mut InFlight) {
+        let demand = &flight.request.demand;
+        if !demand.generates || self.model.output == OutputCharge::Free {
+            return;
+        }
+        let (most, answers) = (self.model.output_reserve(demand), u64::from(demand.choices.get()));
+        if !self.model.as_generated() {
+            self.projection.used(now, demand.class, most);
+            return;
+        }
+        let slot = self.projection.launch(now, demand.class, most, answers);
+        flight.slot = Some(slot);
+        for meter in &mut self.meters {
+            meter.expect(now, slot, &self.projection);
         }
     }
 
-    /// Takes note of output generated so far. It is charged now, and no longer held. Returns whether a meter charges
-    /// output as it is generated.
-    pub(crate) fn progress(&mut self, flight: &mut InFlight, output: u64) -> bool {
-        let fresh = output
-            .min(crate::meter::AMOUNT_MAX)
-            .saturating_sub(flight.generated);
-        let held = flight.charge.amount(Dimension::OutputTokens).value();
-        let release = fresh.min(held.saturating_sub(flight.generated));
-        flight.generated += fresh;
+    /// Takes note of output generated so far: it is charged, and no longer expected. Returns whether a meter charges output
+    /// as it is generated.
+    pub(crate) fn progress(&mut self, now: u64, flight: &mut InFlight, output: u64) -> bool {
+        let output = output.min(AMOUNT_MAX);
+        let since = flight
+            .slot
+            .and_then(|slot| self.projection.report(now, slot, output));
+        self.generate(now, flight, output, since.map_or(now, |fresh| fresh.since))
+    }
+
+    /// Charges output that was generated since a moment.
+    fn generate(&mut self, now: u64, flight: &mut InFlight, output: u64, since: u64) -> bool {
+        let tokens = output.saturating_sub(flight.generated);
+        flight.generated += tokens;
         let mut is_metered = false;
         for meter in self
             .meters
@@ -78,8 +107,9 @@ impl Group {
             .filter(|meter| meter.taking() == Taking::AsGenerated)
         {
             is_metered = true;
-            meter.charge(fresh);
-            meter.release(release);
+            if tokens > 0 {
+                meter.generated(now, flight.slot, Fresh { tokens, since }, &self.projection);
+            }
         }
         is_metered
     }
@@ -90,10 +120,11 @@ impl Group {
         self.last_used = now;
         match outcome {
             Outcome::NotSent => self.give_back(&flight, &Dimension::ALL),
-            Outcome::Completed(usage) => self.reconcile(&mut flight, &usage),
+            Outcome::Completed(usage) => self.reconcile(now, &mut flight, &usage),
             Outcome::Unknown { output_seen } => {
                 if output_seen.value() > 0 {
-                    self.progress(&mut flight, output_seen.value().saturating_add(CHUNK_TOKENS));
+                    let output = output_seen.value().saturating_add(CHUNK_TOKENS);
+                    self.progress(now, &mut flight, output);
                 }
             }
             // Refused tokens were not taken; the request itself may have been (providers.md §2.3).
@@ -201,13 +232,16 @@ impl Group {
     }
 
     /// Holds again what a running attempt holds, in meters made by a reload.
-    pub(crate) fn hold(&mut self, flight: &InFlight) {
+    pub(crate) fn hold(&mut self, now: u64, flight: &mut InFlight) {
         for meter in &mut self.meters {
             if meter.dimension() == Dimension::Concurrency {
                 meter.hold(1);
-            } else if meter.taking() == Taking::AsGenerated {
-                let held = flight.charge.amount(Dimension::OutputTokens).value();
-                meter.hold(held.saturating_sub(flight.generated));
+            }
+        }
+        if flight.slot.is_none() {
+            self.expect(now, flight);
+            if let Some(slot) = flight.slot {
+                self.projection.report(now, slot, flight.generated);
             }
         }
     }
@@ -217,16 +251,18 @@ impl Group {
         for meter in &mut self.meters {
             if meter.dimension() == Dimension::Concurrency {
                 meter.release(1);
-            } else if meter.taking() == Taking::AsGenerated {
-                let held = flight.charge.amount(Dimension::OutputTokens).value();
-                meter.release(held.saturating_sub(flight.generated));
+            } else if let Some(slot) = flight.slot {
+                meter.forget(slot);
             }
+        }
+        if let Some(slot) = flight.slot {
+            self.projection.remove(slot);
         }
         !self.queue.is_empty()
     }
 
     /// Replaces estimates by the reported usage, as far as the provider does.
-    fn reconcile(&mut self, flight: &mut InFlight, usage: &Usage) {
+    fn reconcile(&mut self, now: u64, flight: &mut InFlight, usage: &Usage) {
         let estimated = flight.request.demand.input.value();
         let model = self.model;
         if let Some(input) = usage.input {
@@ -236,12 +272,13 @@ impl Group {
             );
         }
         if let Some(output) = usage.output {
-            if flight.request.demand.generates {
-                self.output.sample(output.value());
+            let output = output.value().min(AMOUNT_MAX);
+            let demand = &flight.request.demand;
+            let mut since = now;
+            if demand.generates {
+                since = self.projection.complete(now, flight.slot, demand.class, output);
             }
-            if model.as_generated() {
-                self.progress(flight, output.value());
-            }
+            self.generate(now, flight, output, since);
         }
         if model.settlement == Settlement::Never {
             return;

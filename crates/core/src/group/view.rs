@@ -34,7 +34,8 @@ impl Group {
                 .enumerate()
                 .map(|(index, (arrival, waiting))| {
                     // The times at which those before it will have been sent, if nobody leaves and nothing is settled.
-                    let eta = match self.earliest(now, &ahead, &waiting.charge).0 {
+                    let need = self.need(&waiting.request.demand);
+                    let eta = match self.earliest(now, &ahead, &waiting.charge, &need).0 {
                         Earliest::At(at) if !self.is_learning() => {
                             let pause = self.queue.pauses_until(arrival).unwrap_or_default();
                             Some(Timestamp::from_micros(at.max(self.hold_until).max(pause)))
@@ -65,6 +66,7 @@ impl Group {
             in_flight: self.in_flight as usize,
             hold_until: (self.hold_until > now).then(|| Timestamp::from_micros(self.hold_until)),
             learning: self.is_learning(),
+            outputs: self.projection.snapshots(),
             totals: self.totals,
         }
     }

@@ -99,9 +99,9 @@ impl Meter {
             };
             self.read_bucket(now, &left, &mut revealed);
         } else {
-            // Output may be generated that we have not seen yet; it is held.
+            // Output may be generated that we have not seen yet; it is expected.
             let known = if generated {
-                self.all.charged_between(from, now).saturating_add(self.held)
+                self.all.charged_between(from, now).saturating_add(self.unseen())
             } else {
                 self.all.charged_between(from, latest)
             };
@@ -128,6 +128,7 @@ impl Meter {
     }
 
     fn read_bucket(&mut self, now: u64, left: &Left, revealed: &mut Revealed) {
+        let unseen = self.unseen();
         let Some(bucket) = &mut self.bucket else { return };
         // Ours that the provider may not have counted yet, and ours that it surely has not.
         let maybe = self
@@ -142,8 +143,8 @@ impl Meter {
         let high = i128::from(left.most) + i128::from(bucket.inflow(now.saturating_sub(left.sent))) + 1
             - i128::from(surely);
         let level = i128::from(bucket.level());
-        // What is held may have been generated already, and left the provider's bucket.
-        let explained = high + i128::from(self.held);
+        // What is expected may have been generated already, and left the provider's bucket.
+        let explained = high + i128::from(unseen);
         if level > explained {
             revealed.foreign = u64::try_from(level - explained).unwrap_or(0);
             let lowest = left.least.map_or(high, |_| low);
@@ -173,6 +174,7 @@ impl Meter {
             foreign.charge_at(stamp, amount);
         }
         self.all.charge_at(stamp, amount);
+        self.note_charge(stamp, amount);
     }
 
     /// Returns what others may have used since it was last known, judging by what they used before.

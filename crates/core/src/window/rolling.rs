@@ -290,6 +290,16 @@ impl Rolling {
         None
     }
 
+    /// Returns what will still count at a later moment of what is charged now.
+    pub(crate) fn live_at(&self, moment: u64) -> u64 {
+        self.sum(self.first_live_at(moment).max(self.first), self.head)
+    }
+
+    /// Returns whether a charge that was made at `stamp` will still count at a later moment.
+    pub(crate) fn lives(&self, stamp: u64, moment: u64) -> bool {
+        (stamp / self.width).clamp(self.oldest(), self.head) >= self.first_live_at(moment)
+    }
+
     /// Returns the moment since which charges may count in what the provider counted at `moment`.
     pub(crate) fn counted_from(&self, moment: u64) -> u64 {
         match &self.day {
@@ -329,6 +339,15 @@ impl Rolling {
         (bucket + 1)
             .saturating_mul(self.width)
             .saturating_add(self.life())
+    }
+
+    fn first_live_at(&self, moment: u64) -> u64 {
+        match &self.day {
+            Some(day) if moment >= day.ends => {
+                Day::at(day.zone, moment).began.saturating_sub(self.guard()) / self.width
+            }
+            _ => self.first_live(moment),
+        }
     }
 
     fn first_live(&self, now: u64) -> u64 {
