@@ -73,6 +73,7 @@ fn group(name: &str, account: u64, limits: Vec<LimitSnapshot>) -> QuotaSnapshot 
         in_flight: 0,
         hold_until: None,
         learning: false,
+        outputs: Vec::new(),
         totals: Totals::default(),
     }
 }
