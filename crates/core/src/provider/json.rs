@@ -398,6 +398,62 @@ mod tests {
     }
 
     #[test]
+    fn violations_are_kept_apart() {
+        let check = |body: &str, expect: &[[&str; 3]]| {
+            let fields = ErrorFields::read(body.as_bytes());
+            let read: Vec<[&str; 3]> = fields
+                .violations
+                .iter()
+                .filter(|violation| **violation != Violation::default())
+                .map(|violation| [&*violation.metric, &*violation.id, &*violation.value])
+                .collect();
+            assert_eq!(read, expect, "{body}");
+        };
+        check(
+            r#"{"error":{"details":[{"violations":[
+                {"quotaMetric":"m1","quotaId":"i1","quotaDimensions":{"model":"x"},"quotaValue":"1"},
+                {"quotaId":"i2","quotaMetric":"m2","quotaValue":2},
+                {"quotaMetric":"m3","quotaId":"i3"},
+                {"quotaMetric":"m4","quotaId":"i4","quotaValue":"4"},
+                {"quotaMetric":"m5","quotaId":"i5","quotaValue":"5"}]}]}}"#,
+            &[
+                ["m1", "i1", "1"],
+                ["m2", "i2", "2"],
+                ["m3", "i3", ""],
+                ["m4", "i4", "4"],
+            ],
+        );
+        check(r#"{"quotaId":"i","quotaValue":"#, &[["", "i", ""]]);
+        check(r#"{"quotaId":null,"quotaValue":null}"#, &[]);
+    }
+
+    #[test]
+    fn what_stands_beside_the_message() {
+        let fields = ErrorFields::read(
+            br#"{"__type":"a#B","error":{"status":"S","details":[{"retryDelay":"26s"}],"metadata":{"provider_name":"P",
+                "raw":"r","limit_source":"l","headers":{"X-RateLimit-Limit":"1","x-ratelimit-remaining":2,"X-RateLimit-Reset":"3"}}},
+                "status":"outer"}"#,
+        );
+        let metadata = &fields.metadata;
+        assert_eq!(
+            [
+                &*fields.exception,
+                &*fields.status,
+                &*fields.retry_delay,
+                &*metadata.provider,
+                &*metadata.raw,
+                &*metadata.limit_source,
+                &*metadata.limit,
+                &*metadata.remaining,
+                &*metadata.reset,
+            ],
+            ["a#B", "S", "26s", "P", "r", "l", "1", "2", "3"]
+        );
+        let structured = ErrorFields::read(br#"{"error":{"metadata":{"raw":{"error":{"code":1}}}}}"#);
+        assert_eq!(structured.metadata, Metadata::default());
+    }
+
+    #[test]
     fn deep_nesting_is_only_counted() {
         let body = format!("{}{}", "[".repeat(100_000), r#"{"error":{"code":"c"}}"#);
         check(&body, ["", "c", "", ""]);

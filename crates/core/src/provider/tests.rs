@@ -152,6 +152,39 @@ fn stated_waits() {
     }
 }
 
+/// Bodies may be cut anywhere: what is left is read, and never taken for a success.
+#[test]
+fn cut_bodies() {
+    for body in [
+        r#"[{"error":{"code":429,"message":"m \u00b5\ud83d\ude00","status":"RESOURCE_EXHAUSTED","details":[{"violations":[{"quotaId":"PerMinute","quotaValue":"250000"}]},{"retryDelay":"26s"}]}}]"#,
+        r#"{"error":{"message":"Rate limit reached on tokens per min (TPM): Limit 30000, Used 29937, Requested 385. Please try again in 644ms.","code":"rate_limit_exceeded"}}"#,
+        r#"{"error":{"message":"free-models-per-min","code":429,"metadata":{"headers":{"X-RateLimit-Reset":"1791331200000"}}}}"#,
+    ] {
+        for end in 0..=body.len() {
+            let cut = &body.as_bytes()[..end];
+            for dialect in Dialect::ALL {
+                let verdict = dialect.classify(NOW, 429, &headers(""), cut);
+                assert!(
+                    matches!(verdict, Verdict::RateLimited(_) | Verdict::TooLarge(_)),
+                    "{dialect:?} {end}: {verdict:?}"
+                );
+            }
+        }
+    }
+    // What stands beyond the bound is not looked at.
+    let long = format!(
+        r#"{{"error":{{"message":"{}","code":"insufficient_quota"}}}}"#,
+        "x".repeat(ERROR_BODY_MAX)
+    );
+    check(
+        Dialect::OpenAi,
+        429,
+        "",
+        &long,
+        Verdict::RateLimited(RateLimited::default()),
+    );
+}
+
 proptest! {
     #[test]
     fn nothing_panics(

@@ -68,6 +68,20 @@ fn dates_and_rounding() {
     }
 }
 
+/// In 2024-03 every limit was whole again at the same minute of the clock (§4.2).
+#[test]
+fn fixed_minutes() {
+    let now = Timestamp::from_secs(1_711_483_172); // 2024-03-26T19:59:32Z
+    let lines = "anthropic-ratelimit-requests-limit: 50\nanthropic-ratelimit-requests-remaining: 49\n\
+        anthropic-ratelimit-requests-reset: 2024-03-26T20:00:00Z";
+    let readings = Dialect::Anthropic.readings(now, &headers(lines));
+    assert_eq!(
+        readings.reading(Dimension::Requests).unwrap().reset,
+        secs(28),
+        "{lines}"
+    );
+}
+
 #[test]
 fn other_pools_are_not_read() {
     let mut others = String::new();
