@@ -10,10 +10,13 @@ mod check;
 pub mod defaults;
 pub mod duration;
 mod field;
+mod limits;
 mod model;
+mod preset;
 mod problem;
 mod raw;
 mod read;
+mod routes;
 mod schema;
 mod secret;
 mod upstream;
@@ -28,15 +31,16 @@ use tidegate_core::{
     RetryPolicy, Tokens,
 };
 
-use crate::provider::{Provider, Scope};
+use crate::provider::{Provider, Scope, Slice};
 pub use args::ConfigArgs;
 pub use authorities::Authorities;
 pub use base_url::{BaseUrl, BaseUrlError, Scheme};
 use check::{Checker, Environment, Findings};
 pub use model::ModelPattern;
-use model::ModelTable;
+pub use preset::{PresetInfo, presets, presets_page};
 pub use problem::{ConfigError, Problem};
 pub use raw::{RawConfig, RawLimits, RawRetry, RawServer, RawUpstream};
+use routes::GroupTable;
 pub use schema::{reference, schema};
 pub use secret::Secret;
 
@@ -124,6 +128,8 @@ pub struct Upstream {
     pub window: Duration,
     /// How limits are kept.
     pub discipline: Discipline,
+    /// The shorter time over which the provider also enforces its limits on requests.
+    pub slice: Option<Slice>,
     /// What a request takes, and when.
     pub charge: ChargeModel,
     /// How long a permit is valid.
@@ -134,14 +140,24 @@ pub struct Upstream {
     pub first_byte_timeout: Duration,
     /// How long an answer may stand still once it has begun.
     pub idle_timeout: Duration,
+    /// How limits become known that are not configured.
+    pub learning: Learning,
+    /// How sure it must be that output which is charged as it is generated stays within its limit.
+    pub guarantee: Guarantee,
+    /// Whether usage is asked for in streams whose client did not ask.
+    pub stream_usage: bool,
+    /// The key with which the provider is asked for its limits; `None` where it is not asked.
+    pub limits_key: Option<Secret>,
+    /// How often the provider is asked for its limits.
+    pub limits_refresh: Duration,
     /// Which version of HTTP is spoken.
     pub http2: Http2,
-    /// The configured quota groups in the order of the file.
+    /// The quota groups: those of the file in its order, then those of a preset.
     pub groups: Vec<Group>,
     /// The group of everything that no configured group names: without limits of its own, it learns them, for each
     /// model apart.
     pub unlisted: Group,
-    models: ModelTable,
+    table: GroupTable,
 }
 
 /// A quota group: models that share limits.
@@ -150,12 +166,27 @@ pub struct Group {
     /// Its place among all groups of the configuration, which is also its place in [`Plan::quotas`]: for tables of
     /// pre-resolved things, such as metrics.
     pub index: usize,
-    /// Its name, unique in the configuration: `upstream/first-model`, or the upstream's name for the unlisted group.
+    /// Its name, unique in the configuration: `upstream/label`, or the upstream's name for the unlisted group.
     pub name: String,
-    /// The models in it; empty for the unlisted group.
+    /// What tells it apart in its upstream: its first model, `model>N` for inputs of more than N tokens, or its endpoint.
+    pub label: String,
+    /// The models in it; empty for the unlisted group and for endpoints.
     pub models: Vec<ModelPattern>,
-    /// Its limits; empty for the unlisted group.
+    /// The operations with limits of their own that it is for, whatever their model ([`Scope::Own`]).
+    pub endpoint: Option<&'static str>,
+    /// The estimated input tokens above which a request belongs to it.
+    pub context_over: Option<u64>,
+    /// Its limits; for the unlisted group those of a preset that says so of every model.
     pub limits: Vec<Limit>,
+    /// What a request takes, and when.
+    pub charge: ChargeModel,
+    /// The largest maximum output that a request may ask for; a larger or missing one is replaced by it.
+    pub max_tokens_cap: Option<u64>,
+}
+
+impl Group {
+    /// The label of what no group lists.
+    pub const UNLISTED: &'static str = "other";
 }
 
 /// Where a request's quota is.
@@ -169,6 +200,8 @@ pub struct QuotaRoute {
     pub per_model: bool,
     /// What has an account of its own in the unlisted group instead of a model.
     pub own: Option<&'static str>,
+    /// [`Group::max_tokens_cap`].
+    pub max_tokens_cap: Option<u64>,
 }
 
 impl Config {
@@ -289,22 +322,23 @@ impl Upstream {
 
     /// Returns the quota group of a request.
     ///
-    /// An exact name goes before a pattern, a longer pattern before a shorter one. What no group lists goes to the
-    /// unlisted group.
-    pub fn route_for(&self, scope: Scope, model: Option<&str>, _input: Tokens) -> QuotaRoute {
-        let (model, own) = match scope {
-            Scope::Model | Scope::ModelRequests => (model, None),
-            Scope::Own(name) => (None, Some(name)),
-        };
-        let listed = model
-            .and_then(|model| self.models.find(model))
+    /// An exact name goes before a pattern, a longer pattern before a shorter one; a group for long inputs before one
+    /// for all. What no group lists goes to the unlisted group.
+    pub fn route_for(&self, scope: Scope, model: Option<&str>, input: Tokens) -> QuotaRoute {
+        let listed = self
+            .table
+            .find(scope, model, input)
             .and_then(|at| self.groups.get(at));
         let group = listed.unwrap_or(&self.unlisted);
         QuotaRoute {
             id: QuotaId::of(&group.name),
             index: group.index,
             per_model: listed.is_none(),
-            own,
+            own: match scope {
+                Scope::Model | Scope::ModelRequests => None,
+                Scope::Own(name) => Some(name),
+            },
+            max_tokens_cap: group.max_tokens_cap,
         }
     }
 
@@ -317,11 +351,11 @@ impl Upstream {
         QuotaPlan {
             name: group.name.clone(),
             limits: group.limits.clone(),
-            charge: self.charge,
-            learning: Learning::Answers,
+            charge: group.charge,
+            learning: self.learning,
             discipline: self.discipline,
-            slice: None,
-            guarantee: Guarantee::default(),
+            slice: self.slice.map(Slice::shortest),
+            guarantee: self.guarantee,
             window: self.window,
             permit_ttl: self.permit_ttl,
             margin: MarginPolicy::Learned,

@@ -337,12 +337,9 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-/// Returns a group's label: its first model or pattern, or `other`.
+/// Returns a group's label: its first model or pattern, its endpoint, or `other`.
 fn group_label(group: &Group) -> String {
-    group
-        .models
-        .first()
-        .map_or_else(|| OTHER.to_owned(), ToString::to_string)
+    group.label.clone()
 }
 
 fn registered<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {

@@ -32,6 +32,12 @@ pub const MAX_WAIT: &str = "10m";
 pub const WINDOW: &str = "60s";
 /// `upstreams.algorithm`.
 pub const ALGORITHM: &str = "rolling";
+/// `upstreams.guarantee`.
+pub const GUARANTEE: &str = "statistical";
+/// `upstreams.epsilon`.
+pub const EPSILON: f64 = 0.001;
+/// `upstreams.limits_refresh`.
+pub const LIMITS_REFRESH: &str = "5m";
 /// `upstreams.http2`.
 pub const HTTP2: &str = "auto";
 /// `upstreams.connect_timeout`.

@@ -84,6 +84,17 @@ impl<T> Field<T> {
         }
     }
 
+    /// Makes a field that a preset gives.
+    pub(super) fn preset(value: Option<T>) -> Self {
+        match value {
+            Some(value) => Self {
+                state: State::Given(value),
+                origin: Origin::Nowhere,
+            },
+            None => Self::default(),
+        }
+    }
+
     /// Returns the value if there is one of the right type.
     pub fn value(&self) -> Option<&T> {
         match &self.state {
@@ -215,6 +226,36 @@ impl FromToml for i64 {
 
     fn schema() -> Schema {
         json_schema!({ "type": "integer", "minimum": 1 })
+    }
+}
+
+impl FromToml for f64 {
+    const EXPECTED: &'static str = "a number, such as 0.001";
+
+    fn from_toml(value: Value) -> Option<Self> {
+        match value {
+            Value::Float(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "number" })
+    }
+}
+
+impl FromToml for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn from_toml(value: Value) -> Option<Self> {
+        match value {
+            Value::Boolean(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "boolean" })
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::field::{ByteText, DurationText, Field, Table};
 use super::{Secret, defaults};
-use crate::provider::Provider;
+use crate::provider::{Provider, Scope};
 
 /// The configuration file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -119,6 +119,32 @@ pub struct RawUpstream {
     /// The key to send, as `"env:NAME"`. Without it the clients' own keys are passed through, and every key has limits
     /// of its own.
     pub api_key: Field<Secret>,
+    /// Limits as the provider's own tables have them, such as `"openai/tier-1"`, `"anthropic/start"` or `"groq/free"`:
+    /// docs/reference/presets.md lists all, each with its date. `[[upstreams.limits]]` go before them, dimension by
+    /// dimension and model by model, and a response header that tells less goes before both.
+    pub preset: Field<String>,
+    /// How limits become known that are not configured: `answers` (from headers and refusals), `probe` (the same, and by
+    /// slow start where nothing is told), `off` (not at all: what is not configured is not limited). The default is the
+    /// provider's: `probe` for gemini, vertex, bedrock, deepseek and cohere, else `answers`.
+    #[schemars(extend("enum" = ["answers", "probe", "off"]))]
+    pub learn: Field<String>,
+    /// A key with which the provider is asked for its limits from time to time, as `"env:NAME"`: an admin key for
+    /// anthropic, any key for openrouter. No other provider tells them.
+    pub limits_key: Field<Secret>,
+    /// How often the provider is asked for its limits, from 1 minute to 1 hour.
+    #[schemars(extend("default" = defaults::LIMITS_REFRESH))]
+    pub limits_refresh: Field<DurationText>,
+    /// How sure it must be that output which is charged as it is generated (anthropic, bedrock-mantle) stays within its
+    /// limit: `statistical` judges by outputs seen so far, `hard` reserves every request's maximum.
+    #[schemars(extend("default" = defaults::GUARANTEE, "enum" = ["statistical", "hard"]))]
+    pub guarantee: Field<String>,
+    /// The chance of exceeding such a limit that `guarantee = "statistical"` accepts.
+    #[schemars(extend("default" = defaults::EPSILON))]
+    pub epsilon: Field<f64>,
+    /// Whether usage is asked for in streams (`stream_options.include_usage`) whose client did not ask; what comes of it
+    /// is taken out of the answer again. Servers that refuse the option need `false`, which is the default for those
+    /// that tell usage unasked.
+    pub stream_usage: Field<bool>,
     /// The length of the provider's "minute", over which `rpm`, `tpm`, `itpm` and `otpm` count.
     #[schemars(extend("default" = defaults::WINDOW))]
     pub window: Field<DurationText>,
@@ -126,12 +152,16 @@ pub struct RawUpstream {
     /// that are known to refill continuously.
     #[schemars(extend("default" = defaults::ALGORITHM, "enum" = ["rolling", "token-bucket"]))]
     pub algorithm: Field<String>,
-    /// For providers that also enforce the share of `rpm` that falls into a shorter time, such as `"10s"` or `"1s"`.
+    /// For providers that also enforce the share of `rpm` that falls into a shorter time, such as `"10s"` or `"1s"`. The
+    /// default is `"10s"` for azure, for mistral one second or the time between two requests, else `"off"`.
+    #[schemars(extend("pattern" = r"^\s*(off|(\d+h)?(\d+m)?(\d+s)?(\d+ms)?)\s*$"))]
     pub slice: Field<DurationText>,
-    /// What a request takes from token limits: `openai` (input and the maximum output, never given back), `anthropic`
-    /// (input, then output as it is generated), `settled` (both at first, then what was really used). The default is
-    /// the provider's own way; `settled` for `compatible`.
-    #[schemars(extend("enum" = ["openai", "anthropic", "settled"]))]
+    /// What a request takes from token limits: `openai` (input and the maximum output, never given back; `azure` the
+    /// same), `anthropic` (input, then output as it is generated), `gemini` (input), `groq` (as `openai`, but cached input
+    /// is given back), `settled` (input and the maximum output at first, then what was really used), `bedrock` (the same
+    /// with `burndown`), `bedrock-mantle` (input and the maximum output against `itpm`, output as it is generated against
+    /// `otpm`). The default is the provider's own way; `settled` for those that are not named here.
+    #[schemars(extend("enum" = ["openai", "azure", "anthropic", "gemini", "groq", "settled", "bedrock", "bedrock-mantle"]))]
     pub charge: Field<String>,
     /// Which version of HTTP is spoken: `auto` (what the server chooses under TLS, else HTTP/1.1), `never` or `always`.
     #[schemars(extend("default" = defaults::HTTP2, "enum" = ["auto", "never", "always"]))]
@@ -157,9 +187,16 @@ pub struct RawUpstream {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Limits")]
 pub struct RawLimits {
-    /// The models that share these limits: names, or beginnings of names followed by `*`. An exact name goes before a
-    /// pattern, a longer pattern before a shorter one. Required.
+    /// The models (azure: deployments) that share these limits: names, beginnings of names followed by `*`, or ends of
+    /// names after a `*`. An exact name goes before a pattern, a longer pattern before a shorter one. Required unless
+    /// `endpoint` is given.
     pub models: Field<Vec<String>>,
+    /// Operations with limits of their own, whatever their model: `count_tokens`, `tokenize` (cohere), or `other` (what
+    /// names no model: lists, files, batches). They take from requests only.
+    #[schemars(extend("enum" = Scope::OWN))]
+    pub endpoint: Field<String>,
+    /// These limits are for requests whose estimated input is above so many tokens.
+    pub context_over: Field<i64>,
     /// Requests in a minute.
     pub rpm: Field<i64>,
     /// Tokens in a minute, input and output together.
@@ -168,10 +205,40 @@ pub struct RawLimits {
     pub itpm: Field<i64>,
     /// Output tokens in a minute.
     pub otpm: Field<i64>,
+    /// Requests in a second.
+    pub rps: Field<i64>,
     /// Requests in a day.
     pub rpd: Field<i64>,
     /// Tokens in a day, input and output together.
     pub tpd: Field<i64>,
+    /// When the day of `rpd` and `tpd` begins: at midnight `utc` or `pacific`, or `rolling`, which is safe for both. The
+    /// default is the provider's: `pacific` for gemini, `utc` for openrouter, else `rolling`.
+    #[schemars(extend("enum" = ["rolling", "utc", "pacific"]))]
+    pub day: Field<String>,
     /// Requests in flight at one time.
     pub concurrent: Field<i64>,
+    /// The output tokens that are assumed where output is reserved and a request names no maximum. The default is the
+    /// provider's: 16 for openai, azure and groq, 64000 for bedrock, else 4096.
+    pub default_max_tokens: Field<i64>,
+    /// The largest maximum output that a request may ask for: a larger or missing one is replaced by it on the way.
+    /// Where the maximum is reserved, requests take that much less from the quota.
+    pub max_tokens_cap: Field<i64>,
+    /// How many tokens an output token counts as at the end (bedrock: 1, 5, 10 or 15 by model).
+    pub burndown: Field<i64>,
+}
+
+impl RawLimits {
+    /// Returns the amounts, in the order in which they are listed everywhere.
+    pub(super) const fn amounts(&self) -> [(&'static str, &Field<i64>); 8] {
+        [
+            ("rpm", &self.rpm),
+            ("tpm", &self.tpm),
+            ("itpm", &self.itpm),
+            ("otpm", &self.otpm),
+            ("rps", &self.rps),
+            ("rpd", &self.rpd),
+            ("tpd", &self.tpd),
+            ("concurrent", &self.concurrent),
+        ]
+    }
 }

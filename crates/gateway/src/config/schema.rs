@@ -84,6 +84,8 @@ fn kind(field: &Json) -> String {
         Some(Json::Array(_)) => "bytes",
         Some(Json::String(kind)) if kind == "integer" => "number",
         Some(Json::String(kind)) if kind == "array" => "texts",
+        Some(Json::String(kind)) if kind == "number" => "fraction",
+        Some(Json::String(kind)) if kind == "boolean" => "true or false",
         _ if pattern.is_empty() => "text",
         _ => "time",
     }

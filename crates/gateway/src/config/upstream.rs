@@ -1,26 +1,25 @@
 //! Checking the upstreams, their limits and their quota groups.
 
-use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use tidegate_core::{ChargeModel, Dimension, Discipline, Limit, LimitSource};
+use tidegate_core::{ChargeModel, Discipline, Guarantee, Learning, LimitSource};
 
 use super::check::{Checker, Finding, repeated};
 use super::field::{Field, Origin, Table};
-use super::model::{ModelPattern, ModelTable};
-use super::raw::{RawLimits, RawUpstream};
+use super::limits::{self, Rules, SECOND};
+use super::preset::{self, Preset};
+use super::raw::RawUpstream;
+use super::routes::GroupTable;
 use super::{Authorities, BaseUrl, Group, Http2, Scheme, Upstream, defaults};
-use crate::provider::Provider;
+use crate::provider::{Provider, Slice};
 
-/// A day, over which `rpd` and `tpd` count.
+/// The longest window.
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The shortest window: the ledger counts in steps of 100 ms.
-const WINDOW_MIN: Duration = Duration::from_secs(1);
-
-/// The largest amount of a limit; no provider sells a millionth of it.
-const AMOUNT_MAX: i64 = 1_000_000_000_000;
+/// How often limits may be asked for.
+const LIMITS_REFRESH: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(3_600);
 
 /// The most upstreams, and the most quota groups in each.
 const UPSTREAMS_MAX: usize = 1_000;
@@ -104,8 +103,9 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
             .push(Finding::new(raw.base_url.origin(), what).help("use https:// if the upstream can"));
     }
     let authorities = authorities(checker, raw, &key("ca_file"), base_url.scheme());
-    let window = checker.duration(&key("window"), &raw.window, defaults::WINDOW, WINDOW_MIN..=DAY);
-    let slice = slice(checker, raw, &key("slice"), window);
+    let window = checker.duration(&key("window"), &raw.window, defaults::WINDOW, SECOND..=DAY);
+    let profile = provider.profile();
+    let slice = slice(checker, raw, &key("slice"), window, profile.slice);
     let algorithms = [
         ("rolling", Discipline::Rolling),
         ("token-bucket", Discipline::TokenBucket),
@@ -115,12 +115,17 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
         .unwrap_or_default();
     let charges = [
         ("openai", ChargeModel::OPENAI),
+        ("azure", ChargeModel::AZURE),
         ("anthropic", ChargeModel::ANTHROPIC),
+        ("gemini", ChargeModel::GEMINI),
+        ("groq", ChargeModel::GROQ),
         ("settled", ChargeModel::SETTLED),
+        ("bedrock", ChargeModel::BEDROCK),
+        ("bedrock-mantle", ChargeModel::BEDROCK_MANTLE),
     ];
     let charge = checker
         .word(&key("charge"), &raw.charge, &charges)
-        .unwrap_or(provider.profile().charge);
+        .unwrap_or(profile.charge);
     let versions = [
         ("auto", Http2::Auto),
         ("never", Http2::Never),
@@ -133,18 +138,60 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
         window,
         slice,
         discipline,
+        day: profile.day,
+        charge,
+        source: LimitSource::Config,
     };
-    let groups = groups(checker, raw, at, &name, &rules);
-    let patterns = groups.iter().enumerate();
-    let models =
-        ModelTable::new(patterns.flat_map(|(at, group)| group.models.iter().map(move |model| (at, model))));
+    let learnings = [
+        ("answers", Learning::Answers),
+        ("probe", Learning::Probe),
+        ("off", Learning::Off),
+    ];
+    let learning = checker.word(&key("learn"), &raw.learn, &learnings);
+    let mut groups = limits::groups(checker, &raw.limits, at, &name, &rules);
+    let preset = preset(checker, raw, &key("preset"), given, &name, &rules);
+    limits::add_preset(&mut groups, preset.groups);
+    let limits_key = checker.secret(
+        &key("limits_key"),
+        &raw.limits_key,
+        "leave limits_key out: limits are then not asked for",
+    );
+    if limits_key.is_some() && !matches!(given, None | Some(Provider::Anthropic | Provider::OpenRouter)) {
+        checker.error(
+            &raw.limits_key,
+            format!(
+                "`{}` has no effect: {provider} does not tell its limits",
+                key("limits_key")
+            ),
+            "leave it out; anthropic and openrouter tell theirs",
+        );
+    }
     Upstream {
+        table: GroupTable::new(&groups),
         unlisted: Group {
             index: 0,
             name: name.clone(),
+            label: Group::UNLISTED.to_owned(),
             models: Vec::new(),
-            limits: Vec::new(),
+            endpoint: None,
+            context_over: None,
+            limits: preset.unlisted,
+            charge,
+            max_tokens_cap: None,
         },
+        learning: learning.unwrap_or(profile.learning),
+        guarantee: guarantee(checker, raw, &key("guarantee"), &key("epsilon")),
+        stream_usage: checker
+            .given(&key("stream_usage"), &raw.stream_usage)
+            .copied()
+            .unwrap_or(profile.stream_usage_optional),
+        limits_key,
+        limits_refresh: checker.duration(
+            &key("limits_refresh"),
+            &raw.limits_refresh,
+            defaults::LIMITS_REFRESH,
+            LIMITS_REFRESH,
+        ),
         name,
         provider,
         base_url,
@@ -152,6 +199,7 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
         api_key,
         window,
         discipline,
+        slice,
         charge,
         permit_ttl: checker.duration(
             &key("permit_ttl"),
@@ -176,7 +224,72 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
         ),
         http2,
         groups,
-        models,
+    }
+}
+
+/// Returns what a preset says.
+fn preset(
+    checker: &mut Checker<'_>,
+    raw: &RawUpstream,
+    key: &str,
+    provider: Option<Provider>,
+    upstream: &str,
+    rules: &Rules,
+) -> Preset {
+    let Some(name) = checker.given(key, &raw.preset) else {
+        return Preset::default();
+    };
+    let name = name.trim();
+    let names: Vec<_> = preset::presets().into_iter().map(|info| info.name).collect();
+    let Some(found) = preset::read(name, upstream, rules) else {
+        // Those of the provider are what was meant, if it has any.
+        let own = |name: &&String| preset::provider(name) == provider;
+        let mut known: Vec<_> = names.iter().filter(own).map(String::as_str).collect();
+        if known.is_empty() {
+            known = names.iter().map(String::as_str).collect();
+        }
+        checker.unknown_word(key, &raw.preset, &known);
+        return Preset::default();
+    };
+    if let (Some(own), Some(of)) = (provider, preset::provider(name))
+        && own != of
+    {
+        checker.error(
+            &raw.preset,
+            format!("`{key}` is one of {of}'s, but the provider is {own}"),
+            "choose one of the provider's own, or leave it out",
+        );
+        return Preset::default();
+    }
+    found
+}
+
+fn guarantee(checker: &mut Checker<'_>, raw: &RawUpstream, key: &str, epsilon_key: &str) -> Guarantee {
+    let words = [("statistical", false), ("hard", true)];
+    let is_hard = checker.word(key, &raw.guarantee, &words).unwrap_or_default();
+    let epsilon = checker.given(epsilon_key, &raw.epsilon).copied();
+    if is_hard {
+        if epsilon.is_some() {
+            let what = format!("`{epsilon_key}` has no effect: `guarantee` is \"hard\"");
+            let finding = Finding::new(raw.epsilon.origin(), what);
+            checker.warnings.push(finding.help("leave one of them out"));
+        }
+        return Guarantee::Hard;
+    }
+    match epsilon {
+        None => Guarantee::default(),
+        Some(epsilon) if (0.000_001..=0.5).contains(&epsilon) => Guarantee::Statistical {
+            // Within bounds, so neither sign nor size is lost.
+            per_million: (epsilon * 1_000_000.0).round() as u32,
+        },
+        Some(epsilon) => {
+            checker.error(
+                &raw.epsilon,
+                format!("`{epsilon_key}` is {epsilon}"),
+                "expected a chance from 0.000001 to 0.5, such as 0.001",
+            );
+            Guarantee::default()
+        }
     }
 }
 
@@ -282,8 +395,20 @@ fn is_local(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-fn slice(checker: &mut Checker<'_>, raw: &RawUpstream, key: &str, window: Duration) -> Option<Duration> {
-    let slice = checker.optional_duration(key, &raw.slice, WINDOW_MIN..=DAY)?;
+fn slice(
+    checker: &mut Checker<'_>,
+    raw: &RawUpstream,
+    key: &str,
+    window: Duration,
+    own: Option<Slice>,
+) -> Option<Slice> {
+    if raw.slice.is_absent() {
+        return own;
+    }
+    if raw.slice.value().is_some_and(|text| text.0.trim() == "off") {
+        return None;
+    }
+    let slice = checker.optional_duration(key, &raw.slice, SECOND..=DAY)?;
     if slice >= window {
         checker.error(
             &raw.slice,
@@ -292,175 +417,5 @@ fn slice(checker: &mut Checker<'_>, raw: &RawUpstream, key: &str, window: Durati
         );
         return None;
     }
-    Some(slice)
-}
-
-/// How the limits of one upstream are made.
-struct Rules {
-    window: Duration,
-    slice: Option<Duration>,
-    discipline: Discipline,
-}
-
-fn groups(
-    checker: &mut Checker<'_>,
-    raw: &RawUpstream,
-    at: &str,
-    upstream: &str,
-    rules: &Rules,
-) -> Vec<Group> {
-    let mut groups = Vec::new();
-    for (number, limits) in raw.limits.iter().enumerate() {
-        let at = format!("{at}.limits[{number}]");
-        let models = models(checker, limits, &at);
-        let limits = limits_of(checker, limits, &at, rules);
-        let first = models.first().map(ToString::to_string).unwrap_or_default();
-        groups.push(Group {
-            index: 0,
-            name: format!("{upstream}/{first}"),
-            models,
-            limits,
-        });
-    }
-    let all = groups.iter().enumerate();
-    let all: Vec<_> = all
-        .flat_map(|(at, group)| group.models.iter().map(move |model| (at, model)))
-        .collect();
-    for (again, before) in repeated(all.iter().map(|(_, model)| *model)) {
-        let ((at_again, model), (at_before, _)) = (all[again], all[before]);
-        let what = if at_again == at_before {
-            format!("`{at}.limits[{at_again}].models` lists \"{model}\" twice")
-        } else {
-            format!("`{at}.limits[{at_again}].models` lists \"{model}\", which limits[{at_before}] lists too")
-        };
-        let origin = raw.limits[at_again].value.models.origin();
-        checker
-            .errors
-            .push(Finding::new(origin, what).help("a model belongs to one quota group: list it once"));
-    }
-    groups
-}
-
-fn models(checker: &mut Checker<'_>, limits: &Table<RawLimits>, at: &str) -> Vec<ModelPattern> {
-    let key = format!("{at}.models");
-    let field = &limits.value.models;
-    if field.is_absent() {
-        checker
-            .errors
-            .push(Finding::new(&limits.origin, format!("`{key}` is missing")).help(
-                "list the models that share these limits; models = [\"*\"] means all of them together",
-            ));
-        return Vec::new();
-    }
-    let Some(texts) = checker.given(&key, field) else {
-        return Vec::new();
-    };
-    if texts.is_empty() {
-        checker.error(
-            field,
-            format!("`{key}` is empty"),
-            "list the models that share these limits; [\"*\"] means all of them together",
-        );
-    }
-    let mut models = Vec::new();
-    for text in texts {
-        match ModelPattern::parse(text) {
-            Some(model) if text.len() <= 256 && !text.contains(char::is_control) => models.push(model),
-            _ => checker.error(
-                field,
-                format!("`{key}` has an entry that is neither a name nor a beginning of names"),
-                "write names such as \"gpt-4o\", or a beginning and one * at the end, such as \"gpt-4o-*\"",
-            ),
-        }
-    }
-    models
-}
-
-fn limits_of(checker: &mut Checker<'_>, raw: &Table<RawLimits>, at: &str, rules: &Rules) -> Vec<Limit> {
-    let fields = &raw.value;
-    let minute = (rules.window, rules.discipline);
-    // Providers count days from some midnight; a rolling day is safe against all of them.
-    let day = (DAY, Discipline::Rolling);
-    let table = [
-        ("rpm", &fields.rpm, Dimension::Requests, minute),
-        ("tpm", &fields.tpm, Dimension::Tokens, minute),
-        ("itpm", &fields.itpm, Dimension::InputTokens, minute),
-        ("otpm", &fields.otpm, Dimension::OutputTokens, minute),
-        ("rpd", &fields.rpd, Dimension::Requests, day),
-        ("tpd", &fields.tpd, Dimension::Tokens, day),
-        ("concurrent", &fields.concurrent, Dimension::Concurrency, minute),
-    ];
-    let mut limits = Vec::new();
-    for (name, field, dimension, (window, discipline)) in table {
-        let Some(amount) = amount(checker, &format!("{at}.{name}"), field) else {
-            continue;
-        };
-        limits.push(Limit {
-            dimension,
-            window,
-            amount,
-            discipline,
-            source: LimitSource::Config,
-        });
-        if name == "rpm"
-            && let Some(slice) = rules.slice
-        {
-            limits.push(Limit::rolling(dimension, slice, share(amount, slice, window)));
-        }
-    }
-    if table.iter().all(|(_, field, ..)| field.is_absent()) {
-        let what = format!("`{at}` has models but no limits");
-        checker.warnings.push(Finding::new(&raw.origin, what).help(
-            "its models share one quota group whose limits are learned from the answers; add rpm, tpm …",
-        ));
-    }
-    limits
-}
-
-fn amount(checker: &mut Checker<'_>, key: &str, field: &Field<i64>) -> Option<NonZeroU64> {
-    let number = *checker.given(key, field)?;
-    let amount = u64::try_from(number).ok().and_then(NonZeroU64::new);
-    match amount {
-        Some(amount) if number <= AMOUNT_MAX => Some(amount),
-        Some(_) => {
-            checker.error(
-                field,
-                format!("`{key}` is {number}"),
-                &format!("expected at most {AMOUNT_MAX}; leave the limit out where there is none"),
-            );
-            None
-        }
-        None => {
-            checker.error(
-                field,
-                format!("`{key}` is {number}"),
-                "expected a number above zero; leave the limit out where there is none",
-            );
-            None
-        }
-    }
-}
-
-/// Returns what of an amount falls into a slice of the window, at least one: with `rpm = 500`, a window of 60 s and
-/// slices of 10 s that is ⌊500 × 10 / 60⌋ = 83.
-fn share(amount: NonZeroU64, slice: Duration, window: Duration) -> NonZeroU64 {
-    let share = u128::from(amount.get()) * slice.as_millis() / window.as_millis().max(1);
-    NonZeroU64::new(u64::try_from(share).unwrap_or(u64::MAX)).unwrap_or(NonZeroU64::MIN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slice_has_its_share_and_at_least_one() {
-        let check = |amount: u64, slice: u64, expect: u64| {
-            let amount = NonZeroU64::new(amount).unwrap();
-            let share = share(amount, Duration::from_secs(slice), Duration::from_secs(60));
-            assert_eq!(share.get(), expect, "{amount} in {slice} s");
-        };
-        check(500, 10, 83);
-        check(600, 1, 10);
-        check(3, 1, 1);
-    }
+    Some(Slice::Of(slice))
 }

@@ -91,6 +91,14 @@ impl Profile {
 }
 
 impl Slice {
+    /// Returns the shortest that it can be, for limits that are not known yet.
+    pub const fn shortest(self) -> Duration {
+        match self {
+            Self::Of(length) => length,
+            Self::Spacing => Duration::from_secs(1),
+        }
+    }
+
     /// Returns the length of the slice for a limit of `rpm` requests in `window`.
     pub fn length(self, rpm: u64, window: Duration) -> Duration {
         match self {

@@ -5,9 +5,11 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use tidegate_core::{ChargeModel, Dimension, Discipline, QuotaId};
+use tidegate_core::{
+    ChargeModel, Dimension, Discipline, Guarantee, Learning, LimitSource, QuotaId, Tokens, Zone,
+};
 use tidegate_gateway::config::{self, AccountHasher, Config, ConfigArgs, ConfigError, Http2};
-use tidegate_gateway::provider::Provider;
+use tidegate_gateway::provider::{Provider, Scope};
 
 use crate::golden;
 
@@ -134,15 +136,32 @@ connect_timeout = "11s"
 first_byte_timeout = "12s"
 idle_timeout = "13s"
 permit_ttl = "14ms"
+learn = "probe"
+guarantee = "statistical"
+epsilon = 0.01
+stream_usage = false
+limits_refresh = "2m"
 [[upstreams.limits]]
-models = ["m", "n*"]
+models = ["m", "n*", "*:free"]
+default_max_tokens = 100
+max_tokens_cap = 200
+burndown = 5
+day = "utc"
 rpm = 60
 tpm = 1_000
 itpm = 800
 otpm = 200
 rpd = 5_000
 tpd = 6_000
+rps = 7
 concurrent = 3
+[[upstreams.limits]]
+models = ["m"]
+context_over = 200_000
+tpm = 500
+[[upstreams.limits]]
+endpoint = "count_tokens"
+rpm = 40
 "#;
 
 #[test]
@@ -247,7 +266,18 @@ fn a_file_of_certificates_is_read_and_checked() {
 fn limits_become_a_plan() {
     let plan = read(EVERYTHING).unwrap().plan();
     let quota = &plan.quotas[0];
-    assert_eq!((quota.name.as_str(), quota.charge), ("a/m", ChargeModel::OPENAI));
+    let charge = ChargeModel {
+        unset_output: 100,
+        output_percent: 500,
+        ..ChargeModel::OPENAI
+    };
+    assert_eq!((quota.name.as_str(), quota.charge), ("a/m", charge));
+    assert_eq!(
+        (quota.learning, quota.guarantee),
+        (Learning::Probe, Guarantee::Statistical { per_million: 10_000 })
+    );
+    let names: Vec<_> = plan.quotas.iter().map(|quota| quota.name.as_str()).collect();
+    assert_eq!(names, ["a/m", "a/m>200000", "a/count_tokens", "a"]);
     assert_eq!(
         (quota.window, quota.permit_ttl),
         (Duration::from_secs(6), Duration::from_millis(14))
@@ -264,19 +294,202 @@ fn limits_become_a_plan() {
             )
         })
         .collect();
-    let (rolling, bucket) = (Discipline::Rolling, Discipline::TokenBucket);
+    let (rolling, bucket, day) = (
+        Discipline::Rolling,
+        Discipline::TokenBucket,
+        Discipline::Day(Zone::Utc),
+    );
     assert_eq!(
         limits,
         [
             (Dimension::Requests, 60, 6, bucket),
-            (Dimension::Requests, 10, 1, rolling),
             (Dimension::Tokens, 1_000, 6, bucket),
             (Dimension::InputTokens, 800, 6, bucket),
             (Dimension::OutputTokens, 200, 6, bucket),
-            (Dimension::Requests, 5_000, 86_400, rolling),
-            (Dimension::Tokens, 6_000, 86_400, rolling),
+            (Dimension::Requests, 7, 1, rolling),
+            (Dimension::Requests, 5_000, 86_400, day),
+            (Dimension::Tokens, 6_000, 86_400, day),
             (Dimension::Concurrency, 3, 6, bucket),
         ]
+    );
+}
+
+/// Returns the limits of the group that a request belongs to: dimension, amount, seconds, source.
+fn limits_for(
+    config: &Config,
+    scope: Scope,
+    model: &str,
+    input: u64,
+) -> (String, Vec<(Dimension, u64, u64, LimitSource)>) {
+    let upstream = &config.upstreams[0];
+    let route = upstream.route_for(scope, Some(model), Tokens::new(input));
+    let (_, group) = config.groups().nth(route.index).unwrap();
+    let limits = group.limits.iter();
+    let limits = limits.map(|limit| {
+        (
+            limit.dimension,
+            limit.amount.get(),
+            limit.window.as_secs(),
+            limit.source,
+        )
+    });
+    (group.name.clone(), limits.collect())
+}
+
+#[test]
+fn requests_find_their_group_by_endpoint_length_and_model() {
+    let config = read(EVERYTHING).unwrap();
+    let group = |scope, model, input| limits_for(&config, scope, model, input).0;
+    assert_eq!(group(Scope::Model, "m", 200_000), "a/m");
+    assert_eq!(group(Scope::Model, "m", 200_001), "a/m>200000");
+    assert_eq!(group(Scope::Model, "n2", 200_001), "a/m");
+    assert_eq!(group(Scope::Model, "x:free", 0), "a/m");
+    assert_eq!(group(Scope::Model, "x", 0), "a");
+    assert_eq!(group(Scope::ModelRequests, "m", 0), "a/m");
+    assert_eq!(group(Scope::Own("count_tokens"), "m", 0), "a/count_tokens");
+    assert_eq!(group(Scope::Own("other"), "m", 0), "a");
+    let upstream = &config.upstreams[0];
+    assert_eq!(
+        (upstream.stream_usage, upstream.limits_refresh.as_secs()),
+        (false, 120)
+    );
+    let route = upstream.route(Some("m"));
+    assert_eq!(route.max_tokens_cap, Some(200));
+    assert_eq!(upstream.route(Some("x")).max_tokens_cap, None);
+    let hasher = AccountHasher::default();
+    let account = |scope, model: Option<&str>| {
+        let route = upstream.route_for(scope, model, Tokens::ZERO);
+        hasher.account(route, None, model)
+    };
+    assert_ne!(
+        account(Scope::Own("tokenize"), Some("m")),
+        account(Scope::Own("other"), Some("m"))
+    );
+    assert_eq!(
+        account(Scope::Own("tokenize"), Some("m")),
+        account(Scope::Own("tokenize"), Some("n"))
+    );
+}
+
+#[test]
+fn configured_limits_go_before_a_preset_by_dimension_and_model() {
+    use Dimension::{InputTokens, OutputTokens, Requests, Tokens};
+    use LimitSource::{Config as Given, Preset};
+    let config = read(
+        r#"
+        [[upstreams]]
+        provider = "openai"
+        preset = "openai/tier-1"
+        [[upstreams.limits]]
+        models = ["gpt-4o"]
+        rpm = 300
+        [[upstreams.limits]]
+        models = ["gpt-5*"]
+        tpm = 7
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.warnings, []);
+    let check = |model: &str, name: &str, expect: &[(Dimension, u64, u64, LimitSource)]| {
+        let found = limits_for(&config, Scope::Model, model, 0);
+        assert_eq!(found, (name.to_owned(), expect.to_vec()), "{model}");
+    };
+    let four = [(Requests, 300, 60, Given), (Tokens, 30_000, 60, Preset)];
+    check("gpt-4o", "openai/gpt-4o", &four);
+    // It shares its quota with gpt-4o, so what is said of that one holds.
+    check("gpt-4o-2024-08-06", "openai/gpt-4o", &four);
+    check(
+        "gpt-4o-mini",
+        "openai/gpt-4o-mini",
+        &[
+            (Requests, 500, 60, Preset),
+            (Tokens, 200_000, 60, Preset),
+            (Requests, 10_000, 86_400, Preset),
+        ],
+    );
+    check(
+        "gpt-5-mini",
+        "openai/gpt-5*",
+        &[(Tokens, 7, 60, Given), (Requests, 500, 60, Preset)],
+    );
+    check("o3", "openai", &[]);
+
+    let config = read("[[upstreams]]\nprovider = \"anthropic\"\npreset = \"anthropic/start\"").unwrap();
+    let (name, limits) = limits_for(&config, Scope::Model, "claude-opus-4-7", 0);
+    assert_eq!(name, "anthropic/claude-opus-4-8*");
+    assert_eq!(
+        limits,
+        [
+            (Requests, 1_000, 60, Preset),
+            (InputTokens, 2_000_000, 60, Preset),
+            (OutputTokens, 400_000, 60, Preset)
+        ]
+    );
+    let (name, limits) = limits_for(&config, Scope::Own("count_tokens"), "claude", 0);
+    assert_eq!(
+        (name.as_str(), limits),
+        ("anthropic/count_tokens", vec![(Requests, 2_000, 60, Preset)])
+    );
+
+    // Every model for itself, and no more than one request in a second.
+    let config = read("[[upstreams]]\nprovider = \"mistral\"\npreset = \"mistral/free\"").unwrap();
+    let (name, limits) = limits_for(&config, Scope::Model, "mistral-large", 0);
+    assert_eq!(name, "mistral");
+    assert_eq!(limits, [(Tokens, 500_000, 60, Preset), (Requests, 1, 1, Preset)]);
+    assert!(config.upstreams[0].route(Some("mistral-large")).per_model);
+
+    // `*` is about everything.
+    let config = read(
+        "[[upstreams]]\nprovider = \"groq\"\npreset = \"groq/free\"\n[[upstreams.limits]]\nmodels = [\"*\"]\nrpm = 3",
+    )
+    .unwrap();
+    let (name, limits) = limits_for(&config, Scope::Model, "qwen/qwen3-32b", 0);
+    assert_eq!(
+        (name.as_str(), limits),
+        ("groq/*", vec![(Requests, 3, 60, Given)])
+    );
+}
+
+#[test]
+fn providers_have_defaults_of_their_own() {
+    let limits = |provider: &str, more: &str| {
+        let text = format!(
+            "[[upstreams]]\nprovider = \"{provider}\"\nbase_url = \"https://host\"\n{more}\n\
+             [[upstreams.limits]]\nmodels = [\"*\"]\nrpm = 60\nrpd = 1000"
+        );
+        let plan = read(&text).unwrap().plan();
+        let limits = plan.quotas[0].limits.iter();
+        let limits: Vec<_> = limits
+            .map(|limit| (limit.amount.get(), limit.window.as_secs(), limit.discipline))
+            .collect();
+        (plan.quotas[0].learning, limits)
+    };
+    let rolling = Discipline::Rolling;
+    let minute = (60, 60, rolling);
+    let day = |discipline| (1_000, 86_400, discipline);
+    assert_eq!(
+        limits("openai", ""),
+        (Learning::Answers, vec![minute, day(rolling)])
+    );
+    assert_eq!(
+        limits("azure", ""),
+        (Learning::Answers, vec![minute, (10, 10, rolling), day(rolling)])
+    );
+    assert_eq!(
+        limits("azure", "slice = \"off\""),
+        (Learning::Answers, vec![minute, day(rolling)])
+    );
+    assert_eq!(
+        limits("mistral", ""),
+        (Learning::Answers, vec![minute, (1, 1, rolling), day(rolling)])
+    );
+    assert_eq!(
+        limits("gemini", ""),
+        (Learning::Probe, vec![minute, day(Discipline::Day(Zone::Pacific))])
+    );
+    assert_eq!(
+        limits("openrouter", "learn = \"off\""),
+        (Learning::Off, vec![minute, day(Discipline::Day(Zone::Utc))])
     );
 }
 
@@ -465,7 +678,17 @@ const WRONG: &[&str] = &[
     "[[upstreams]]\nprovider = \"openai\"\nwindow = \"10s\"\nslice = \"10s\"",
     "[[upstreams]]\nprovider = \"openai\"\nalgorithm = \"token_bucket\"\ncharge = \"free\"\nhttp2 = true",
     "[[upstreams]]\nprovider = \"openai\"\npermit_ttl = \"1m\"",
+    "[[upstreams]]\nprovider = \"openai\"\nlearn = \"guess\"\nguarantee = \"soft\"\nepsilon = 2.0\nstream_usage = \"no\"\nlimits_refresh = \"1s\"",
+    "[[upstreams]]\nprovider = \"openai\"\nepsilon = \"1%\"\nlimits_key = \"env:KEY\"",
+    "[[upstreams]]\nprovider = \"openai\"\npreset = \"openai/teir-1\"",
+    "[[upstreams]]\nprovider = \"openai\"\npreset = \"anthropic/start\"",
+    "[[upstreams]]\nprovider = \"vertex\"\nbase_url = \"https://host\"\npreset = \"sk-canary-7f3a9c51\"",
     // limits
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nendpoint = \"chat\"\nday = \"gmt\"\nrpd = 1",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nendpoint = \"other\"\nmodels = [\"*\"]\nrpm = 1",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nendpoint = \"other\"\nrpm = 1\n[[upstreams.limits]]\nendpoint = \"other\"\nrpm = 1",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\"]\ncontext_over = 5\nrpm = 1\n[[upstreams.limits]]\nmodels = [\"a\"]\ncontext_over = 5\nrpm = 1",
+    "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\"]\nrps = 0\ncontext_over = 0\nburndown = 0\nmax_tokens_cap = -1\ndefault_max_tokens = 0",
     "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nrpm = 1",
     "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = []\nrpm = 1",
     "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = \"gpt-4o\"\nrpm = 1",
@@ -481,6 +704,7 @@ const DOUBTFUL: &[&str] = &[
     "[[upstreams]]\nprovider = \"openai\"\napi_key = \"sk-canary-7f3a9c51\"",
     "[[upstreams]]\nprovider = \"openai\"\napi_key = \"env:KEY\"\nbase_url = \"http://far.example\"",
     "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\"]",
+    "[[upstreams]]\nprovider = \"openai\"\nguarantee = \"hard\"\nepsilon = 0.1\n[[upstreams.limits]]\nendpoint = \"other\"\nday = \"utc\"",
 ];
 
 #[test]
@@ -566,6 +790,7 @@ fn the_reference_is_what_the_program_reads() {
     golden::check("docs/reference/config.md", &config::reference());
     let schema = serde_json::to_string_pretty(&config::schema()).unwrap() + "\n";
     golden::check("docs/reference/config.schema.json", &schema);
+    golden::check("docs/reference/presets.md", &config::presets_page());
 }
 
 #[test]
@@ -619,6 +844,12 @@ const PIECES: &[&str] = &[
     "admin = ",
     "api_key = ",
     "base_url = ",
+    "preset = ",
+    "endpoint = ",
+    "context_over = ",
+    "epsilon = ",
+    "\"openai/tier-1\"\n",
+    "\"other\"\n",
     "queue_bytes_max = ",
     "\"openai\"\n",
     "\"env:KEY\"\n",
