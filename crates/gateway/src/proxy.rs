@@ -191,8 +191,8 @@ impl Exchange<'_> {
         self.record.group = Some(quota.index);
         weighed.edit(Wishes {
             provider: upstream.provider,
-            usage: target.profile.stream_usage_optional,
-            output_max: None,
+            usage: upstream.stream_usage,
+            output_max: quota.max_tokens_cap.map(Tokens::new),
         });
         let client_key = (!target.has_key()).then(|| {
             let key = AuthStyle::client_key(&head.headers, head.uri.query());
