@@ -26,6 +26,9 @@ const UNLIMITED: NonZeroU64 = NonZeroU64::new(AMOUNT_MAX).expect("it is not zero
 /// The window of a limit that begins anew at midnight, in microseconds.
 const DAY: u64 = 86_400_000_000;
 
+/// Limits over longer windows, in microseconds, are not paced: a day's quota in equal shares would be a far lower limit.
+const PACED_MAX: u64 = 3_600_000_000;
+
 /// A paced limit lets this part of its amount through at once.
 const PACE_BURST: u64 = 10;
 
@@ -499,7 +502,7 @@ impl Meter {
 
     /// Spreads traffic out until `until`.
     pub(crate) fn pace(&mut self, now: u64, until: u64) {
-        if self.dimension() == Dimension::Concurrency {
+        if self.dimension() == Dimension::Concurrency || self.window > PACED_MAX {
             return;
         }
         self.paced_until = self.paced_until.max(until);

@@ -4,7 +4,7 @@ use clap::{Args as Arguments, Parser, Subcommand};
 use tidegate_sim::Discipline;
 use tidegate_sim::baseline::Kind;
 use tidegate_sim::profiles::table::{LEARNED, LearnedRow, TOLD, ToldRow};
-use tidegate_sim::profiles::{Knowledge, Trial, catalog, run, vertex};
+use tidegate_sim::profiles::{Figures, Knowledge, Trial, catalog, run, vertex};
 use tidegate_sim::report::{HEADING, Row, tally};
 use tidegate_sim::setting::{Algorithms, Setting};
 
@@ -37,6 +37,9 @@ struct Profiles {
     /// Only profiles whose names begin so.
     #[arg(long, default_value = "")]
     only: String,
+    /// Also print what the engine believes of the limits in the end.
+    #[arg(long)]
+    believed: bool,
 }
 
 #[derive(Debug, Arguments)]
@@ -76,6 +79,9 @@ fn profiles(args: &Profiles) {
                 figures: &figures
             }
         );
+        if args.believed {
+            believed(&figures);
+        }
     }
     for (knowledge, title) in [
         (Knowledge::Unknown, "Limits not told"),
@@ -100,7 +106,27 @@ fn profiles(args: &Profiles) {
                     figures: &figures
                 }
             );
+            if args.believed {
+                believed(&figures);
+            }
         }
+    }
+}
+
+fn believed(figures: &Figures) {
+    for limit in &figures.believed {
+        println!(
+            "    {} in {} s: {} ({}, {:?}), used {}, held {}, foreign {}, margin {} ms",
+            limit.limit.dimension,
+            limit.limit.window.as_secs(),
+            limit.limit.amount,
+            limit.source.name(),
+            limit.discipline,
+            limit.used,
+            limit.held,
+            limit.foreign,
+            limit.margin.as_millis()
+        );
     }
 }
 

@@ -309,6 +309,12 @@ impl<'a> World<'a> {
     fn close(&mut self) {
         self.now = self.end;
         self.count_concurrent(0);
+        let snapshot = self.engine.snapshot(At::from_micros(self.now));
+        self.figures.believed = snapshot
+            .quotas
+            .into_iter()
+            .flat_map(|quota| quota.limits)
+            .collect();
         let mut amounts: Vec<u64> = self
             .profile
             .pools

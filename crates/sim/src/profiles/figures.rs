@@ -1,6 +1,6 @@
 //! What came of a trial.
 
-use tidegate_core::Cause;
+use tidegate_core::{Cause, LimitSnapshot};
 
 /// Refusals by what they were for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,6 +95,8 @@ pub struct Figures {
     pub longest_wait: u64,
     /// The fullest that a limit on output ever was, in thousandths of its amount.
     pub peak: u64,
+    /// What the engine believes of the limits in the end.
+    pub believed: Vec<LimitSnapshot>,
     /// The use of every limit.
     pub uses: Vec<Use>,
     /// A digest of everything that happened, in order.
