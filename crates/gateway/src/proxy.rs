@@ -107,7 +107,7 @@ impl Proxy {
         let (head, body) = request.into_parts();
         let sight = Sight::of(&bench.site.config, &head.method, head.uri.path(), &head.headers);
         let mut record = Record::begin(self.ids.next(), Arc::clone(&bench.site), sight.endpoint);
-        let shape = sight.shape;
+        let shape = sight.shape.with_query(sight.endpoint, head.uri.query());
         let exchange = Exchange {
             shared: &self.shared,
             bench: &bench,
@@ -158,7 +158,7 @@ impl Exchange<'_> {
         let (head, site) = (self.head, &self.bench.site);
         let route = self
             .sight
-            .route(&site.config, &head.method, &head.headers, &head.uri)
+            .route(&site.config, &head.method, &head.uri)
             .map_err(|reply| Unanswered::refused(reply, Refused::NoUpstream))?;
         self.record.upstream = Some(route.upstream);
         let (Some(upstream), Some(target), Some(pool)) = (

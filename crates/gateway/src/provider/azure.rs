@@ -6,7 +6,7 @@ use tidegate_core::ChargeModel;
 use tidegate_core::provider::Dialect;
 
 use super::profile::Slice;
-use super::{Api, AuthStyle, Profile, Provider, Root, openai};
+use super::{Api, AuthStyle, Profile, Provider, Root, Shape, openai};
 
 /// Azure OpenAI (providers.md §3). Requests are limited in slices of ten seconds.
 pub(super) const PROFILE: Profile = Profile {
@@ -21,5 +21,6 @@ pub(super) const PROFILE: Profile = Profile {
     charge: ChargeModel::AZURE,
     slice: Some(Slice::Of(Duration::from_secs(10))),
     auth: AuthStyle::AzureKey,
+    shape: Shape::Azure,
     ..openai::PROFILE
 };

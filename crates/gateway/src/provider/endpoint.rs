@@ -93,8 +93,14 @@ pub enum Shape {
     OpenAi,
     /// `{"type":"error","error":{"type","message"},"request_id"}`.
     Anthropic,
+    /// `{"error":{"code","message"}}`, with the status as the code, in quotes.
+    Azure,
+    /// `{"error":{"code","message"}}`, with the status as the code.
+    OpenRouter,
     /// `{"error":{"code","message","status","details"}}` (Gemini, Vertex).
     Google,
+    /// The same in a list, as streams without `alt=sse` are.
+    GoogleList,
     /// `{"object":"error","message","type","param","code"}`.
     Mistral,
     /// `{"message"}`.
@@ -381,6 +387,29 @@ impl Api {
 }
 
 impl Shape {
+    /// Every shape.
+    pub const ALL: [Self; 9] = [
+        Self::OpenAi,
+        Self::Azure,
+        Self::OpenRouter,
+        Self::Mistral,
+        Self::Anthropic,
+        Self::Google,
+        Self::GoogleList,
+        Self::Cohere,
+        Self::Bedrock,
+    ];
+
+    /// Returns the shape in answers to a path with this query.
+    #[must_use]
+    pub fn with_query(self, endpoint: Endpoint, query: Option<&str>) -> Self {
+        let is_events = || query.is_some_and(|query| query.split('&').any(|part| part == "alt=sse"));
+        if self == Self::Google && endpoint == Endpoint::StreamGenerateContent && !is_events() {
+            return Self::GoogleList;
+        }
+        self
+    }
+
     /// Returns the shape that a client expects of an operation, where no upstream says more: by whose operation it is,
     /// else by Anthropic's version header.
     pub fn of(endpoint: Endpoint, headers: &HeaderMap) -> Self {
@@ -433,6 +462,28 @@ mod tests {
             (Endpoint::Other, &versioned, Shape::Anthropic),
         ] {
             assert_eq!(Shape::of(endpoint, headers), expect, "{endpoint:?}");
+        }
+    }
+
+    #[test]
+    fn googles_errors_are_lists_in_streams_that_are() {
+        for (endpoint, query, expect) in [
+            (Endpoint::StreamGenerateContent, None, Shape::GoogleList),
+            (Endpoint::StreamGenerateContent, Some("key=k"), Shape::GoogleList),
+            (Endpoint::StreamGenerateContent, Some("alt=sse"), Shape::Google),
+            (
+                Endpoint::StreamGenerateContent,
+                Some("key=k&alt=sse"),
+                Shape::Google,
+            ),
+            (Endpoint::GenerateContent, None, Shape::Google),
+        ] {
+            assert_eq!(
+                Shape::Google.with_query(endpoint, query),
+                expect,
+                "{endpoint:?} {query:?}"
+            );
+            assert_eq!(Shape::OpenAi.with_query(endpoint, query), Shape::OpenAi);
         }
     }
 }

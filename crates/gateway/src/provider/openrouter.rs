@@ -3,7 +3,7 @@
 use tidegate_core::provider::Dialect;
 use tidegate_core::{ChargeModel, Discipline, Zone};
 
-use super::{Profile, Provider, Root, openai};
+use super::{Profile, Provider, Root, Shape, openai};
 
 /// OpenRouter (providers.md §11): paid models have no limits of its own, free ones share a day in UTC.
 pub(super) const PROFILE: Profile = Profile {
@@ -15,5 +15,8 @@ pub(super) const PROFILE: Profile = Profile {
     dialect: Dialect::OpenRouter,
     charge: ChargeModel::SETTLED,
     day: Discipline::Day(Zone::Utc),
+    shape: Shape::OpenRouter,
+    // Usage always comes in the last chunk.
+    stream_usage_optional: false,
     ..openai::PROFILE
 };

@@ -84,7 +84,8 @@ impl Profile {
     /// Returns the shape of errors that clients of this provider expect of an operation.
     pub fn shape_of(&self, endpoint: Endpoint) -> Shape {
         match (endpoint.api(), self.shape) {
-            (None, shape) | (Some(Api::OpenAi), shape @ Shape::Mistral) => shape,
+            (None, shape)
+            | (Some(Api::OpenAi), shape @ (Shape::Mistral | Shape::Azure | Shape::OpenRouter)) => shape,
             (Some(api), _) => api.shape(),
         }
     }

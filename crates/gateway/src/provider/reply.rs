@@ -1,16 +1,19 @@
 //! The gateway's own answers, in the shape of the provider that the client believes it talks to.
 
+mod body;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, Response, StatusCode};
-use serde::Serialize;
 use tidegate_core::{Dimension, LimitRef, Refusal, RefusalReason};
 
 use super::{BadBody, Shape};
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const X_AMZN_ERRORTYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// The longest wait that every official SDK honors; after a longer one they come back on their own, too early
@@ -272,37 +275,7 @@ impl ErrorReply {
 
     /// Returns the whole answer: status, `content-type`, `retry-after`, `retry-after-ms`, `x-should-retry` and body.
     pub fn render(&self, shape: Shape, request_id: &str) -> Response<Bytes> {
-        let body = match shape {
-            Shape::OpenAi => to_json(&OpenAiBody {
-                error: OpenAiError {
-                    message: &self.message,
-                    kind: self.openai_kind(),
-                    param: None,
-                    code: self.code,
-                },
-            }),
-            Shape::Anthropic => to_json(&AnthropicBody {
-                kind: "error",
-                error: AnthropicError {
-                    kind: self.anthropic_kind(),
-                    message: &self.message,
-                },
-                request_id,
-            }),
-            Shape::Google => to_json(&serde_json::json!({ "error": {
-                "code": self.status.as_u16(),
-                "message": self.message,
-                "status": self.google_status(),
-            } })),
-            Shape::Mistral => to_json(&serde_json::json!({
-                "object": "error",
-                "message": self.message,
-                "type": self.openai_kind(),
-                "param": null,
-                "code": self.code,
-            })),
-            Shape::Cohere | Shape::Bedrock => to_json(&serde_json::json!({ "message": self.message })),
-        };
+        let body = self.body(shape, request_id);
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
@@ -322,78 +295,14 @@ impl ErrorReply {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if shape == Shape::Bedrock {
+            headers.insert(X_AMZN_ERRORTYPE, HeaderValue::from_static(self.bedrock_kind()));
+            if let Ok(id) = HeaderValue::try_from(request_id) {
+                headers.insert(X_AMZN_REQUEST_ID, id);
+            }
+        }
         response
     }
-
-    fn openai_kind(&self) -> &'static str {
-        match self.status.as_u16() {
-            429 => self.limited,
-            500.. => "server_error",
-            _ => "invalid_request_error",
-        }
-    }
-
-    /// Returns Google's name for errors of this status.
-    fn google_status(&self) -> &'static str {
-        match self.status.as_u16() {
-            401 => "UNAUTHENTICATED",
-            403 => "PERMISSION_DENIED",
-            404 => "NOT_FOUND",
-            429 => "RESOURCE_EXHAUSTED",
-            408 | 504 => "DEADLINE_EXCEEDED",
-            502 | 503 => "UNAVAILABLE",
-            500.. => "INTERNAL",
-            _ => "INVALID_ARGUMENT",
-        }
-    }
-
-    /// Returns Anthropic's name for errors of this status (providers.md §4.5).
-    fn anthropic_kind(&self) -> &'static str {
-        match self.status.as_u16() {
-            401 => "authentication_error",
-            403 => "permission_error",
-            404 => "not_found_error",
-            413 => "request_too_large",
-            429 => "rate_limit_error",
-            408 | 504 => "timeout_error",
-            503 | 529 => "overloaded_error",
-            500.. => "api_error",
-            _ => "invalid_request_error",
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct OpenAiBody<'a> {
-    error: OpenAiError<'a>,
-}
-
-#[derive(Serialize)]
-struct OpenAiError<'a> {
-    message: &'a str,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    param: Option<&'a str>,
-    code: &'a str,
-}
-
-#[derive(Serialize)]
-struct AnthropicBody<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    error: AnthropicError<'a>,
-    request_id: &'a str,
-}
-
-#[derive(Serialize)]
-struct AnthropicError<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    message: &'a str,
-}
-
-fn to_json(body: &impl Serialize) -> Bytes {
-    serde_json::to_vec(body).expect("texts always serialize").into()
 }
 
 /// Says a limit in words: "30000 tokens per minute".

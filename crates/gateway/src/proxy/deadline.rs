@@ -10,10 +10,12 @@ use crate::provider::ErrorReply;
 /// Longest wait in seconds: a number, or a length of time such as `2m`.
 const MAX_WAIT: HeaderName = HeaderName::from_static("x-tidegate-max-wait");
 
-/// The read timeouts of the official SDKs in seconds: Python's, then Node's.
-const SDK_TIMEOUTS: [HeaderName; 2] = [
+/// The timeouts of the official SDKs in seconds: of OpenAI's, Anthropic's and Groq's for Python, of the same for Node, and
+/// of Google's, which sends one if it is set. Cohere's and Mistral's do not tell theirs (providers.md §13).
+const SDK_TIMEOUTS: [HeaderName; 3] = [
     HeaderName::from_static("x-stainless-read-timeout"),
     HeaderName::from_static("x-stainless-timeout"),
+    HeaderName::from_static("x-server-timeout"),
 ];
 
 /// The part of an SDK's timeout that is kept for the answer's way back, and its least.
@@ -93,7 +95,16 @@ mod tests {
         check(&[("x-stainless-read-timeout", "600.0")], Some(540_000));
         check(&[("x-stainless-read-timeout", "5")], Some(4_000));
         check(&[("x-stainless-read-timeout", "1")], Some(500));
+        check(&[("x-stainless-read-timeout", "59.5")], Some(53_550));
+        check(&[("x-stainless-read-timeout", "None")], Some(600_000));
         check(&[("x-stainless-timeout", "60")], Some(54_000));
+        // Node's whole seconds of a timeout below one.
+        check(&[("x-stainless-timeout", "0")], Some(0));
+        check(&[("x-server-timeout", "30")], Some(27_000));
+        check(
+            &[("x-stainless-read-timeout", "600"), ("x-stainless-timeout", "60")],
+            Some(54_000),
+        );
         check(
             &[("x-tidegate-max-wait", "10"), ("x-stainless-read-timeout", "600")],
             Some(10_000),

@@ -26,7 +26,7 @@ const ALLOWED: [HeaderName; 11] = [
 ];
 
 /// Further names, which are not among HTTP's own.
-const ALLOWED_NAMES: [&str; 10] = [
+const ALLOWED_NAMES: [&str; 12] = [
     "api-key",
     "baggage",
     "http-referer",
@@ -34,13 +34,27 @@ const ALLOWED_NAMES: [&str; 10] = [
     "traceparent",
     "tracestate",
     "x-api-key",
+    "x-client-name",
     "x-client-request-id",
     "x-request-id",
+    "x-server-timeout",
     "x-title",
 ];
 
 /// Beginnings of names that belong to providers and their SDKs.
-const ALLOWED_PREFIXES: [&str; 4] = ["x-stainless-", "anthropic-", "openai-", "x-goog-"];
+const ALLOWED_PREFIXES: [&str; 11] = [
+    "x-stainless-",
+    "anthropic-",
+    "openai-",
+    "x-goog-",
+    "x-vertex-ai-",
+    "x-ms-",
+    "groq-",
+    "x-openrouter-",
+    "x-fern-",
+    "x-amzn-bedrock-",
+    "amz-sdk-",
+];
 
 /// Headers that belong to one connection.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -148,6 +162,10 @@ mod tests {
             ("anthropic-beta", "b"),
             ("openai-organization", "org"),
             ("x-stainless-lang", "python"),
+            ("x-goog-api-client", "google-genai-sdk/1"),
+            ("x-ms-client-request-id", "1"),
+            ("x-fern-language", "Python"),
+            ("x-amzn-bedrock-trace", "ENABLED"),
             ("user-agent", "x"),
             ("traceparent", "00-0-0-00"),
         ];

@@ -24,7 +24,10 @@ pub(super) struct Route {
 /// What a path looks like before it is known whether it leads anywhere.
 #[derive(Debug)]
 pub(super) struct Sight<'a> {
-    named: Option<usize>,
+    /// Whether the path names its upstream.
+    is_named: bool,
+    /// The upstream that the path names, or the default for its operation.
+    upstream: Option<usize>,
     /// The path below the upstream's name, without the query.
     path: &'a str,
     operation: Operation<'a>,
@@ -44,7 +47,8 @@ impl<'a> Sight<'a> {
         if spoken == Endpoint::Other {
             spoken = Operation::of(&Method::POST, below).endpoint;
         }
-        let profile = named
+        let upstream = named.or_else(|| default_upstream(config, &operation, headers));
+        let profile = upstream
             .and_then(|at| config.upstreams.get(at))
             .map(|upstream| upstream.provider.profile());
         let shape = match profile {
@@ -52,7 +56,8 @@ impl<'a> Sight<'a> {
             None => Shape::of(spoken, headers),
         };
         Self {
-            named,
+            is_named: named.is_some(),
+            upstream,
             path: below,
             endpoint: operation.endpoint,
             operation,
@@ -65,13 +70,7 @@ impl<'a> Sight<'a> {
     /// # Errors
     ///
     /// Returns the answer for a path that leads nowhere, or a method that its operation does not take.
-    pub(super) fn route(
-        &self,
-        config: &Config,
-        method: &Method,
-        headers: &HeaderMap,
-        uri: &Uri,
-    ) -> Result<Route, ErrorReply> {
+    pub(super) fn route(&self, config: &Config, method: &Method, uri: &Uri) -> Result<Route, ErrorReply> {
         if has_dot_segment(self.path) {
             return Err(ErrorReply::bad_request(
                 "the path must not contain `.` or `..` segments",
@@ -80,12 +79,7 @@ impl<'a> Sight<'a> {
         if self.takes_only_post(method) {
             return Err(ErrorReply::method_not_allowed(method, "POST"));
         }
-        let at = match self.named {
-            Some(named) => named,
-            None => self
-                .default_upstream(config, headers)
-                .ok_or_else(|| ErrorReply::unknown_path(self.path))?,
-        };
+        let at = self.upstream.ok_or_else(|| ErrorReply::unknown_path(self.path))?;
         let upstream = config
             .upstreams
             .get(at)
@@ -109,34 +103,13 @@ impl<'a> Sight<'a> {
         posted.has_facts() && !(posted == Endpoint::ChatCompletions && *method == Method::GET)
     }
 
-    /// The upstream of a path without an upstream's name: the first to which paths of this beginning belong and which
-    /// speaks the operation's API; else the first that speaks it at all.
-    fn default_upstream(&self, config: &Config, headers: &HeaderMap) -> Option<usize> {
-        let Operation { root, rest, .. } = self.operation;
-        let api = Api::of(self.endpoint, root, rest, headers)?;
-        let first = |matches: &dyn Fn(&Upstream) -> bool| config.upstreams.iter().position(matches);
-        let own = first(&|upstream| {
-            let profile = upstream.provider.profile();
-            let has_root =
-                profile.has_root(root) || (root == Root::Bare && profile.openai_roots.contains(&Root::V1));
-            profile.speaks(api) && has_root
-        });
-        let is_unknown = self.endpoint == Endpoint::Other && root != Root::V1;
-        if own.is_some() || is_unknown {
-            return own;
-        }
-        let speaks = |api| first(&move |upstream: &Upstream| upstream.provider.profile().speaks(api));
-        // Servers that imitate OpenAI have operations of others under the same beginning (`/v1/rerank`).
-        speaks(api).or_else(|| (root == Root::V1 && api == Api::Cohere).then(|| speaks(Api::OpenAi))?)
-    }
-
     /// Clients may leave out the beginning of the provider's paths, or use another's; they mean it all the same.
     fn upstream_path(&self, upstream: &Upstream, uri: &Uri) -> Result<(Root, PathAndQuery), ErrorReply> {
         let profile = upstream.provider.profile();
         let operation = &self.operation;
         // What a compatible server has under other beginnings is its own affair.
         let is_own_affair =
-            upstream.provider == Provider::Compatible && self.named.is_some() && operation.root != Root::Bare;
+            upstream.provider == Provider::Compatible && self.is_named && operation.root != Root::Bare;
         let instead = if is_own_affair {
             None
         } else {
@@ -146,7 +119,7 @@ impl<'a> Sight<'a> {
         let bare_query = query
             .filter(|_| upstream.api_key.is_some())
             .and_then(AuthStyle::without_keys);
-        if self.named.is_none()
+        if !self.is_named
             && instead.is_none()
             && bare_query.is_none()
             && let Some(whole) = uri.path_and_query()
@@ -172,6 +145,29 @@ impl<'a> Sight<'a> {
             PathAndQuery::try_from(joined).map_err(|_| ErrorReply::bad_request("the path cannot be read"))?;
         Ok((root, path))
     }
+}
+
+/// The upstream of a path without an upstream's name: the first to which paths of this beginning belong and which
+/// speaks the operation's API; else the first that speaks it at all.
+fn default_upstream(config: &Config, operation: &Operation<'_>, headers: &HeaderMap) -> Option<usize> {
+    let Operation {
+        root, rest, endpoint, ..
+    } = *operation;
+    let api = Api::of(endpoint, root, rest, headers)?;
+    let first = |matches: &dyn Fn(&Upstream) -> bool| config.upstreams.iter().position(matches);
+    let own = first(&|upstream| {
+        let profile = upstream.provider.profile();
+        let has_root =
+            profile.has_root(root) || (root == Root::Bare && profile.openai_roots.contains(&Root::V1));
+        profile.speaks(api) && has_root
+    });
+    let is_unknown = endpoint == Endpoint::Other && root != Root::V1;
+    if own.is_some() || is_unknown {
+        return own;
+    }
+    let speaks = |api| first(&move |upstream: &Upstream| upstream.provider.profile().speaks(api));
+    // Servers that imitate OpenAI have operations of others under the same beginning (`/v1/rerank`).
+    speaks(api).or_else(|| (root == Root::V1 && api == Api::Cohere).then(|| speaks(Api::OpenAi))?)
 }
 
 /// Splits an upstream's name off the path.

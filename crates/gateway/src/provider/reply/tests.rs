@@ -1,4 +1,4 @@
-//! One golden file for every answer in both shapes; `TIDEGATE_BLESS=1` writes them anew.
+//! One golden file for every answer in every shape; `TIDEGATE_BLESS=1` writes them anew.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -111,26 +111,25 @@ fn text(reply: &ErrorReply, shape: Shape) -> String {
     text
 }
 
+/// One file for each answer, with every shape of it.
 #[test]
 fn answers_match_their_golden_files() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/errors");
     let bless = std::env::var_os("TIDEGATE_BLESS").is_some();
     for (name, reply) in every_reply() {
-        for (shape, suffix) in [(Shape::OpenAi, "openai"), (Shape::Anthropic, "anthropic")] {
-            let path = folder.join(format!("{name}.{suffix}.http"));
-            let actual = text(&reply, shape);
-            if bless {
-                fs::create_dir_all(&folder).unwrap();
-                fs::write(&path, &actual).unwrap();
-            }
-            let golden = fs::read_to_string(&path).unwrap_or_default();
-            assert_eq!(actual, golden, "{} (TIDEGATE_BLESS=1 accepts it)", path.display());
+        let path = folder.join(format!("{name}.http"));
+        let shapes = Shape::ALL.map(|shape| format!("# {shape:?}\n{}", text(&reply, shape)));
+        let actual = shapes.join("\n");
+        if bless {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, &actual).unwrap();
         }
+        let golden = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(actual, golden, "{} (TIDEGATE_BLESS=1 accepts it)", path.display());
     }
-    let known = every_reply().len() * 2;
     assert_eq!(
         fs::read_dir(&folder).unwrap().count(),
-        known,
+        every_reply().len(),
         "golden files without an answer"
     );
 }

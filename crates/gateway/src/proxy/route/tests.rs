@@ -25,7 +25,7 @@ fn go(config: &Config, method: &str, uri: &str, headers: &HeaderMap) -> Option<(
     let uri: Uri = uri.parse().unwrap();
     let method = method.parse().unwrap();
     let sight = Sight::of(config, &method, uri.path(), headers);
-    let route = sight.route(config, &method, headers, &uri).ok()?;
+    let route = sight.route(config, &method, &uri).ok()?;
     let upstream = &config.upstreams[route.upstream];
     assert_eq!(
         route.root,
