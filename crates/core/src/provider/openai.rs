@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::json::ErrorFields;
-use super::reading::{self, Names, SECOND};
+use super::reading::{self, Names};
 use super::{Headers, message, text, wait};
 use crate::signal::{Cause, RateLimited, Reading, Readings, Verdict};
 use crate::time::Timestamp;
@@ -97,24 +97,17 @@ pub(super) fn never(headers: &impl Headers, error: &ErrorFields, limited: &RateL
 }
 
 /// Reads a limit and solves its window: `…-requests` may tell of a minute or a day, whichever binds.
+///
+/// Only a Go duration is what OpenAI itself writes; imitators that write plain seconds mean the end of a fixed window.
 fn solved(headers: &impl Headers, names: &Names) -> Option<Reading> {
     let reading = reading::read(headers, names, span)?;
-    Some(Reading {
-        window: reading::solve_window(&reading, step(headers, names)),
-        ..reading
-    })
-}
-
-/// Returns what a reset is rounded to: a Go duration to the millisecond, a plain number to the second.
-fn step(headers: &impl Headers, names: &Names) -> Duration {
     let is_plain = headers
         .text(names.reset)
         .is_some_and(|value| text::seconds(value).is_some());
-    if is_plain {
-        SECOND
-    } else {
-        Duration::from_millis(1)
-    }
+    Some(Reading {
+        window: reading::solve_window(&reading).filter(|_| !is_plain),
+        ..reading
+    })
 }
 
 /// Reads a reset: a Go duration, or seconds without a unit.

@@ -203,7 +203,7 @@ proptest! {
         );
         for dialect in Dialect::ALL {
             for (_, reading) in dialect.readings(now, &headers).iter() {
-                let _ = reading::solve_window(reading, reading.reset.unwrap_or_default());
+                let _ = reading::solve_window(reading);
             }
             let _ = dialect.processing(&headers);
             for status in [status, 400, 413, 429, 498, 503] {

@@ -56,6 +56,12 @@ fn headers_that_say_little() {
         "x-ratelimit-remaining-requests: 1\nx-ratelimit-reset-requests: 1791331200",
         &[(Dimension::Requests, None, Some(1), None, None)],
     );
+    // An imitator's fixed window, at whose end it is whole: the law of the bucket would make it a day.
+    check_readings(
+        Dialect::OpenAi,
+        "x-ratelimit-limit-tokens: 100000\nx-ratelimit-remaining-tokens: 99940\nx-ratelimit-reset-tokens: 52",
+        &[(Dimension::Tokens, Some(100_000), Some(99_940), secs(52), None)],
+    );
     for lines in [
         "",
         "x-ratelimit-limit-requests: -1\nx-ratelimit-remaining-requests: -1\nx-ratelimit-reset-requests: 0",
