@@ -69,6 +69,8 @@ pub enum WaitReason {
     Backoff,
     /// The limits are not known yet and the first answers are awaited.
     Learning,
+    /// Capacity that everybody shares is short, and less of it is asked for.
+    Congestion,
 }
 
 impl WaitReason {
@@ -80,6 +82,7 @@ impl WaitReason {
             Self::Hold => "hold",
             Self::Backoff => "backoff",
             Self::Learning => "learning",
+            Self::Congestion => "congestion",
         }
     }
 }
@@ -123,6 +126,8 @@ pub enum RefusalReason {
     TooManyAccounts,
     /// Its attempts failed and there is no time or budget for another one.
     RetriesSpent,
+    /// The provider said that the quota is spent, and until when.
+    QuotaSpent,
     /// The program is shutting down.
     Closed,
 }
@@ -138,6 +143,7 @@ impl RefusalReason {
             Self::UnknownQuota => "unknown_quota",
             Self::TooManyAccounts => "too_many_accounts",
             Self::RetriesSpent => "retries_spent",
+            Self::QuotaSpent => "quota_spent",
             Self::Closed => "closed",
         }
     }

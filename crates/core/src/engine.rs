@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
 use crate::group::{Entry, Group, InFlight, Step};
+use crate::limit::Limit;
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Notice, Output, Wake};
 use crate::plan::{Plan, QuotaId, QuotaKey};
@@ -176,7 +177,12 @@ impl Engine {
             return;
         };
         group.advance(now);
-        if group.settle(now, flight, outcome) {
+        let key = group.key;
+        let waits = group.settle(now, flight, outcome, &mut self.notices);
+        if !self.notices.is_empty() {
+            self.publish(key);
+        }
+        if waits {
             self.pump(index);
         }
     }
@@ -245,6 +251,21 @@ impl Engine {
             self.bytes_waiting = self.bytes_waiting.saturating_sub(waiting.request.bytes.value());
             self.pump(ticket.group);
         }
+    }
+
+    /// Takes note of limits that the provider's interface tells of one quota group.
+    ///
+    /// They count where nothing is configured, and where they are lower than what is. Those of a preset, and those learned
+    /// before, they replace; what headers or refusals told they only lower.
+    pub fn inform(&mut self, now: Timestamp, quota: QuotaKey, limits: &[Limit]) {
+        self.pass(now);
+        let now = self.now;
+        let Ok(index) = self.group_for(quota) else { return };
+        let group = &mut self.groups[index as usize];
+        group.advance(now);
+        group.inform(now, limits, &mut self.notices);
+        self.publish(quota);
+        self.pump(index);
     }
 
     /// Adopts another plan. Charges, lines and everything learned stay; those who wait in a group that is gone are

@@ -2,11 +2,19 @@
 
 mod answer;
 mod attempt;
+mod congestion;
+mod inform;
+mod lessons;
+mod probe;
+mod refusal;
+mod spent;
 mod view;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
+
+use self::lessons::Lessons;
 
 use crate::charge::{Charge, ChargeModel, InputCharge, OutputCharge};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
@@ -72,6 +80,10 @@ pub(crate) struct Group {
     corrected: u64,
     /// Whether limits are adopted that answers tell of.
     learns: bool,
+    /// What refusals taught, limits apart.
+    lessons: Lessons,
+    /// Whether any attempt was ever accepted.
+    pub(crate) succeeded: bool,
     margin: Margin,
     projection: Projection,
     input: InputFactor,
@@ -88,6 +100,7 @@ impl Group {
     pub(crate) fn new(now: u64, key: QuotaKey, plan: &QuotaPlan) -> Self {
         let margin = Margin::new(plan.margin);
         let meters = meters(now, plan, &margin);
+        let is_known = meters.iter().any(Meter::is_known);
         Self {
             key,
             name: plan.name.clone(),
@@ -103,6 +116,13 @@ impl Group {
             learning_window: LEARNING_WINDOW,
             corrected: 0,
             learns: plan.learning != Learning::Off,
+            lessons: Lessons::new(
+                now,
+                plan.learning == Learning::Probe,
+                micros(plan.window),
+                is_known,
+            ),
+            succeeded: false,
             margin,
             projection: Projection::new(plan.guarantee),
             input: InputFactor::default(),
@@ -127,7 +147,11 @@ impl Group {
             .max()
             .unwrap_or(0);
         let known = self.is_learning() || now.saturating_sub(self.last_used) > longest;
-        self.in_flight == 0 && self.queue.is_empty() && self.hold_until <= now && known
+        self.in_flight == 0
+            && self.queue.is_empty()
+            && self.hold_until <= now
+            && (known || !self.succeeded)
+            && !self.lessons.is_closed(now)
     }
 
     /// Takes over another version of its plan; charges, lines and everything learned stay. Those who run have to be
@@ -145,7 +169,7 @@ impl Group {
             let window = meter.window();
             let nearest = older
                 .iter()
-                .filter(|old| old.dimension() == meter.dimension())
+                .filter(|old| old.dimension() == meter.dimension() && !old.is_passing())
                 .max_by_key(|old| (old.window() == window, old.window()));
             if let Some(old) = nearest {
                 meter.inherit(old);
@@ -157,12 +181,16 @@ impl Group {
             for mut old in older {
                 let is_new =
                     |meter: &Meter| meter.dimension() == old.dimension() && meter.window() == old.window();
-                if old.is_known() && !old.source().is_given() && !self.meters.iter().any(is_new) {
+                let is_missing = old.is_passing() || !self.meters.iter().any(is_new);
+                if old.is_known() && !old.source().is_given() && is_missing {
                     old.let_go();
                     self.meters.push(old);
                 }
             }
         }
+        let is_known = !self.is_learning();
+        self.lessons
+            .reconfigure(now, plan.learning == Learning::Probe, self.minute, is_known);
         let mut queue = core::mem::take(&mut self.queue);
         queue.weigh(|request| self.charge_for(&request.demand));
         self.queue = queue;
@@ -170,10 +198,14 @@ impl Group {
 
     /// Lets time pass in every meter.
     pub(crate) fn advance(&mut self, now: u64) {
+        if self.lessons.ramps {
+            self.climb(now);
+        }
         for meter in &mut self.meters {
             meter.advance(now);
             meter.project(now, &self.projection);
         }
+        self.lessons.advance(now);
     }
 
     /// Decides on a new request.
@@ -204,12 +236,16 @@ impl Group {
                 retry_after: None,
             });
         }
-        if self.queue.line_is_empty()
-            && self.is_open(now)
-            && self.fits(now, &charge, &self.need(&request.demand))
-        {
-            self.take(&charge);
+        if self.lessons.is_closed(now) {
+            return Entry::Refuse(self.lessons.spent(now));
+        }
+        let need = self.need(&request.demand);
+        if self.queue.line_is_empty() && self.is_open(now) && self.fits(now, &charge, &need) {
+            self.take(now, &charge);
             return Entry::Admit(waiting);
+        }
+        if self.queue.line_is_empty() {
+            self.press(now, &charge, &need);
         }
         let (eta, reason) = self.eta(now, &charge, &request.demand);
         let refuse = |reason_refused, limit| {
@@ -241,7 +277,12 @@ impl Group {
     /// Takes the next step that time and capacity allow; called until it is idle.
     pub(crate) fn step(&mut self, now: u64) -> Step {
         self.queue.resume(now);
-        if let Some((arrival, waiting)) = self.queue.expire(now) {
+        let hopeless = self.lessons.hopeless_until(now);
+        if let Some((arrival, waiting)) = self.queue.expire(now.max(hopeless)) {
+            if waiting.deadline > now {
+                let bytes = waiting.request.bytes.value();
+                return Step::Expire(arrival, bytes, self.lessons.spent(now));
+            }
             let limit = if let WaitReason::Limit(limit) = waiting.reason {
                 Some(limit)
             } else {
@@ -283,10 +324,12 @@ impl Group {
             };
             return Step::Expire(arrival, bytes, refusal);
         }
-        if !self.fits(now, &charge, &self.need(&head.request.demand)) {
+        let need = self.need(&head.request.demand);
+        if !self.fits(now, &charge, &need) {
+            self.press(now, &charge, &need);
             return Step::Idle;
         }
-        self.take(&charge);
+        self.take(now, &charge);
         self.queue
             .remove(arrival)
             .map_or(Step::Idle, |waiting| Step::Admit(arrival, waiting))
@@ -297,15 +340,19 @@ impl Group {
         let deadline = self.queue.next_deadline().map(|at| (at, Wake::Deadline));
         let resume = self.queue.next_resume().map(|at| (at, Wake::Backoff));
         let head = self.queue.head().and_then(|(_, head)| {
-            if self.hold_until > now {
-                return Some((self.hold_until, Wake::Hold));
+            let opens = self.opens_at(now);
+            if opens > now {
+                return Some((opens, Wake::Hold));
             }
             if !self.is_open(now) {
                 return None;
             }
             let need = self.need(&head.request.demand);
             match self.earliest(now, &Charge::ZERO, &head.charge, &need).0 {
-                Earliest::At(at) => Some((at.max(now.saturating_add(LOOK_AGAIN)), Wake::Capacity)),
+                Earliest::At(at) => {
+                    let at = at.max(self.lessons.ready_at());
+                    Some((at.max(now.saturating_add(LOOK_AGAIN)), Wake::Capacity))
+                }
                 Earliest::Event | Earliest::Never => None,
             }
         });
@@ -319,10 +366,15 @@ impl Group {
             Earliest::At(at) => at,
             Earliest::Event | Earliest::Never => now,
         };
-        let eta = at.max(self.hold_until);
+        let opens = self.opens_at(now);
+        let paced = self
+            .lessons
+            .ready_after(self.queue.demand().amount(Dimension::Requests).value());
+        let eta = at.max(opens).max(paced);
         let reason = match limit {
-            _ if self.hold_until > now => WaitReason::Hold,
+            _ if opens > now => WaitReason::Hold,
             _ if !self.is_open(now) => WaitReason::Learning,
+            _ if paced > at => self.lessons.reason(),
             Some(limit) => WaitReason::Limit(limit),
             None => WaitReason::Line,
         };
@@ -331,11 +383,21 @@ impl Group {
 
     /// Returns whether anything may be admitted at all.
     fn is_open(&self, now: u64) -> bool {
-        self.hold_until <= now && (self.in_flight < self.learning_window || !self.is_learning())
+        self.hold_until <= now
+            && (self.in_flight < self.learning_window || self.lessons.is_probing() || !self.is_learning())
+            && !self.lessons.is_closed(now)
+    }
+
+    /// Returns when the pause ends that the provider asked for, or until which its quota is spent.
+    fn opens_at(&self, now: u64) -> u64 {
+        self.hold_until.max(self.lessons.opens_at(now))
     }
 
     fn is_learning(&self) -> bool {
-        !self.meters.iter().any(Meter::is_known)
+        !self
+            .meters
+            .iter()
+            .any(|meter| meter.is_known() && !meter.is_passing())
     }
 
     fn charge_for(&self, demand: &Demand) -> Charge {
@@ -375,6 +437,17 @@ impl Group {
         self.meters
             .iter()
             .all(|meter| meter.fits(now, charge.amount(meter.dimension()).value(), need))
+            && self.lessons.ready_at() <= now
+    }
+
+    /// Takes note that somebody waits who needs this much.
+    fn press(&mut self, now: u64, charge: &Charge, need: &Need) {
+        for meter in &mut self.meters {
+            if meter.is_trial() && !meter.fits(now, charge.amount(meter.dimension()).value(), need) {
+                meter.press();
+            }
+        }
+        self.lessons.press(now);
     }
 
     /// Returns when the charge can be taken behind others who will take `ahead`, and which limit is the last to allow it.
@@ -401,10 +474,11 @@ impl Group {
         latest
     }
 
-    fn take(&mut self, charge: &Charge) {
+    fn take(&mut self, now: u64, charge: &Charge) {
         for meter in &mut self.meters {
             meter.take(charge.amount(meter.dimension()).value());
         }
+        self.lessons.take(now);
     }
 }
 

@@ -54,7 +54,8 @@ pub use projection::CLASSES_MAX;
 pub use request::{Demand, OutputClass, Request};
 pub use signal::{Cause, READINGS_MAX, RateLimited, Reading, Readings, UpstreamSignal, Verdict};
 pub use snapshot::{
-    CapEffect, LimitSnapshot, OutputSnapshot, QuotaSnapshot, Snapshot, Totals, WAITING_SHOWN, WaitingSnapshot,
+    CapEffect, CongestionSnapshot, Growth, LimitSnapshot, OutputSnapshot, QuotaSnapshot, Snapshot, Totals,
+    WAITING_SHOWN, WaitingSnapshot,
 };
 pub use time::Timestamp;
 pub use units::{Amount, Bytes, Dimension, Tokens};

@@ -1,7 +1,11 @@
 //! One limit at run time: what it allows, what is in use, and who uses it.
 
+mod crowd;
+mod lesson;
 mod projected;
+mod ramp;
 mod reading;
+mod trial;
 
 use alloc::boxed::Box;
 use core::num::NonZeroU64;
@@ -15,6 +19,7 @@ use crate::time::micros;
 use crate::units::Dimension;
 use crate::window::{Bucket, Rolling, WINDOW_MAX, WINDOW_MIN};
 
+pub(crate) use lesson::Lesson;
 pub(crate) use reading::Revealed;
 
 /// Amounts larger than this are treated as this: no provider counts a trillion tokens a minute.
@@ -96,6 +101,8 @@ pub(crate) struct Meter {
     outlook: Option<Box<Outlook>>,
     /// Whether the outlook does not know what was charged before.
     outlook_stale: bool,
+    /// What refusals taught that nobody told.
+    lesson: Option<Box<Lesson>>,
 }
 
 impl Meter {
@@ -136,6 +143,7 @@ impl Meter {
             held: 0,
             outlook: None,
             outlook_stale: true,
+            lesson: None,
         };
         if taking == Taking::AsGenerated {
             meter.outlook = Some(projected::outlook(now, meter.all.life()));
@@ -249,6 +257,9 @@ impl Meter {
                 self.pacer = None;
             }
         }
+        if self.lesson.is_some() {
+            self.ease(now);
+        }
     }
 
     /// Changes the margin.
@@ -288,6 +299,7 @@ impl Meter {
         self.told = now;
         self.amount = amount.clamp(1, AMOUNT_MAX);
         self.source = source;
+        self.outgrow(now);
         let (amount, capacity) = (self.amount, self.bucket_capacity());
         if let Some(bucket) = &mut self.bucket {
             bucket.resize(amount, capacity);
@@ -300,7 +312,7 @@ impl Meter {
     /// Takes over what was charged and learned under another version of the limit, perhaps one of another window; what
     /// is held has to be held again.
     pub(crate) fn inherit(&mut self, older: &Self) {
-        if self.dimension() == Dimension::Concurrency {
+        if self.dimension() == Dimension::Concurrency || older.is_passing() {
             return;
         }
         self.all.adopt(&older.all);
@@ -329,6 +341,7 @@ impl Meter {
         self.pacer.clone_from(&older.pacer);
         let learned = older.is_known() && !older.source.is_given();
         if learned && self.configured.is_none_or(|configured| older.amount < configured) {
+            self.lesson.clone_from(&older.lesson);
             self.set_amount(older.told, older.amount, older.source);
         } else {
             self.set_amount(self.told, self.amount, self.source);
@@ -337,7 +350,7 @@ impl Meter {
 
     /// Returns whether a request of this weight can ever pass.
     pub(crate) fn can_ever_fit(&self, weight: u64) -> bool {
-        weight <= self.amount
+        weight <= self.amount || self.lesson.is_some()
     }
 
     /// Returns whether `weight` can be taken now, by a request with this need of output.
@@ -354,9 +367,15 @@ impl Meter {
         if !self.is_known() {
             return Earliest::At(now);
         }
-        if weight > self.amount {
-            return Earliest::Never;
-        }
+        let weight = match &self.lesson {
+            // A learned amount is no certain one: whoever needs more goes when nothing else is in use.
+            Some(lesson) => match lesson.reached_at(self.amount, weight) {
+                Some(at) => return Earliest::At(at.max(now)),
+                None => weight.min(self.amount),
+            },
+            None if weight > self.amount => return Earliest::Never,
+            None => weight,
+        };
         if weight == 0 {
             return Earliest::At(now);
         }
@@ -375,6 +394,10 @@ impl Meter {
                 let total = ahead.saturating_add(weight);
                 self.rolling_earliest(now, total.saturating_add(self.unseen_foreign(now)))
             }
+        };
+        let at = match (at, &self.lesson) {
+            (Earliest::At(at), Some(lesson)) => Earliest::At(lesson.sooner(now, at)),
+            (at, _) => at,
         };
         match (at, &self.pacer) {
             (Earliest::At(at), Some(pacer)) => {

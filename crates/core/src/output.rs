@@ -3,6 +3,8 @@
 use crate::decision::{Permit, Refusal, TicketId};
 use crate::limit::LimitRef;
 use crate::plan::QuotaKey;
+use crate::signal::Cause;
+use crate::time::Timestamp;
 use crate::units::{Amount, Dimension};
 
 /// Something that the driver has to pass on.
@@ -40,6 +42,24 @@ pub enum Notice {
     PromiseBroken {
         /// The dimension that refused, if it said so.
         dimension: Option<Dimension>,
+    },
+    /// The provider refused for now where nobody had promised that it would not: a limit that nobody told, use that grew
+    /// too fast, too many requests in flight, or capacity that everybody shares.
+    Refused {
+        /// Why.
+        cause: Cause,
+        /// The dimension that refused, if it said so.
+        dimension: Option<Dimension>,
+    },
+    /// Capacity that everybody shares is short: so many requests a minute are sent from now on.
+    Slowed {
+        /// Requests a minute.
+        per_minute: u64,
+    },
+    /// The provider said that the quota is spent.
+    QuotaSpent {
+        /// When it comes back, if that is known: nobody is let in until then.
+        until: Option<Timestamp>,
     },
     /// Somebody else was found to use the same limits.
     ForeignTraffic {

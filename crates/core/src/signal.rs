@@ -97,6 +97,26 @@ pub enum Cause {
     Congestion,
 }
 
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 4] = [
+        Self::Rate,
+        Self::Acceleration,
+        Self::Concurrency,
+        Self::Congestion,
+    ];
+
+    /// Returns the name used in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Acceleration => "acceleration",
+            Self::Concurrency => "concurrency",
+            Self::Congestion => "congestion",
+        }
+    }
+}
+
 /// A refusal that time cures, as far as headers and body tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RateLimited {
@@ -116,6 +136,8 @@ pub struct RateLimited {
     pub requested: Option<Amount>,
     /// When to come back.
     pub retry_after: Option<Duration>,
+    /// How long the provider asks to go no faster than before (OpenAI's "slow down": 15 minutes, providers.md §2.5).
+    pub steady: Option<Duration>,
 }
 
 impl RateLimited {

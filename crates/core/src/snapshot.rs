@@ -45,8 +45,34 @@ pub struct QuotaSnapshot {
     pub learning: bool,
     /// What is known of the lengths of outputs, class by class.
     pub outputs: Vec<OutputSnapshot>,
+    /// Requests a minute that slow start lets through now, while no limit is known.
+    pub probing: Option<u64>,
+    /// The pace that shortage of shared capacity leaves, while it does.
+    pub congestion: Option<CongestionSnapshot>,
+    /// Until when the provider said that the quota is spent.
+    pub spent_until: Option<Timestamp>,
     /// What happened since the group came into use.
     pub totals: Totals,
+}
+
+/// The pace that shortage of shared capacity leaves to a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CongestionSnapshot {
+    /// Requests a minute that are sent now.
+    pub per_minute: u64,
+    /// That pace over the one at which the provider last refused, in percent.
+    pub percent: u32,
+    /// Until when it stays as it is.
+    pub steady_until: Option<Timestamp>,
+}
+
+/// How a temporary limit grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Growth {
+    /// By how much, each time.
+    pub step: Amount,
+    /// When next.
+    pub next: Timestamp,
 }
 
 /// The most waiting requests that a snapshot lists for each group.
@@ -71,6 +97,8 @@ pub struct LimitSnapshot {
     pub foreign: Amount,
     /// The margin J.
     pub margin: Duration,
+    /// How it grows, where it is the temporary limit of an acceleration.
+    pub growth: Option<Growth>,
 }
 
 /// A waiting request at a moment.
@@ -99,8 +127,20 @@ pub struct Totals {
     pub cancelled: u64,
     /// Attempts after the first.
     pub retried: u64,
-    /// Refusals for rate by the provider.
+    /// Refusals for rate by the provider against limits that were known.
     pub promises_broken: u64,
+    /// Refusals for rate by the provider that were the price of finding limits that nobody told.
+    pub probed: u64,
+    /// Refusals because use grew too fast.
+    pub accelerated: u64,
+    /// Refusals because too many requests were in flight.
+    pub crowded: u64,
+    /// Refusals because capacity that everybody shares was short.
+    pub congested: u64,
+    /// Answers that said that the quota is spent.
+    pub quota_spent: u64,
+    /// Answers that said that the request alone is larger than a limit.
+    pub too_large: u64,
 }
 
 /// The outputs of one class at a moment.

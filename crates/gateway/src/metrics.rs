@@ -13,7 +13,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder, core::Collector,
 };
-use tidegate_core::{Dimension, Failure, RefusalReason, Usage};
+use tidegate_core::{Cause, Dimension, Failure, RefusalReason, Usage};
 
 use crate::config::{Config, Group};
 use quota::QuotaGauges;
@@ -139,6 +139,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     responses: IntCounterVec,
     rate_limited: IntCounterVec,
+    refused: IntCounterVec,
     violations: IntCounterVec,
     queue_wait: HistogramVec,
     in_flight: IntGaugeVec,
@@ -203,6 +204,11 @@ impl Metrics {
                 "tidegate_upstream_rate_limited_total",
                 "Refusals for rate by upstreams, by the dimension that refused",
                 &and("dimension"),
+            ),
+            refused: counters(
+                "tidegate_upstream_refusals_total",
+                "Refusals by upstreams that time cures, by their cause: only those for rate can break the promise",
+                &and("cause"),
             ),
             violations: counters(
                 "tidegate_promise_violations_total",
@@ -383,6 +389,7 @@ pub struct GroupMetrics {
     responses: [OnceLock<IntCounter>; STATUSES.len()],
     /// By dimension, and last where the refusal did not say which.
     rate_limited: [IntCounter; Dimension::ALL.len() + 1],
+    refused: [IntCounter; Cause::ALL.len()],
     violations: IntCounter,
     queue_wait: Histogram,
     in_flight: IntGauge,
@@ -415,6 +422,7 @@ impl GroupMetrics {
             rate_limited: std::array::from_fn(|at| {
                 metrics.rate_limited.with_label_values(&labels_and(dimension(at)))
             }),
+            refused: Cause::ALL.map(|cause| metrics.refused.with_label_values(&labels_and(cause.name()))),
             violations: metrics.violations.with_label_values(&labels),
             queue_wait: metrics.queue_wait.with_label_values(&labels),
             in_flight: metrics.in_flight.with_label_values(&labels),
@@ -468,8 +476,9 @@ impl GroupMetrics {
         }
     }
 
-    /// Counts a refusal for rate by the upstream, and where it breaks the promise, that.
-    pub fn rate_limited(&self, dimension: Option<Dimension>, breaks_promise: bool) {
+    /// Counts a refusal that time cures, and where it breaks the promise, that.
+    pub fn rate_limited(&self, cause: Cause, dimension: Option<Dimension>, breaks_promise: bool) {
+        self.refused[cause as usize].inc();
         self.rate_limited[dimension.map_or(Dimension::ALL.len(), Dimension::index)].inc();
         if breaks_promise {
             self.violations.inc();

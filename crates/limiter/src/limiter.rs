@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tidegate_core::{
-    Decision, Demand, Engine, Notice, Outcome, Output, Permit as Grant, Plan, QuotaKey, Refusal,
+    Decision, Demand, Engine, Limit, Notice, Outcome, Output, Permit as Grant, Plan, QuotaKey, Refusal,
     RefusalReason, Request, Snapshot, TicketId, Timestamp, Tokens,
 };
 use tokio::sync::{Notify, oneshot};
@@ -134,6 +134,11 @@ impl Limiter {
     /// Adopts another plan; charges, lines and everything learned stay.
     pub fn reconfigure(&self, plan: Plan) {
         self.command(|engine, now| engine.reconfigure(now, plan));
+    }
+
+    /// Adopts limits that the provider's interface tells of one quota group, as [`Engine::inform`] does.
+    pub fn inform(&self, quota: QuotaKey, limits: &[Limit]) {
+        self.command(|engine, now| engine.inform(now, quota, limits));
     }
 
     /// Returns what every quota group looks like now.
@@ -326,6 +331,16 @@ fn log(notice: &Notice) {
         Notice::PromiseBroken { dimension } => tracing::warn!(
             dimension = dimension.map_or("unknown", |dimension| dimension.name()),
             "the provider refused for rate"
+        ),
+        Notice::Refused { cause, dimension } => tracing::info!(
+            cause = cause.name(),
+            dimension = dimension.map_or("unknown", |dimension| dimension.name()),
+            "the provider refused for now"
+        ),
+        Notice::Slowed { per_minute } => tracing::info!(per_minute, "shared capacity is short"),
+        Notice::QuotaSpent { until } => tracing::warn!(
+            until_unix_s = until.map(|until| until.as_micros() / 1_000_000),
+            "the provider says that the quota is spent"
         ),
         Notice::ForeignTraffic { dimension, amount } => {
             tracing::debug!(

@@ -98,6 +98,11 @@ impl Permit {
         self.end(Outcome::NotSent);
     }
 
+    /// The provider refused in a way that no further attempt cures: [`Outcome::QuotaSpent`] or [`Outcome::TooLarge`].
+    pub fn refused(mut self, outcome: Outcome) {
+        self.end(outcome);
+    }
+
     /// The caller left or the stream broke after so many output tokens.
     pub fn abandon(mut self, output_seen: Tokens) {
         self.end(Outcome::Unknown { output_seen });

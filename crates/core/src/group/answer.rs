@@ -3,12 +3,12 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Group, HOLD_MAX, InFlight};
+use super::{Group, InFlight};
 use crate::limit::{Discipline, LimitRef, LimitSource};
 use crate::margin::delay_sample;
 use crate::meter::{AMOUNT_MAX, Meter, Revealed, Taking};
 use crate::output::Notice;
-use crate::signal::{RateLimited, Reading, UpstreamSignal};
+use crate::signal::{Reading, UpstreamSignal};
 use crate::time::micros;
 use crate::units::{Amount, Dimension};
 
@@ -54,66 +54,12 @@ impl Group {
             let revealed = self.read(now, flight.granted, own, reading, told, notices);
             room |= revealed.is_some_and(|revealed| revealed.room || revealed.amount);
         }
+        self.end_slow_start();
         room
     }
 
-    /// Learns from a refusal for rate, and pauses the group until the provider wants to hear of it again.
-    pub(super) fn rate_limited(
-        &mut self,
-        now: u64,
-        flight: &InFlight,
-        refused: &RateLimited,
-        pause: u64,
-        notices: &mut Vec<Notice>,
-    ) {
-        self.totals.promises_broken += 1;
-        notices.push(Notice::PromiseBroken {
-            dimension: refused.dimension,
-        });
-        let wait = refused.retry_after.map_or(pause, micros).min(HOLD_MAX);
-        self.hold_until = self.hold_until.max(now.saturating_add(wait.max(1_000)));
-        // No margin helps a request that was sent before its limit was known.
-        let mut explained = flight.granted < self.corrected;
-        if let (Some(dimension), Some(limit), Some(used)) = (refused.dimension, refused.limit, refused.used) {
-            let reading = Reading {
-                limit: Some(limit),
-                remaining: Some(limit.saturating_sub(used)),
-                ..Reading::default()
-            };
-            let span = refused
-                .window()
-                .map_or(Span::Any, |window| Span::About(self.scaled(micros(window))));
-            let told = Told {
-                dimension,
-                span,
-                by: LimitSource::Refusal,
-                // Where its numbers solve the window, it is by the law of a bucket.
-                refills: refused.solved_window().is_some(),
-            };
-            let known = self.meters.len();
-            explained |= match self.read(now, flight.granted, 0, &reading, told, notices) {
-                Some(revealed) => revealed.foreign > 0 || revealed.amount || self.meters.len() > known,
-                // A limit of another window, which is not in the plan: no margin would have helped.
-                None => true,
-            };
-        }
-        if !explained {
-            self.margin.refused(now);
-            self.refresh_margin(now);
-        }
-        if self.is_learning() {
-            self.learning_window = (self.learning_window / 2).max(1);
-        }
-        for meter in self.meters.iter_mut().filter(|meter| meter.is_known()) {
-            let until = self
-                .hold_until
-                .saturating_add(meter.window().saturating_mul(2).min(HOLD_MAX));
-            meter.pace(now, until);
-        }
-    }
-
     /// Reads what is told of one limit; `None` if it is about no limit of this group and cannot become one.
-    fn read(
+    pub(super) fn read(
         &mut self,
         now: u64,
         sent: u64,
@@ -225,11 +171,11 @@ impl Group {
     }
 
     /// Returns a window in the time of this provider, whose minute may have another length.
-    const fn scaled(&self, window: u64) -> u64 {
+    pub(super) const fn scaled(&self, window: u64) -> u64 {
         if window == MINUTE { self.minute } else { window }
     }
 
-    fn refresh_margin(&mut self, now: u64) {
+    pub(super) fn refresh_margin(&mut self, now: u64) {
         self.margin.decay(now);
         for meter in &mut self.meters {
             let margin = self.margin.current(meter.window());
@@ -239,19 +185,19 @@ impl Group {
 }
 
 /// The most limits of one group: those of the plan, and those that answers told of.
-const METERS_MAX: usize = 16;
+pub(super) const METERS_MAX: usize = 16;
 
 /// A minute, in microseconds.
 const MINUTE: u64 = 60_000_000;
 
 /// Which limit is told of, and by whom.
 #[derive(Debug, Clone, Copy)]
-struct Told {
-    dimension: Dimension,
-    span: Span,
-    by: LimitSource,
+pub(super) struct Told {
+    pub(super) dimension: Dimension,
+    pub(super) span: Span,
+    pub(super) by: LimitSource,
     /// Whether it is known to refill continuously.
-    refills: bool,
+    pub(super) refills: bool,
 }
 
 /// Returns whether a limit is whole again when as much has flowed in as is used: the law of a bucket that refills
@@ -270,7 +216,7 @@ fn refills(reading: &Reading, span: Span) -> bool {
 
 /// What is known of the window of a limit that somebody tells of, in microseconds.
 #[derive(Debug, Clone, Copy)]
-enum Span {
+pub(super) enum Span {
     Any,
     /// It is whole again only after this time: no shorter window takes so long.
     AtLeast(u64),
@@ -280,7 +226,7 @@ enum Span {
 
 impl Span {
     /// Returns whether a window may be meant, with room for rounding to whole seconds.
-    const fn allows(self, window: u64) -> bool {
+    pub(super) const fn allows(self, window: u64) -> bool {
         let generous = window.saturating_mul(2).saturating_add(1_000_000);
         match self {
             Self::Any => true,
@@ -304,6 +250,6 @@ fn meter_of<'a>(
     let amount = reading.limit.map(Amount::value);
     meters
         .iter_mut()
-        .filter(|meter| meter.dimension() == dimension && span.allows(meter.window()))
+        .filter(|meter| meter.dimension() == dimension && !meter.is_passing() && span.allows(meter.window()))
         .min_by_key(|meter| (Some(meter.amount()) != amount, meter.window().abs_diff(minute)))
 }

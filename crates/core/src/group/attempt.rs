@@ -33,6 +33,8 @@ pub(crate) struct InFlight {
     pub(crate) deadline: u64,
     pub(crate) granted: u64,
     pub(crate) attempt: u32,
+    /// How many others were in flight when it was sent.
+    pub(super) ahead: u32,
     reason: WaitReason,
     /// Output charged so far, where output is charged as it is generated.
     generated: u64,
@@ -46,7 +48,9 @@ pub(crate) struct InFlight {
 impl Group {
     /// Makes the record of a request that was just admitted.
     pub(crate) fn launch(&mut self, now: u64, group: u32, arrival: u64, waiting: Waiting) -> InFlight {
-        self.in_flight = self.in_flight.saturating_add(1);
+        let ahead = self.in_flight;
+        self.in_flight = ahead.saturating_add(1);
+        self.lessons.admitted();
         self.totals.admitted += 1;
         self.last_used = now;
         let mut flight = InFlight {
@@ -58,6 +62,7 @@ impl Group {
             deadline: waiting.deadline,
             granted: now,
             attempt: waiting.attempts + 1,
+            ahead,
             reason: waiting.reason,
             generated: 0,
             slot: None,
@@ -115,20 +120,37 @@ impl Group {
     }
 
     /// Ends an attempt for good. Returns whether room was made.
-    pub(crate) fn settle(&mut self, now: u64, mut flight: InFlight, outcome: Outcome) -> bool {
+    pub(crate) fn settle(
+        &mut self,
+        now: u64,
+        mut flight: InFlight,
+        outcome: Outcome,
+        notices: &mut Vec<Notice>,
+    ) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.last_used = now;
         match outcome {
             Outcome::NotSent => self.give_back(&flight, &Dimension::ALL),
-            Outcome::Completed(usage) => self.reconcile(now, &mut flight, &usage),
+            Outcome::Completed(usage) => {
+                self.accepted(&flight);
+                self.reconcile(now, &mut flight, &usage);
+            }
             Outcome::Unknown { output_seen } => {
                 if output_seen.value() > 0 {
+                    self.accepted(&flight);
                     let output = output_seen.value().saturating_add(CHUNK_TOKENS);
                     self.progress(now, &mut flight, output);
                 }
             }
             // Refused tokens were not taken; the request itself may have been (providers.md §2.3).
-            Outcome::QuotaSpent { .. } | Outcome::TooLarge(_) => self.give_back(&flight, &TOKEN_DIMENSIONS),
+            Outcome::QuotaSpent { until } => {
+                self.give_back(&flight, &TOKEN_DIMENSIONS);
+                self.quota_spent(now, &flight, until, notices);
+            }
+            Outcome::TooLarge(refused) => {
+                self.give_back(&flight, &TOKEN_DIMENSIONS);
+                self.too_large(now, &flight, &refused, notices);
+            }
         }
         self.let_go(&flight)
     }
@@ -145,7 +167,10 @@ impl Group {
     ) -> Result<(), Refusal> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.last_used = now;
-        let pause = retry::pause(policy, flight.attempt, jitter);
+        let pause = match failure {
+            Failure::RateLimited(_) => 0,
+            _ => retry::pause(policy, flight.attempt, jitter),
+        };
         let mut attempts = flight.attempt;
         let mut resume = now;
         let mut reason = flight.reason;
@@ -157,9 +182,7 @@ impl Group {
             Failure::RateLimited(refused) => {
                 // Refused tokens were not taken; the request itself may have been (providers.md §2.3).
                 self.give_back(&flight, &TOKEN_DIMENSIONS);
-                self.rate_limited(now, &flight, &refused, pause, notices);
-                reason = WaitReason::Hold;
-                resume = self.hold_until;
+                (resume, reason) = self.refused(now, &flight, &refused, policy, jitter, notices);
             }
             Failure::Overloaded { retry_after } => {
                 resume = now.saturating_add(retry_after.map_or(0, micros).min(HOLD_MAX).max(pause));
@@ -194,6 +217,10 @@ impl Group {
                 self.totals.refused += 1;
                 return Err(refusal(RefusalReason::RetriesSpent));
             }
+        }
+        if self.lessons.is_closed(now) {
+            self.totals.refused += 1;
+            return Err(self.lessons.spent(now));
         }
         if resume >= flight.deadline {
             self.totals.refused += 1;

@@ -25,6 +25,7 @@ impl Group {
                 held: Amount::new(meter.held()),
                 foreign: Amount::new(meter.foreign()),
                 margin: Duration::from_micros(meter.margin()),
+                growth: meter.growth(),
             });
         let mut ahead = Charge::ZERO;
         let first_waiting =
@@ -67,6 +68,9 @@ impl Group {
             hold_until: (self.hold_until > now).then(|| Timestamp::from_micros(self.hold_until)),
             learning: self.is_learning(),
             outputs: self.projection.snapshots(),
+            probing: self.lessons.probing(),
+            congestion: self.lessons.congestion(now),
+            spent_until: self.lessons.spent_until(now).map(Timestamp::from_micros),
             totals: self.totals,
         }
     }

@@ -132,7 +132,7 @@ fn some_readings() -> impl Strategy<Value = Readings> {
     })
 }
 
-fn a_failure() -> impl Strategy<Value = Failure> {
+fn a_refusal() -> impl Strategy<Value = RateLimited> {
     let amount = || prop::option::of(number().prop_map(Amount::new));
     let causes = [
         Cause::Rate,
@@ -146,24 +146,27 @@ fn a_failure() -> impl Strategy<Value = Failure> {
         [prop::option::of(pause()), prop::option::of(pause())],
         prop::sample::select(causes.to_vec()),
     );
+    refused.prop_map(
+        |(dimension, [limit, used, requested, next_limit], [retry_after, named_window], cause)| RateLimited {
+            cause,
+            named_window,
+            next_limit,
+            dimension: dimension.map(|index| Dimension::ALL[index]),
+            limit,
+            used,
+            requested,
+            retry_after,
+            steady: named_window,
+        },
+    )
+}
+
+fn a_failure() -> impl Strategy<Value = Failure> {
     prop_oneof![
-        Just(Failure::Late),
-        any::<bool>().prop_map(|sent| Failure::Transient { sent }),
-        prop::option::of(pause()).prop_map(|retry_after| Failure::Overloaded { retry_after }),
-        refused.prop_map(
-            |(dimension, [limit, used, requested, next_limit], [retry_after, named_window], cause)| {
-                Failure::RateLimited(RateLimited {
-                    cause,
-                    named_window,
-                    next_limit,
-                    dimension: dimension.map(|index| Dimension::ALL[index]),
-                    limit,
-                    used,
-                    requested,
-                    retry_after,
-                })
-            }
-        ),
+        1 => Just(Failure::Late),
+        1 => any::<bool>().prop_map(|sent| Failure::Transient { sent }),
+        1 => prop::option::of(pause()).prop_map(|retry_after| Failure::Overloaded { retry_after }),
+        3 => a_refusal().prop_map(Failure::RateLimited),
     ]
 }
 
@@ -181,6 +184,8 @@ fn an_outcome() -> impl Strategy<Value = Outcome> {
                 output,
             })
         }),
+        prop::option::of(pause()).prop_map(|until| Outcome::QuotaSpent { until }),
+        a_refusal().prop_map(Outcome::TooLarge),
     ]
 }
 
@@ -195,6 +200,7 @@ enum Op {
     Fail(usize, Failure),
     Cancel(usize),
     Reload(usize),
+    Inform(Vec<Limit>),
     Vanish,
     Close,
 }
@@ -226,6 +232,7 @@ fn op() -> impl Strategy<Value = Op> {
         40 => (any::<usize>(), a_failure()).prop_map(|(which, failure)| Op::Fail(which, failure)),
         20 => any::<usize>().prop_map(Op::Cancel),
         10 => any::<usize>().prop_map(Op::Reload),
+        6 => prop::collection::vec(a_limit(), 0..4).prop_map(Op::Inform),
         2 => Just(Op::Vanish),
         1 => Just(Op::Close),
     ]
@@ -338,6 +345,7 @@ impl Story {
                 let plan = self.plans[which % self.plans.len()].clone();
                 self.world.engine.reconfigure(now, plan);
             }
+            Op::Inform(limits) => self.world.engine.inform(now, QuotaKey::named(QUOTA), limits),
             Op::Vanish => self.world.engine.reconfigure(now, Plan::default()),
             Op::Close => self.world.engine.close(now),
         }

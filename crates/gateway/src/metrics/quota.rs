@@ -37,11 +37,32 @@ pub struct QuotaView {
     pub hold_ms: Option<u64>,
     /// Whether no limit is known yet.
     pub learning: bool,
+    /// Requests a minute that slow start lets through now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probing_rpm: Option<u64>,
+    /// The pace that shortage of shared capacity leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub congestion: Option<CongestionView>,
+    /// How long the quota is still spent, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spent_ms: Option<u64>,
     /// The limits that are known, configured and learned.
     pub limits: Vec<LimitView>,
     /// The first requests of the line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub line: Vec<WaitingView>,
+}
+
+/// The pace that shortage of shared capacity leaves to a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct CongestionView {
+    /// Requests a minute that are sent now.
+    pub rpm: u64,
+    /// That pace over the one at which the provider last refused, in percent.
+    pub percent: u32,
+    /// How long it stays as it is, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steady_ms: Option<u64>,
 }
 
 /// One limit as it is at one moment.
@@ -61,8 +82,13 @@ pub struct LimitView {
     pub foreign: u64,
     /// By how much the window is kept longer than the provider's, in milliseconds.
     pub margin_ms: u64,
-    /// Where the amount comes from: `config`, `header`, `refusal`.
+    /// Where the amount comes from: `config`, `preset`, `header`, `api`, `refusal` or `learned`.
     pub source: &'static str,
+    /// How long ago it was last told, in seconds.
+    pub age_s: u64,
+    /// By how much it grows at every minute boundary, where use grew too fast.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grows_by: Option<u64>,
 }
 
 /// One request that waits.
@@ -104,7 +130,18 @@ pub fn views(snapshot: &Snapshot, config: &Config) -> Vec<QuotaView> {
             in_flight: quota.in_flight as u64,
             hold_ms: quota.hold_until.and_then(|until| ahead(snapshot.now, until)),
             learning: quota.learning,
-            limits: quota.limits.iter().map(limit_view).collect(),
+            probing_rpm: quota.probing,
+            congestion: quota.congestion.map(|pace| CongestionView {
+                rpm: pace.per_minute,
+                percent: pace.percent,
+                steady_ms: pace.steady_until.and_then(|until| ahead(snapshot.now, until)),
+            }),
+            spent_ms: quota.spent_until.and_then(|until| ahead(snapshot.now, until)),
+            limits: quota
+                .limits
+                .iter()
+                .map(|limit| limit_view(snapshot.now, limit))
+                .collect(),
             line: quota
                 .first_waiting
                 .iter()
@@ -116,7 +153,7 @@ pub fn views(snapshot: &Snapshot, config: &Config) -> Vec<QuotaView> {
     snapshot.quotas.iter().map(view).collect()
 }
 
-fn limit_view(limit: &LimitSnapshot) -> LimitView {
+fn limit_view(now: Timestamp, limit: &LimitSnapshot) -> LimitView {
     LimitView {
         dimension: limit.limit.dimension.name(),
         window: window(limit.limit),
@@ -126,6 +163,8 @@ fn limit_view(limit: &LimitSnapshot) -> LimitView {
         foreign: limit.foreign.value(),
         margin_ms: milliseconds(limit.margin),
         source: limit.source.name(),
+        age_s: now.since(limit.told).as_secs(),
+        grows_by: limit.growth.map(|growth| growth.step.value()),
     }
 }
 

@@ -97,6 +97,16 @@ impl ErrorReply {
                 )
                 .hopeless();
             }
+            RefusalReason::QuotaSpent => {
+                let reply = Self::rate_limited(format!(
+                    "The provider says that this account's quota is spent.{again}"
+                ));
+                return Self {
+                    retry_after: wait.filter(|wait| *wait <= RETRY_WAIT_MAX),
+                    ..reply
+                }
+                .hopeless();
+            }
             RefusalReason::Closed => return Self::closing(),
             RefusalReason::UnknownQuota => return Self::internal(),
         };

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tidegate::{Limiter, Permit};
 use tidegate_core::provider::{ERROR_BODY_MAX, Headers};
-use tidegate_core::{Failure, Refusal, Tokens, Verdict};
+use tidegate_core::{Cause, Failure, Outcome, Refusal, Tokens, Verdict};
 
 use tokio::time::Instant;
 
@@ -270,12 +270,18 @@ impl Call<'_> {
         let failure = match verdict {
             Verdict::RateLimited(limited) => {
                 received.outcome = RequestOutcome::RateLimited;
-                self.metrics.rate_limited(limited.dimension, self.is_certain);
+                let breaks_promise = self.is_certain && limited.cause == Cause::Rate;
+                self.metrics
+                    .rate_limited(limited.cause, limited.dimension, breaks_promise);
                 Failure::RateLimited(limited)
             }
             Verdict::Overloaded { retry_after } => Failure::Overloaded { retry_after },
             Verdict::Transient => Failure::Transient { sent: true },
-            Verdict::Success | Verdict::QuotaSpent { .. } | Verdict::TooLarge(_) | Verdict::ClientError => {
+            Verdict::QuotaSpent { until } => {
+                return Ok(received.passed(permit, Outcome::QuotaSpent { until }));
+            }
+            Verdict::TooLarge(limited) => return Ok(received.passed(permit, Outcome::TooLarge(limited))),
+            Verdict::Success | Verdict::ClientError => {
                 received.outcome = match verdict {
                     Verdict::Success => RequestOutcome::Success,
                     _ => RequestOutcome::ClientError,
@@ -363,6 +369,13 @@ pub(super) fn report(permit: Permit, failure: Failure) {
 }
 
 impl Received {
+    /// No further attempt would help: the limiter is told at once, and the client gets the provider's own word.
+    fn passed(mut self, permit: Permit, outcome: Outcome) -> Attempt {
+        permit.refused(outcome);
+        self.outcome = RequestOutcome::ClientError;
+        Attempt::Answered(self)
+    }
+
     /// Reads the first [`ERROR_BODY_MAX`] bytes of the body, as far as they come in time.
     async fn read_prefix(&mut self) {
         let Some((body, _)) = &mut self.rest else {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::{Dimension, Failure, RefusalReason, Tokens, Usage};
+use tidegate_core::{Cause, Dimension, Failure, RefusalReason, Tokens, Usage};
 use tidegate_gateway::config::Config;
 use tidegate_gateway::metrics::{Metrics, Refused, RequestOutcome, views};
 
@@ -31,8 +31,8 @@ fn everything_is_counted_under_its_name() {
     for status in [200, 200, 429, 418, 0, 999] {
         listed.response(status);
     }
-    listed.rate_limited(Some(Dimension::Tokens), true);
-    listed.rate_limited(None, false);
+    listed.rate_limited(Cause::Rate, Some(Dimension::Tokens), true);
+    listed.rate_limited(Cause::Congestion, None, false);
     listed.waited(Duration::from_millis(700));
     let usage = Usage {
         input: Some(Tokens::new(100)),

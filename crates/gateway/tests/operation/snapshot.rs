@@ -74,6 +74,9 @@ fn group(name: &str, account: u64, limits: Vec<LimitSnapshot>) -> QuotaSnapshot 
         hold_until: None,
         learning: false,
         outputs: Vec::new(),
+        probing: None,
+        congestion: None,
+        spent_until: None,
         totals: Totals::default(),
     }
 }
@@ -92,5 +95,6 @@ fn limit(dimension: Dimension, amount: u64, used: u64, source: LimitSource) -> L
         held: Amount::ZERO,
         foreign: Amount::ZERO,
         margin: Duration::from_secs(1),
+        growth: None,
     }
 }

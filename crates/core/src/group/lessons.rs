@@ -1,0 +1,218 @@
+//! What refusals taught a group, limits apart: its pace while nothing is known or shared capacity is short, and whether
+//! its quota is spent.
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use super::congestion::Congestion;
+use super::probe::Probe;
+use super::spent::Spent;
+use crate::decision::{Refusal, RefusalReason, WaitReason};
+use crate::snapshot::CongestionSnapshot;
+use crate::time::Timestamp;
+
+/// So many requests that were sent since the last lesson and not refused show that something was accepted.
+const EVIDENCE: u32 = 3;
+
+/// What refusals taught a group, limits apart.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lessons {
+    /// When the last refusal became known that taught anything: what was sent before teaches nothing more.
+    taught_at: u64,
+    /// Requests sent since then, and those of them that were refused.
+    sent: u32,
+    refused: u32,
+    /// Whether one of them succeeded.
+    accepted: bool,
+    /// Lessons in a row without a success between them.
+    streak: u32,
+    /// Slow start, while no limit is known.
+    probe: Option<Box<Probe>>,
+    pub(super) congestion: Option<Box<Congestion>>,
+    pub(super) spent: Option<Box<Spent>>,
+    /// Whether there is a limit that grows at minute boundaries.
+    pub(super) ramps: bool,
+}
+
+impl Lessons {
+    pub(super) fn new(now: u64, probes: bool, minute: u64, is_known: bool) -> Self {
+        let probe = (probes && !is_known).then(|| Box::new(Probe::new(now, minute)));
+        Self {
+            probe,
+            ..Self::default()
+        }
+    }
+
+    /// Follows another version of the plan. What was said of spent quota is asked anew: somebody may have mended it.
+    pub(super) fn reconfigure(&mut self, now: u64, probes: bool, minute: u64, is_known: bool) {
+        if !probes || is_known {
+            self.probe = None;
+        } else if self.probe.is_none() {
+            self.probe = Some(Box::new(Probe::new(now, minute)));
+        }
+        self.spent = None;
+    }
+
+    /// Lets time pass.
+    pub(super) fn advance(&mut self, now: u64) {
+        if let Some(probe) = &mut self.probe {
+            probe.advance(now);
+        }
+        if let Some(congestion) = &mut self.congestion
+            && congestion.advance(now)
+        {
+            self.congestion = None;
+        }
+    }
+
+    /// Returns when the pace lets the next request through.
+    pub(super) fn ready_at(&self) -> u64 {
+        let probe = self.probe.as_ref().map_or(0, |probe| probe.ready_at());
+        let congestion = self.congestion.as_ref().map_or(0, |pace| pace.ready_at());
+        probe.max(congestion)
+    }
+
+    /// Takes note that a request is let through.
+    pub(super) fn take(&mut self, now: u64) {
+        if let Some(probe) = &mut self.probe {
+            probe.take();
+        }
+        if let Some(congestion) = &mut self.congestion {
+            congestion.take();
+        }
+        if let Some(spent) = &mut self.spent {
+            spent.take(now);
+        }
+    }
+
+    /// Takes note that somebody waits.
+    pub(super) fn press(&mut self, now: u64) {
+        if let Some(probe) = &mut self.probe {
+            probe.press();
+        }
+        if let Some(congestion) = &mut self.congestion {
+            congestion.press(now);
+        }
+    }
+
+    /// Returns the reason for waiting for the pace.
+    pub(super) const fn reason(&self) -> WaitReason {
+        if self.congestion.is_some() {
+            WaitReason::Congestion
+        } else {
+            WaitReason::Learning
+        }
+    }
+
+    pub(super) const fn is_probing(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// Ends slow start: a limit is known.
+    pub(super) fn stop_probing(&mut self) {
+        self.probe = None;
+    }
+
+    /// A refusal taught no limit: slow start goes on at half the pace.
+    pub(super) fn slow_probe(&mut self) {
+        if let Some(probe) = &mut self.probe {
+            probe.slow_down();
+        }
+    }
+
+    /// Takes note that a request is sent.
+    pub(super) const fn admitted(&mut self) {
+        self.sent = self.sent.saturating_add(1);
+    }
+
+    /// Takes note of a refusal of a request sent at `sent`. Returns whether it may teach anything: whether it was sent
+    /// after the last lesson was known.
+    pub(super) const fn is_fresh(&mut self, sent: u64) -> bool {
+        self.refused = self.refused.saturating_add(1);
+        sent >= self.taught_at
+    }
+
+    /// Returns whether anything was accepted since the last lesson. If nothing was, the provider still refuses for the
+    /// same reason, and the amounts are no smaller than they were.
+    pub(super) const fn has_evidence(&self) -> bool {
+        self.accepted || self.sent.saturating_sub(self.refused) >= EVIDENCE
+    }
+
+    /// Takes note of a lesson. Returns how many there were in a row without a success.
+    pub(super) const fn taught(&mut self, now: u64) {
+        (self.taught_at, self.sent, self.refused, self.accepted) = (now, 0, 0, false);
+        self.streak = self.streak.saturating_add(1);
+    }
+
+    /// Returns the number of the next lesson in a row without a success between them, from 1.
+    pub(super) const fn turn(&self) -> u32 {
+        self.streak.saturating_add(1)
+    }
+
+    /// Takes note that a request sent at `sent` was accepted.
+    pub(super) fn succeeded(&mut self, sent: u64) {
+        if sent >= self.taught_at {
+            self.accepted = true;
+            self.streak = 0;
+        }
+        if self.spent.as_ref().is_some_and(|spent| spent.is_refuted(sent)) {
+            self.spent = None;
+        }
+    }
+
+    /// Returns whether nobody is let in because the quota is spent.
+    pub(super) fn is_closed(&self, now: u64) -> bool {
+        self.spent.as_ref().is_some_and(|spent| spent.is_closed(now))
+    }
+
+    /// Returns when somebody is let in again, where nobody is.
+    pub(super) fn opens_at(&self, now: u64) -> u64 {
+        match &self.spent {
+            Some(spent) if spent.is_closed(now) => spent.opens_at(now),
+            _ => 0,
+        }
+    }
+
+    /// Returns the moment up to which everybody's deadline is too early.
+    pub(super) fn hopeless_until(&self, now: u64) -> u64 {
+        self.spent.as_ref().map_or(0, |spent| spent.hopeless_until(now))
+    }
+
+    /// Returns until when the quota is spent.
+    pub(super) fn spent_until(&self, now: u64) -> Option<u64> {
+        self.spent.as_ref().and_then(|spent| spent.until(now))
+    }
+
+    /// Returns what those are told who are not let in.
+    pub(super) fn spent(&self, now: u64) -> Refusal {
+        let until = self.spent_until(now);
+        Refusal {
+            reason: RefusalReason::QuotaSpent,
+            limit: None,
+            retry_after: until.map(|until| Duration::from_micros((until - now).max(1_000))),
+        }
+    }
+
+    /// Returns the pace of slow start, in requests a minute.
+    pub(super) fn probing(&self) -> Option<u64> {
+        self.probe.as_ref().map(|probe| probe.per_minute())
+    }
+
+    pub(super) fn congestion(&self, now: u64) -> Option<CongestionSnapshot> {
+        self.congestion.as_ref().map(|pace| CongestionSnapshot {
+            per_minute: pace.per_minute(),
+            percent: pace.percent(),
+            steady_until: pace.steady_until(now).map(Timestamp::from_micros),
+        })
+    }
+
+    /// Returns when the pace will have let so many others through, and one more, if it were what it was at the last
+    /// refusal: it grows, so that anything slower would refuse those who can be served.
+    pub(super) fn ready_after(&self, ahead: u64) -> u64 {
+        let congestion = self.congestion.as_ref().map_or(0, |pace| pace.ready_after(ahead));
+        self.probe
+            .as_ref()
+            .map_or(0, |probe| probe.ready_at())
+            .max(congestion)
+    }
+}
