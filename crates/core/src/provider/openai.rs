@@ -15,6 +15,9 @@ pub(super) const REQUESTS: Names = Names {
     reset: "x-ratelimit-reset-requests",
 };
 
+/// "Reduce your request rate to its original level, keep it stable for at least 15 minutes" (providers.md §2.5).
+pub(super) const SLOWED: Duration = Duration::from_secs(15 * 60);
+
 pub(super) const TOKENS: Names = Names {
     limit: "x-ratelimit-limit-tokens",
     remaining: "x-ratelimit-remaining-tokens",
@@ -50,6 +53,7 @@ pub(super) fn classify(now: Timestamp, status: u16, headers: &impl Headers, erro
             Verdict::RateLimited(RateLimited {
                 cause: Cause::Congestion,
                 retry_after: wait::stated(now, headers, error),
+                steady: Some(SLOWED),
                 ..RateLimited::default()
             })
         }

@@ -90,7 +90,7 @@ fn the_status_tells_who_waits_for_what() {
         busy["limits"][1],
         json!({
             "dimension": "tokens", "window": "60s", "limit": 30_000, "used": 29_000, "held": 0, "foreign": 0,
-            "margin_ms": 1_000, "source": "header",
+            "margin_ms": 1_000, "source": "header", "age_s": 1_000,
         })
     );
     assert_eq!(

@@ -386,6 +386,7 @@ fn overload_and_congestion() {
     let overloaded = Verdict::Overloaded { retry_after: None };
     let congested = Verdict::RateLimited(RateLimited {
         cause: Cause::Congestion,
+        steady: secs(900),
         ..RateLimited::default()
     });
     let unavailable = body("Resource Unavailable", "", "resource_unavailable");
@@ -424,6 +425,7 @@ fn overload_and_congestion() {
         Verdict::RateLimited(RateLimited {
             cause: Cause::Congestion,
             retry_after: secs(900),
+            steady: secs(900),
             ..RateLimited::default()
         }),
     );
