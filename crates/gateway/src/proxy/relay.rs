@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use thiserror::Error;
 use tidegate::Permit;
 use tidegate_core::provider::{Dialect, Headers};
-use tidegate_core::{Failure, Tokens, Usage, Verdict};
+use tidegate_core::{Cause, Failure, Outcome, Tokens, Usage, Verdict};
 use tokio::time::{Instant, Sleep};
 
 use super::forward::report;
@@ -193,14 +193,22 @@ impl Relay {
         };
         if let Verdict::RateLimited(limited) = verdict {
             if let Some(metrics) = self.record.metrics() {
-                metrics.rate_limited(limited.dimension, self.is_certain);
+                let breaks_promise = self.is_certain && limited.cause == Cause::Rate;
+                metrics.rate_limited(limited.cause, limited.dimension, breaks_promise);
             }
             if !has_begun {
                 report(permit, Failure::RateLimited(limited));
                 return;
             }
         }
-        if usage.output.is_some() {
+        let refused = match verdict {
+            Verdict::QuotaSpent { until } => Some(Outcome::QuotaSpent { until }),
+            Verdict::TooLarge(limited) => Some(Outcome::TooLarge(limited)),
+            _ => None,
+        };
+        if let Some(refused) = refused.filter(|_| !has_begun) {
+            permit.refused(refused);
+        } else if usage.output.is_some() {
             permit.settle(usage);
         } else {
             permit.abandon(output);
