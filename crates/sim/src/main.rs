@@ -3,8 +3,8 @@
 use clap::{Args as Arguments, Parser, Subcommand};
 use tidegate_sim::Discipline;
 use tidegate_sim::baseline::Kind;
-use tidegate_sim::profiles::table::{LEARNED, LearnedRow, TOLD, ToldRow};
-use tidegate_sim::profiles::{Figures, Knowledge, Trial, catalog, run, vertex};
+use tidegate_sim::profiles::table::{LEARNED, LearnedRow, SURPRISE, SurpriseRow, TOLD, ToldRow, run_all};
+use tidegate_sim::profiles::{Figures, Knowledge, Profile, Surprise, Trial, catalog, surprises, vertex};
 use tidegate_sim::report::{HEADING, Row, tally};
 use tidegate_sim::setting::{Algorithms, Setting};
 
@@ -68,47 +68,68 @@ fn main() {
 }
 
 fn profiles(args: &Profiles) {
-    let chosen = |name: &str| name.starts_with(&args.only);
+    let shared = vertex();
+    let profiles = catalog();
+    let chosen = |profile: &&Profile| profile.name.starts_with(&args.only);
+    let told: Vec<_> = profiles
+        .iter()
+        .filter(chosen)
+        .map(|profile| (profile, Trial::told(args.seed, args.minutes)))
+        .collect();
     println!("Limits told\n{TOLD}");
-    for profile in catalog().iter().filter(|profile| chosen(profile.name)) {
-        let figures = run(profile, &Trial::told(args.seed, args.minutes));
-        println!(
-            "{}",
-            ToldRow {
-                profile,
-                figures: &figures
-            }
-        );
-        if args.believed {
-            believed(&figures);
-        }
+    for ((profile, _), figures) in told.iter().zip(&run_all(&told)) {
+        println!("{}", ToldRow { profile, figures });
+        args.show(figures);
     }
     for (knowledge, title) in [
         (Knowledge::Unknown, "Limits not told"),
         (Knowledge::Doubled, "Limits told twice as high"),
     ] {
-        println!("\n{title}\n{LEARNED}");
-        let shared = (knowledge == Knowledge::Unknown).then(vertex);
-        for profile in catalog()
-            .iter()
-            .chain(&shared)
-            .filter(|profile| chosen(profile.name))
-        {
+        let trial = |profile| {
             let trial = Trial {
                 knowledge,
-                ..Trial::told(args.seed, 60)
+                ..Trial::told(args.seed, SHORT)
             };
-            let figures = run(profile, &trial);
-            println!(
-                "{}",
-                LearnedRow {
-                    name: profile.name,
-                    figures: &figures
-                }
-            );
-            if args.believed {
-                believed(&figures);
-            }
+            (profile, trial)
+        };
+        let shared = (knowledge == Knowledge::Unknown).then_some(&shared);
+        let trials: Vec<_> = profiles.iter().chain(shared).filter(chosen).map(trial).collect();
+        println!("\n{title}\n{LEARNED}");
+        for ((profile, _), figures) in trials.iter().zip(&run_all(&trials)) {
+            let name = profile.name;
+            println!("{}", LearnedRow { name, figures });
+            args.show(figures);
+        }
+    }
+    let surprises = surprises();
+    let surprises: Vec<_> = surprises
+        .iter()
+        .filter(|surprise| surprise.name.starts_with(&args.only))
+        .collect();
+    let trial = |surprise: &&'_ Surprise| Trial {
+        changes: surprise.changes.clone(),
+        ..Trial::told(args.seed, LONG)
+    };
+    let trials: Vec<_> = surprises
+        .iter()
+        .map(|surprise| (&surprise.profile, trial(surprise)))
+        .collect();
+    println!("\nLimits hidden or moved\n{SURPRISE}");
+    for (surprise, figures) in surprises.iter().zip(&run_all(&trials)) {
+        let name = surprise.name;
+        println!("{}", SurpriseRow { name, figures });
+        args.show(figures);
+    }
+}
+
+/// Minutes of a trial in which limits are learned, and of one with surprises.
+const SHORT: u64 = 60;
+const LONG: u64 = 120;
+
+impl Profiles {
+    fn show(&self, figures: &Figures) {
+        if self.believed {
+            believed(figures);
         }
     }
 }

@@ -11,6 +11,6 @@ pub mod load;
 pub mod table;
 pub mod wire;
 
-pub use catalog::{Profile, catalog, vertex};
+pub use catalog::{Profile, Surprise, catalog, surprises, vertex};
 pub use exchange::{Change, Knowledge, Trial, run};
 pub use figures::Figures;

@@ -445,6 +445,9 @@ impl<'a> World<'a> {
             return;
         };
         let now = self.provider_now();
+        if let Some(call) = &mut self.calls[id as usize] {
+            call.stamped = self.now;
+        }
         let (profile, key) = (self.profile, &self.key);
         let subject = Subject {
             key,
@@ -472,7 +475,6 @@ impl<'a> World<'a> {
                 let Some(call) = &mut self.calls[id as usize] else {
                     return;
                 };
-                call.stamped = now;
                 call.generated = 0;
                 call.provider_counts = true;
                 call.engine_counts = call.asked.streams;
@@ -571,10 +573,8 @@ impl<'a> World<'a> {
 
     fn head(&mut self, id: u32) {
         let now = At::from_micros(self.now);
-        self.told.get_or_insert(self.now);
-        if self.changed.is_some() {
-            self.told_change.get_or_insert(self.now);
-        }
+        let stamped = self.call(id).map_or(0, |call| call.stamped);
+        self.hear(stamped);
         let Some(call) = &mut self.calls[id as usize] else {
             return;
         };
@@ -633,7 +633,7 @@ impl<'a> World<'a> {
             return;
         };
         let Some(permit) = call.permit else { return };
-        let (granted, never) = (call.granted, call.answer.never);
+        let (granted, stamped, never) = (call.granted, call.stamped, call.answer.never);
         let texts = Texts(&call.answer.headers);
         let dialect = self.profile.dialect;
         if texts.tell() {
@@ -678,10 +678,7 @@ impl<'a> World<'a> {
         if !never {
             self.count_refusal(granted, minute);
         }
-        self.told.get_or_insert(self.now);
-        if self.changed.is_some() {
-            self.told_change.get_or_insert(self.now);
-        }
+        self.hear(stamped);
         let Some(failure) = failure else {
             self.forget(id);
             return;
@@ -695,6 +692,14 @@ impl<'a> World<'a> {
                 self.figures.declined += 1;
                 self.forget(id);
             }
+        }
+    }
+
+    /// An answer arrives to what the provider decided on at `stamped`: it tells the limits of that moment.
+    fn hear(&mut self, stamped: u64) {
+        self.told.get_or_insert(self.now);
+        if self.changed.is_some_and(|changed| changed <= stamped) {
+            self.told_change.get_or_insert(self.now);
         }
     }
 
