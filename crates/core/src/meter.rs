@@ -77,6 +77,8 @@ pub(crate) struct Meter {
     source: LimitSource,
     /// When the source last told the amount.
     told: u64,
+    /// When the latest request was sent whose answer told an amount.
+    limit_sent: u64,
     taking: Taking,
     /// What is allowed now: the configured amount, or less if a header said so.
     amount: u64,
@@ -124,6 +126,7 @@ impl Meter {
             configured: (limit.source == LimitSource::Config).then_some(amount),
             source: limit.source,
             told: now,
+            limit_sent: 0,
             taking,
             amount,
             window,

@@ -59,6 +59,14 @@ impl Meter {
         }
         let limit = reading.limit.map(|limit| limit.value().min(AMOUNT_MAX));
         if let Some(limit) = limit.filter(|limit| *limit > 0) {
+            if sent < self.limit_sent {
+                // A later request has told already: an answer that took its time may be about a limit of the past.
+                if self.is_known() && limit != self.amount {
+                    return revealed;
+                }
+            } else {
+                self.limit_sent = sent;
+            }
             let (amount, source) = match self.configured {
                 Some(configured) if limit >= configured => (configured, LimitSource::Config),
                 _ => (limit, told_by),
@@ -89,7 +97,8 @@ impl Meter {
         let generated = self.taking == Taking::AsGenerated;
         if self.bucket.is_some() {
             let least = remaining.value().saturating_sub(rounding).min(AMOUNT_MAX);
-            let whole = limit.is_none_or(|limit| limit == self.amount);
+            // Nothing left is what an overdrawn bucket says too, however deep it is.
+            let whole = limit.is_none_or(|limit| limit == self.amount) && least > 0;
             let left = Left {
                 sent,
                 latest,

@@ -166,6 +166,8 @@ const CLOCK_CHANGES: [u64; 2] = [1_793_516_400 * SECOND, 1_772_956_800 * SECOND]
 const LINE: usize = 24;
 /// Callers that wait for an answer at any time, at most.
 const CALLERS_MAX: usize = 2_000;
+/// The time in which the engine gets to know what is asked for.
+const WARM: u64 = 2 * MINUTE;
 /// Between two looks at what was generated.
 const LOOK: u64 = SECOND / 2;
 
@@ -790,10 +792,10 @@ impl<'a> World<'a> {
             for limit in &state.limits {
                 if limit.limit.dimension == Dimension::Output && !limit.limit.hidden {
                     let thousandths = limit.reset.as_micros() * 1_000 / limit.limit.window.as_micros().max(1);
-                    self.figures.peak = self
-                        .figures
-                        .peak
-                        .max(u64::try_from(thousandths).unwrap_or(u64::MAX));
+                    let thousandths = u64::try_from(thousandths).unwrap_or(u64::MAX);
+                    let is_warm = self.now >= self.start + WARM;
+                    let peak = &mut self.figures.peaks[usize::from(is_warm)];
+                    *peak = (*peak).max(thousandths);
                 }
             }
         }

@@ -93,8 +93,8 @@ pub struct Figures {
     pub declined: u64,
     /// The longest wait in line, in microseconds.
     pub longest_wait: u64,
-    /// The fullest that a limit on output ever was, in thousandths of its amount.
-    pub peak: u64,
+    /// The fullest that a limit on output was in the first two minutes and later, in thousandths of its amount.
+    pub peaks: [u64; 2],
     /// What the engine believes of the limits in the end.
     pub believed: Vec<LimitSnapshot>,
     /// The use of every limit.

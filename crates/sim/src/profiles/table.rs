@@ -19,7 +19,7 @@ pub struct ToldRow<'a> {
 }
 
 /// The head of the table of [`ToldRow`]s.
-pub const TOLD: &str = "profile                           minutes      sent   429s  tightest      used  at least   fullest output";
+pub const TOLD: &str = "profile                           minutes      sent   429s  tightest      used  at least  fullest output: first 2 min, later";
 
 impl fmt::Display for ToldRow<'_> {
     #[allow(clippy::cast_precision_loss, reason = "a share for people")]
@@ -38,7 +38,8 @@ impl fmt::Display for ToldRow<'_> {
             profile.least,
         )?;
         if profile.measures_peak {
-            write!(f, "{:>14.1} %", figures.peak as f64 / 10.0)?;
+            let [first, later] = figures.peaks.map(|peak| peak as f64 / 10.0);
+            write!(f, "{first:>10.1} %{later:>8.1} %")?;
         }
         Ok(())
     }
