@@ -15,6 +15,7 @@ use tidegate_core::Snapshot;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::limit_api::LimitBoard;
 use crate::metrics::{Metrics, QuotaView, views};
 
 pub use server::AdminServer;
@@ -31,6 +32,7 @@ pub struct AdminState {
     listening: AtomicBool,
     draining: AtomicBool,
     loaded: Mutex<Loaded>,
+    board: Arc<LimitBoard>,
 }
 
 /// The configuration that is in force, and what became of the last attempt to replace it.
@@ -56,6 +58,16 @@ impl AdminState {
         config: Arc<Config>,
         look: impl Fn() -> Snapshot + Send + Sync + 'static,
     ) -> Arc<Self> {
+        Self::with_board(metrics, config, Arc::default(), look)
+    }
+
+    /// The same, with what providers told of their limits.
+    pub(crate) fn with_board(
+        metrics: Arc<Metrics>,
+        config: Arc<Config>,
+        board: Arc<LimitBoard>,
+        look: impl Fn() -> Snapshot + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
             metrics,
@@ -69,6 +81,7 @@ impl AdminState {
                 since: now,
                 failed: None,
             }),
+            board,
         })
     }
 

@@ -148,6 +148,8 @@ pub struct Upstream {
     pub stream_usage: bool,
     /// The key with which the provider is asked for its limits; `None` where it is not asked.
     pub limits_key: Option<Secret>,
+    /// The workspace whose limits hold, where they are lower (Anthropic).
+    pub limits_workspace: Option<String>,
     /// How often the provider is asked for its limits.
     pub limits_refresh: Duration,
     /// Which version of HTTP is spoken.
@@ -187,6 +189,20 @@ pub struct Group {
 impl Group {
     /// The label of what no group lists.
     pub const UNLISTED: &'static str = "other";
+
+    fn unlisted(upstream: &str, limits: Vec<Limit>, charge: ChargeModel) -> Self {
+        Self {
+            index: 0,
+            name: upstream.to_owned(),
+            label: Self::UNLISTED.to_owned(),
+            models: Vec::new(),
+            endpoint: None,
+            context_over: None,
+            limits,
+            charge,
+            max_tokens_cap: None,
+        }
+    }
 }
 
 /// Where a request's quota is.

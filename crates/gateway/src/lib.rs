@@ -5,6 +5,7 @@ pub mod command;
 pub mod config;
 mod connection;
 pub mod demo;
+mod limit_api;
 pub mod log;
 pub mod metrics;
 pub mod phase;

@@ -26,7 +26,7 @@ use http::{Request, Response, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use tidegate_core::provider::Dialect;
-use tidegate_core::{Bytes as ByteCount, Demand, QuotaKey, Request as LimiterRequest, Tokens, Usage};
+use tidegate_core::{Bytes as ByteCount, Demand, Request as LimiterRequest, Tokens, Usage};
 use tokio::time::Instant;
 
 use self::forward::{Call, Received};
@@ -200,10 +200,7 @@ impl Exchange<'_> {
         });
         let limiter = &self.shared.limiter;
         let asked = LimiterRequest {
-            quota: QuotaKey {
-                id: quota.id,
-                account: self.shared.accounts.account(quota, client_key, model),
-            },
+            quota: self.shared.quota_key(upstream, quota, client_key, model),
             demand: weighed.demand,
             bytes: ByteCount::new(BYTES_PER_REQUEST.saturating_add(weighed.bytes())),
             deadline: limiter.now() + wait,

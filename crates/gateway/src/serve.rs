@@ -18,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::admin::AdminServer;
 use crate::config::Config;
 use crate::connection::Listener;
+use crate::limit_api;
 use crate::metrics::Metrics;
 use crate::phase::Phase;
 use crate::proxy::Proxy;
@@ -104,6 +105,9 @@ impl Gateway {
             connections_max,
             threads: vec![keeper],
         };
+        gateway
+            .threads
+            .push(limit_api::start(Arc::clone(&gateway.shared))?);
         let mut workers = Vec::new();
         for number in 0..server.workers.get() {
             workers.push(gateway.start_worker(number, &server)?);

@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate::Limiter;
+use tidegate_core::QuotaKey;
 
 use crate::admin::AdminState;
-use crate::config::AccountHasher;
+use crate::config::{AccountHasher, QuotaRoute, Upstream};
+use crate::limit_api::LimitBoard;
 use crate::metrics::Metrics;
 use crate::phase::Phases;
 use crate::site::Site;
@@ -23,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) site_version: AtomicU64,
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
+    /// What providers told of their limits when they were asked.
+    pub(crate) limits: Arc<LimitBoard>,
     /// What the admin listener tells of.
     pub(crate) admin: Arc<AdminState>,
     site: Mutex<Arc<Site>>,
@@ -32,12 +36,17 @@ impl Shared {
     /// Puts the first configuration in force.
     pub(crate) fn new(limiter: Limiter, metrics: Arc<Metrics>, site: Site) -> Self {
         let look = limiter.clone();
-        let admin = AdminState::new(Arc::clone(&metrics), Arc::clone(&site.config), move || {
-            look.snapshot()
-        });
+        let limits = Arc::new(LimitBoard::default());
+        let admin = AdminState::with_board(
+            Arc::clone(&metrics),
+            Arc::clone(&site.config),
+            Arc::clone(&limits),
+            move || look.snapshot(),
+        );
         Self {
             limiter,
             metrics,
+            limits,
             admin,
             accounts: AccountHasher::default(),
             phases: Phases::default(),
@@ -52,6 +61,28 @@ impl Shared {
         (self.site_version.load(Ordering::Acquire), Arc::clone(&site))
     }
 
+    /// Returns the account of a request. What no group lists has one for each model, but where the provider itself says
+    /// which models share their limits.
+    pub(crate) fn quota_key(
+        &self,
+        upstream: &Upstream,
+        route: QuotaRoute,
+        client_key: Option<&[u8]>,
+        model: Option<&str>,
+    ) -> QuotaKey {
+        let bucket = match model {
+            Some(model) if route.per_model && upstream.limits_key.is_some() => {
+                self.limits.bucket(&upstream.name, model)
+            }
+            _ => None,
+        };
+        let sharing = bucket.as_deref().or(model);
+        QuotaKey {
+            id: route.id,
+            account: self.accounts.account(route, client_key, sharing),
+        }
+    }
+
     /// Puts another configuration in force for requests that come from now on.
     pub(crate) fn replace(&self, site: Site) {
         let mut held = self.site.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,5 +90,6 @@ impl Shared {
         self.admin.reloaded(Arc::clone(&site.config));
         *held = Arc::new(site);
         self.site_version.fetch_add(1, Ordering::Release);
+        self.limits.reloaded();
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{AdminState, Readiness};
 use crate::config::Upstream;
+use crate::limit_api::LimitBoard;
 use crate::metrics::QuotaView;
 
 /// The most groups and accounts on one page.
@@ -29,11 +30,11 @@ struct ConfigStatus<'a> {
     loaded_seconds_ago: u64,
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_reload_failed: Option<FailedReload>,
+    last_reload_failed: Option<Failed>,
 }
 
 #[derive(Debug, Serialize)]
-struct FailedReload {
+struct Failed {
     seconds_ago: u64,
     error: String,
 }
@@ -45,6 +46,17 @@ struct UpstreamStatus<'a> {
     base_url: String,
     key: &'static str,
     groups: Vec<&'a str>,
+    /// What became of asking the provider for its limits; absent where it is not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<LimitsStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct LimitsStatus {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    told_seconds_ago: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<Failed>,
 }
 
 impl Readiness {
@@ -72,12 +84,16 @@ pub(super) fn page(state: &AdminState) -> serde_json::Result<String> {
             source: &config.source,
             loaded_seconds_ago: since.elapsed().as_secs(),
             warnings: config.warnings.iter().map(ToString::to_string).collect(),
-            last_reload_failed: failed.map(|(at, error)| FailedReload {
+            last_reload_failed: failed.map(|(at, error)| Failed {
                 seconds_ago: at.elapsed().as_secs(),
                 error,
             }),
         },
-        upstreams: config.upstreams.iter().map(upstream).collect(),
+        upstreams: config
+            .upstreams
+            .iter()
+            .map(|of| upstream(of, &state.board))
+            .collect(),
         quotas_in_use: quotas.len(),
         quotas: shown(&quotas),
     };
@@ -91,7 +107,7 @@ fn shown(quotas: &[QuotaView]) -> Vec<&QuotaView> {
     shown
 }
 
-fn upstream(upstream: &Upstream) -> UpstreamStatus<'_> {
+fn upstream<'a>(upstream: &'a Upstream, board: &LimitBoard) -> UpstreamStatus<'a> {
     UpstreamStatus {
         name: &upstream.name,
         provider: upstream.provider.name(),
@@ -102,5 +118,12 @@ fn upstream(upstream: &Upstream) -> UpstreamStatus<'_> {
             "passed through"
         },
         groups: upstream.all_groups().map(|group| group.name.as_str()).collect(),
+        limits: board.asked(&upstream.name).map(|asked| LimitsStatus {
+            told_seconds_ago: asked.told.map(|at| at.elapsed().as_secs()),
+            failed: asked.failed.map(|(at, error)| Failed {
+                seconds_ago: at.elapsed().as_secs(),
+                error,
+            }),
+        }),
     }
 }

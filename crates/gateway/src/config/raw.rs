@@ -129,8 +129,11 @@ pub struct RawUpstream {
     #[schemars(extend("enum" = ["answers", "probe", "off"]))]
     pub learn: Field<String>,
     /// A key with which the provider is asked for its limits from time to time, as `"env:NAME"`: an admin key for
-    /// anthropic, any key for openrouter. No other provider tells them.
+    /// anthropic, the key itself for openrouter. No other provider tells them. Needs `api_key`: nobody knows whose limits
+    /// those of a client's key are.
     pub limits_key: Field<Secret>,
+    /// The workspace of `api_key`, such as `"wrkspc_…"`, whose limits may be lower than the organization's (anthropic).
+    pub limits_workspace: Field<String>,
     /// How often the provider is asked for its limits, from 1 minute to 1 hour.
     #[schemars(extend("default" = defaults::LIMITS_REFRESH))]
     pub limits_refresh: Field<DurationText>,

@@ -12,8 +12,8 @@ use super::limits::{self, Rules, SECOND};
 use super::preset::{self, Preset};
 use super::raw::RawUpstream;
 use super::routes::GroupTable;
-use super::{Authorities, BaseUrl, Group, Http2, Scheme, Upstream, defaults};
-use crate::provider::{Provider, Slice};
+use super::{Authorities, BaseUrl, Group, Http2, Scheme, Secret, Upstream, defaults};
+use crate::provider::{Profile, Provider, Slice};
 
 /// The longest window.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -85,6 +85,7 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
     let key = |name: &str| format!("{at}.{name}");
     let given = provider(checker, raw, &key("provider"));
     let provider = given.unwrap_or(Provider::Compatible);
+    let profile = provider.profile();
     let origin = &raw.origin;
     let raw = &raw.value;
     // Where nothing says its name, the upstream's place keeps it apart from the others: the provider is the error then.
@@ -103,89 +104,34 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
             .push(Finding::new(raw.base_url.origin(), what).help("use https:// if the upstream can"));
     }
     let authorities = authorities(checker, raw, &key("ca_file"), base_url.scheme());
-    let window = checker.duration(&key("window"), &raw.window, defaults::WINDOW, SECOND..=DAY);
-    let profile = provider.profile();
-    let slice = slice(checker, raw, &key("slice"), window, profile.slice);
-    let algorithms = [
-        ("rolling", Discipline::Rolling),
-        ("token-bucket", Discipline::TokenBucket),
-    ];
-    let discipline = checker
-        .word(&key("algorithm"), &raw.algorithm, &algorithms)
-        .unwrap_or_default();
-    let charges = [
-        ("openai", ChargeModel::OPENAI),
-        ("azure", ChargeModel::AZURE),
-        ("anthropic", ChargeModel::ANTHROPIC),
-        ("gemini", ChargeModel::GEMINI),
-        ("groq", ChargeModel::GROQ),
-        ("settled", ChargeModel::SETTLED),
-        ("bedrock", ChargeModel::BEDROCK),
-        ("bedrock-mantle", ChargeModel::BEDROCK_MANTLE),
-    ];
-    let charge = checker
-        .word(&key("charge"), &raw.charge, &charges)
-        .unwrap_or(profile.charge);
-    let versions = [
-        ("auto", Http2::Auto),
-        ("never", Http2::Never),
-        ("always", Http2::Always),
-    ];
-    let http2 = checker
-        .word(&key("http2"), &raw.http2, &versions)
-        .unwrap_or_default();
-    let rules = Rules {
-        window,
-        slice,
-        discipline,
-        day: profile.day,
-        charge,
-        source: LimitSource::Config,
-    };
+    let rules = rules(checker, raw, at, profile);
+    let mut groups = limits::groups(checker, &raw.limits, at, &name, &rules);
+    let preset = preset(checker, raw, &key("preset"), given, &name, &rules);
+    limits::add_preset(&mut groups, preset.groups);
     let learnings = [
         ("answers", Learning::Answers),
         ("probe", Learning::Probe),
         ("off", Learning::Off),
     ];
     let learning = checker.word(&key("learn"), &raw.learn, &learnings);
-    let mut groups = limits::groups(checker, &raw.limits, at, &name, &rules);
-    let preset = preset(checker, raw, &key("preset"), given, &name, &rules);
-    limits::add_preset(&mut groups, preset.groups);
-    let limits_key = checker.secret(
-        &key("limits_key"),
-        &raw.limits_key,
-        "leave limits_key out: limits are then not asked for",
-    );
-    if limits_key.is_some() && !matches!(given, None | Some(Provider::Anthropic | Provider::OpenRouter)) {
-        checker.error(
-            &raw.limits_key,
-            format!(
-                "`{}` has no effect: {provider} does not tell its limits",
-                key("limits_key")
-            ),
-            "leave it out; anthropic and openrouter tell theirs",
-        );
-    }
+    let versions = [
+        ("auto", Http2::Auto),
+        ("never", Http2::Never),
+        ("always", Http2::Always),
+    ];
+    let http2 = checker.word(&key("http2"), &raw.http2, &versions);
+    let stream_usage = checker.given(&key("stream_usage"), &raw.stream_usage);
+    let ttl = Duration::from_millis(1)..=Duration::from_secs(10);
+    let timeout =
+        |checker: &mut Checker<'_>, name, field, default| checker.timeout(&key(name), field, default);
     Upstream {
         table: GroupTable::new(&groups),
-        unlisted: Group {
-            index: 0,
-            name: name.clone(),
-            label: Group::UNLISTED.to_owned(),
-            models: Vec::new(),
-            endpoint: None,
-            context_over: None,
-            limits: preset.unlisted,
-            charge,
-            max_tokens_cap: None,
-        },
-        learning: learning.unwrap_or(profile.learning),
-        guarantee: guarantee(checker, raw, &key("guarantee"), &key("epsilon")),
-        stream_usage: checker
-            .given(&key("stream_usage"), &raw.stream_usage)
-            .copied()
-            .unwrap_or(profile.stream_usage_optional),
-        limits_key,
+        unlisted: Group::unlisted(&name, preset.unlisted, rules.charge),
+        groups,
+        limits_key: limits_key(checker, raw, at, given),
+        limits_workspace: checker
+            .given(&key("limits_workspace"), &raw.limits_workspace)
+            .cloned(),
         limits_refresh: checker.duration(
             &key("limits_refresh"),
             &raw.limits_refresh,
@@ -197,34 +143,96 @@ fn one(checker: &mut Checker<'_>, raw: &Table<RawUpstream>, at: &str) -> Upstrea
         base_url,
         authorities,
         api_key,
-        window,
-        discipline,
-        slice,
-        charge,
-        permit_ttl: checker.duration(
-            &key("permit_ttl"),
-            &raw.permit_ttl,
-            defaults::PERMIT_TTL,
-            Duration::from_millis(1)..=Duration::from_secs(10),
-        ),
-        connect_timeout: checker.timeout(
-            &key("connect_timeout"),
+        window: rules.window,
+        discipline: rules.discipline,
+        slice: rules.slice,
+        charge: rules.charge,
+        learning: learning.unwrap_or(profile.learning),
+        guarantee: guarantee(checker, raw, &key("guarantee"), &key("epsilon")),
+        stream_usage: stream_usage.copied().unwrap_or(profile.stream_usage_optional),
+        http2: http2.unwrap_or_default(),
+        permit_ttl: checker.duration(&key("permit_ttl"), &raw.permit_ttl, defaults::PERMIT_TTL, ttl),
+        connect_timeout: timeout(
+            checker,
+            "connect_timeout",
             &raw.connect_timeout,
             defaults::CONNECT_TIMEOUT,
         ),
-        first_byte_timeout: checker.timeout(
-            &key("first_byte_timeout"),
+        first_byte_timeout: timeout(
+            checker,
+            "first_byte_timeout",
             &raw.first_byte_timeout,
             defaults::FIRST_BYTE_TIMEOUT,
         ),
-        idle_timeout: checker.timeout(
-            &key("idle_timeout"),
+        idle_timeout: timeout(
+            checker,
+            "idle_timeout",
             &raw.idle_timeout,
             defaults::UPSTREAM_IDLE_TIMEOUT,
         ),
-        http2,
-        groups,
     }
+}
+
+/// Returns how limits are made.
+fn rules(checker: &mut Checker<'_>, raw: &RawUpstream, at: &str, profile: &Profile) -> Rules {
+    let key = |name: &str| format!("{at}.{name}");
+    let window = checker.duration(&key("window"), &raw.window, defaults::WINDOW, SECOND..=DAY);
+    let slice = slice(checker, raw, &key("slice"), window, profile.slice);
+    let algorithms = [
+        ("rolling", Discipline::Rolling),
+        ("token-bucket", Discipline::TokenBucket),
+    ];
+    let charges = [
+        ("openai", ChargeModel::OPENAI),
+        ("azure", ChargeModel::AZURE),
+        ("anthropic", ChargeModel::ANTHROPIC),
+        ("gemini", ChargeModel::GEMINI),
+        ("groq", ChargeModel::GROQ),
+        ("settled", ChargeModel::SETTLED),
+        ("bedrock", ChargeModel::BEDROCK),
+        ("bedrock-mantle", ChargeModel::BEDROCK_MANTLE),
+    ];
+    Rules {
+        window,
+        slice,
+        discipline: checker
+            .word(&key("algorithm"), &raw.algorithm, &algorithms)
+            .unwrap_or_default(),
+        day: profile.day,
+        charge: checker
+            .word(&key("charge"), &raw.charge, &charges)
+            .unwrap_or(profile.charge),
+        source: LimitSource::Config,
+    }
+}
+
+/// Returns the key with which the provider is asked for its limits.
+fn limits_key(
+    checker: &mut Checker<'_>,
+    raw: &RawUpstream,
+    at: &str,
+    provider: Option<Provider>,
+) -> Option<Secret> {
+    let key = format!("{at}.limits_key");
+    let limits_key = checker.secret(
+        &key,
+        &raw.limits_key,
+        "leave limits_key out: limits are then not asked for",
+    )?;
+    match provider {
+        Some(Provider::Anthropic | Provider::OpenRouter) if raw.api_key.is_absent() => checker.error(
+            &raw.limits_key,
+            format!("`{key}` is given, but not `{at}.api_key`"),
+            "set api_key too: nobody knows whose limits those of a client's key are",
+        ),
+        None | Some(Provider::Anthropic | Provider::OpenRouter) => {}
+        Some(provider) => checker.error(
+            &raw.limits_key,
+            format!("`{key}` has no effect: {provider} does not tell its limits"),
+            "leave it out; anthropic and openrouter tell theirs",
+        ),
+    }
+    Some(limits_key)
 }
 
 /// Returns what a preset says.

@@ -6,6 +6,7 @@ mod cancel;
 mod drain;
 mod faults;
 mod input;
+mod limit_api;
 mod program;
 mod provider;
 mod relay;

@@ -680,6 +680,7 @@ const WRONG: &[&str] = &[
     "[[upstreams]]\nprovider = \"openai\"\npermit_ttl = \"1m\"",
     "[[upstreams]]\nprovider = \"openai\"\nlearn = \"guess\"\nguarantee = \"soft\"\nepsilon = 2.0\nstream_usage = \"no\"\nlimits_refresh = \"1s\"",
     "[[upstreams]]\nprovider = \"openai\"\nepsilon = \"1%\"\nlimits_key = \"env:KEY\"",
+    "[[upstreams]]\nprovider = \"anthropic\"\nlimits_key = \"env:KEY\"",
     "[[upstreams]]\nprovider = \"openai\"\npreset = \"openai/teir-1\"",
     "[[upstreams]]\nprovider = \"openai\"\npreset = \"anthropic/start\"",
     "[[upstreams]]\nprovider = \"vertex\"\nbase_url = \"https://host\"\npreset = \"sk-canary-7f3a9c51\"",

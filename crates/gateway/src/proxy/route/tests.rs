@@ -42,6 +42,7 @@ fn check(config: &Config, uri: &str, expect: Option<(&str, &str)>) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "tables of samples are long")]
 fn the_official_clients_reach_their_provider_by_base_url_alone() {
     let config = config(&[], false);
     for (uri, name, path) in [
