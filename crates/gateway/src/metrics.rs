@@ -169,13 +169,7 @@ impl Metrics {
             let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
             registered(&registry, HistogramVec::new(opts, labels))
         };
-        let build = IntGaugeVec::new(
-            Opts::new("tidegate_build_info", "The version that runs"),
-            &["version"],
-        );
-        registered(&registry, build)
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
+        tell_build(&registry);
         let retries = counters(
             "tidegate_retries_total",
             "Attempts after the first, by what had failed",
@@ -341,6 +335,17 @@ impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metrics")
     }
+}
+
+/// Tells the version that runs.
+fn tell_build(registry: &Registry) {
+    let build = IntGaugeVec::new(
+        Opts::new("tidegate_build_info", "The version that runs"),
+        &["version"],
+    );
+    registered(registry, build)
+        .with_label_values(&[env!("CARGO_PKG_VERSION")])
+        .set(1);
 }
 
 /// Returns a group's label: its first model or pattern, its endpoint, or `other`.

@@ -4,6 +4,10 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+use super::sse::{CutKind, Splitter};
+use super::stream::StreamState;
+use super::usage;
 use tidegate_core::provider::named_status;
 
 /// The longest name of a fault that is kept.
@@ -23,6 +27,9 @@ pub struct StreamFault {
     /// The error as the body of such an answer, to be classified; nothing if it is longer than 4 KiB.
     pub(crate) body: Vec<u8>,
 }
+
+/// How much of an answer's beginning is searched for the name of an error.
+const HEAD_BYTES: usize = 1 << 10;
 
 /// The parts of an error, whoever wrote it.
 #[derive(Deserialize, Default)]
@@ -60,6 +67,35 @@ impl StreamFault {
             kind: kind.chars().take(KIND_MAX).collect(),
             body: bounded(format!(r#"{{"type":"error","error":{raw}}}"#)),
         }
+    }
+
+    /// Returns whether an answer that begins with these bytes may be an error: an object whose first field is one, or an
+    /// event of that kind.
+    pub(crate) fn may_begin(bytes: &[u8]) -> bool {
+        let bytes = bytes.trim_ascii_start();
+        let object = bytes.strip_prefix(b"data:").unwrap_or(bytes).trim_ascii_start();
+        object.starts_with(b"{")
+            && object[..object.len().min(HEAD_BYTES)]
+                .windows(7)
+                .any(|window| window == b"\"error\"")
+    }
+
+    /// Returns the error that an answer beginning with these bytes is: a whole object with one in it, or a first event.
+    pub(crate) fn in_first(bytes: &[u8]) -> Option<Self> {
+        if !Self::may_begin(bytes) {
+            return None;
+        }
+        if bytes.trim_ascii_start().starts_with(b"{") {
+            let error = usage::in_answer(bytes)?.error?;
+            return Some(Self::read(Some(error), ""));
+        }
+        let first = Splitter::new().cut(bytes.trim_ascii_start());
+        if first.kind != CutKind::Event {
+            return None;
+        }
+        let mut state = StreamState::default();
+        state.event(bytes.trim_ascii_start().get(..first.len)?);
+        state.fault().cloned()
     }
 
     /// An exception in one of AWS's event streams: its name and its body.
@@ -143,5 +179,42 @@ mod tests {
         assert_eq!((fault.kind.len(), fault.body.len()), (64, 0));
         let fault = StreamFault::exception("throttlingException", br#"{"message":"m"}"#);
         assert_eq!((fault.status, &*fault.body), (429, &br#"{"message":"m"}"#[..]));
+    }
+
+    #[test]
+    fn answers_that_are_errors_are_known_by_their_beginning() {
+        for (bytes, status) in [
+            (r#"{"error":{"message":"m","code":429},"user_id":"u"}"#, Some(429)),
+            ("\n\n {\"error\":{\"code\":503}}", Some(503)),
+            (
+                r#"{"id":"g","choices":[{"error":{"code":502},"finish_reason":"error","message":{}}]}"#,
+                Some(502),
+            ),
+            (
+                "data: {\"id\":\"g\",\"error\":{\"code\":429},\"choices\":[]}\n\ndata: [DONE]\n\n",
+                Some(429),
+            ),
+            // Not whole.
+            (r#"{"error":{"message":"m","code":429}"#, None),
+            ("data: {\"error\":{\"code\":429}}\n", None),
+            // No error, or not the first.
+            (
+                r#"{"choices":[{"message":{"content":"\"error\""}}],"error":null}"#,
+                None,
+            ),
+            (
+                ": OPENROUTER PROCESSING\n\ndata: {\"error\":{\"code\":429}}\n\n",
+                None,
+            ),
+            (
+                "data: {\"choices\":[]}\n\ndata: {\"error\":{\"code\":429}}\n\n",
+                None,
+            ),
+            ("", None),
+            ("data:", None),
+        ] {
+            let found = StreamFault::in_first(bytes.as_bytes()).map(|fault| fault.status);
+            assert_eq!(found, status, "{bytes}");
+        }
     }
 }

@@ -22,6 +22,7 @@ pub(super) const PROFILE: Profile = Profile {
     auth: AuthStyle::Bearer,
     shape: Shape::OpenAi,
     stream_usage_optional: true,
+    refuses_in_success: false,
 };
 
 /// Anything that speaks OpenAI's API; what it charges is corrected by the usage that it reports.

@@ -18,5 +18,6 @@ pub(super) const PROFILE: Profile = Profile {
     shape: Shape::OpenRouter,
     // Usage always comes in the last chunk.
     stream_usage_optional: false,
+    refuses_in_success: true,
     ..openai::PROFILE
 };

@@ -70,7 +70,10 @@ impl<'de> Read<'de> for ReadChoices {
             ..Choices::UNKNOWN
         };
         while let Some(choice) = seq.next_element_seed(Any(ReadChoice))? {
-            choices.tokens = choices.tokens.saturating_add(tokens(choice.characters));
+            // A choice that only says that it failed adds nothing.
+            if choice.characters > 0 || !choice.failed {
+                choices.tokens = choices.tokens.saturating_add(tokens(choice.characters));
+            }
             choices.is_empty_list = false;
             choices.failed |= choice.failed;
             choices.error = choices.error.or(choice.error);

@@ -41,6 +41,9 @@ pub struct Profile {
     pub shape: Shape,
     /// Whether usage has to be asked for in streams (`stream_options.include_usage`).
     pub stream_usage_optional: bool,
+    /// Whether a refusal may come as a success with an error in it, so that the first bytes are looked at before they are
+    /// relayed.
+    pub refuses_in_success: bool,
 }
 
 /// A shorter time over which a provider also enforces its limit on requests.

@@ -12,7 +12,7 @@ use super::Endpoint;
 use super::aws_events::{Message, Messages, base64};
 use super::fault::StreamFault;
 use super::stream::StreamState;
-use super::usage::{self, UsageFields};
+use super::usage;
 
 /// The longest answer that is kept to be read as a whole; of a longer one only the end is.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
@@ -113,7 +113,7 @@ impl ResponseTap {
     pub fn usage(&self) -> Usage {
         match &self.body {
             Body::Blind => Usage::default(),
-            Body::Json(json) => json.usage.usage(),
+            Body::Json(json) => json.usage,
             Body::Events(_) | Body::Messages(_) => self.state().map(StreamState::usage).unwrap_or_default(),
         }
     }
@@ -134,7 +134,7 @@ impl ResponseTap {
     /// Returns the error in the answer, if there is one: in the middle of a stream, or as the body of a success.
     pub fn fault(&self) -> Option<&StreamFault> {
         match &self.body {
-            Body::Json(json) => json.fault.as_ref(),
+            Body::Json(json) => json.fault.as_deref(),
             Body::Blind | Body::Events(_) | Body::Messages(_) => self.state()?.fault(),
         }
     }
@@ -153,8 +153,8 @@ impl ResponseTap {
 struct JsonTap {
     kept: Vec<u8>,
     cut: bool,
-    usage: UsageFields,
-    fault: Option<StreamFault>,
+    usage: Usage,
+    fault: Option<Box<StreamFault>>,
 }
 
 impl JsonTap {
@@ -181,11 +181,13 @@ impl JsonTap {
             usage::in_answer(&self.kept)
         };
         let Some(report) = whole else {
-            self.usage = usage::in_tail(&self.kept).unwrap_or_default();
+            self.usage = usage::in_tail(&self.kept).unwrap_or_default().usage();
             return;
         };
-        self.usage = report.usage.unwrap_or_default();
-        self.fault = report.error.map(|error| StreamFault::read(Some(error), ""));
+        self.usage = report.usage.unwrap_or_default().usage();
+        self.fault = report
+            .error
+            .map(|error| Box::new(StreamFault::read(Some(error), "")));
     }
 }
 

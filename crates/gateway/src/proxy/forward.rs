@@ -21,7 +21,7 @@ use super::unanswered::Unanswered;
 use crate::config::{Scheme, Upstream};
 use crate::metrics::{GroupMetrics, Refused, RequestOutcome};
 use crate::pool::{ConnectError, Lease, Payload, Pool, SendError};
-use crate::provider::{AuthStyle, ErrorReply, Root};
+use crate::provider::{AuthStyle, ErrorReply, Root, StreamFault};
 use crate::site::Target;
 
 /// One request as it is sent, perhaps more than once.
@@ -259,13 +259,22 @@ impl Call<'_> {
             outcome: RequestOutcome::Success,
         };
         self.metrics.response(received.head.status.as_u16());
-        if received.head.status.is_success() {
-            received.permit = Some(permit);
-            return Ok(Attempt::Answered(received));
-        }
-        Box::pin(received.read_prefix()).await;
-        let status = received.head.status.as_u16();
-        let verdict = dialect.classify(now, status, &Texts(&received.head.headers), &received.prefix);
+        let verdict = if received.head.status.is_success() {
+            let fault = if self.target.profile.refuses_in_success {
+                Box::pin(received.early_fault(self.upstream.idle_timeout)).await
+            } else {
+                None
+            };
+            let Some(fault) = fault else {
+                received.permit = Some(permit);
+                return Ok(Attempt::Answered(received));
+            };
+            dialect.classify(now, fault.status, &Texts(&received.head.headers), &fault.body)
+        } else {
+            Box::pin(received.read_prefix()).await;
+            let status = received.head.status.as_u16();
+            dialect.classify(now, status, &Texts(&received.head.headers), &received.prefix)
+        };
         received.outcome = RequestOutcome::UpstreamError;
         let failure = match verdict {
             Verdict::RateLimited(limited) => {
@@ -290,7 +299,10 @@ impl Call<'_> {
                 return Ok(Attempt::Answered(received));
             }
         };
-        attempts.trouble = Some(format!("the upstream answered {status}"));
+        attempts.trouble = Some(match received.head.status.as_u16() {
+            200..300 => "the upstream answered with an error in a success".to_owned(),
+            status => format!("the upstream answered {status}"),
+        });
         Ok(Attempt::Failed(permit, failure, Some(received)))
     }
 
@@ -378,12 +390,27 @@ impl Received {
 
     /// Reads the first [`ERROR_BODY_MAX`] bytes of the body, as far as they come in time.
     async fn read_prefix(&mut self) {
+        self.read(ERROR_BODY_PATIENCE, |_| false).await;
+    }
+
+    /// Waits for the first bytes of a success and returns the error that they are, if they are one. They are kept to be
+    /// relayed in any case.
+    async fn early_fault(&mut self, patience: Duration) -> Option<StreamFault> {
+        self.read(patience, |read| !read.is_empty()).await;
+        if StreamFault::may_begin(&self.prefix) {
+            self.read_prefix().await;
+        }
+        StreamFault::in_first(&self.prefix)
+    }
+
+    /// Reads on until `enough`, until [`ERROR_BODY_MAX`] bytes are there, or for so long.
+    async fn read(&mut self, patience: Duration, enough: impl Fn(&[u8]) -> bool) {
         let Some((body, _)) = &mut self.rest else {
             return;
         };
-        let mut read = BytesMut::new();
+        let mut read = BytesMut::from(std::mem::take(&mut self.prefix));
         let reading = async {
-            while read.len() < ERROR_BODY_MAX {
+            while read.len() < ERROR_BODY_MAX && !enough(&read) {
                 match body.frame().await {
                     Some(Ok(frame)) => {
                         if let Ok(data) = frame.into_data() {
@@ -396,9 +423,7 @@ impl Received {
             }
             body.is_end_stream()
         };
-        let is_whole = tokio::time::timeout(ERROR_BODY_PATIENCE, reading)
-            .await
-            .unwrap_or(false);
+        let is_whole = tokio::time::timeout(patience, reading).await.unwrap_or(false);
         self.prefix = read.freeze();
         if is_whole && let Some((_, lease)) = self.rest.take() {
             lease.give_back();

@@ -19,7 +19,7 @@ use super::record::Record;
 use crate::connection::OpenRequest;
 use crate::metrics::RequestOutcome;
 use crate::pool::Lease;
-use crate::provider::ResponseTap;
+use crate::provider::{ResponseTap, StreamFault};
 
 /// The body of an answer to a client.
 pub(crate) enum Answer {
@@ -175,7 +175,7 @@ impl Relay {
     /// it before it began: the limiter learns of a refusal for rate, but the answer is on its way and nothing is tried
     /// again.
     fn settle(&mut self, permit: Permit, usage: Usage) {
-        let Some(fault) = self.tap.fault() else {
+        let Some(fault) = self.fault() else {
             permit.settle(usage);
             return;
         };
@@ -215,14 +215,20 @@ impl Relay {
         }
     }
 
+    /// Returns the error inside an answer that began as a success.
+    fn fault(&self) -> Option<&StreamFault> {
+        let began_well = self.record.status.is_some_and(|status| status.is_success());
+        self.tap.fault().filter(|_| began_well)
+    }
+
     /// Remembers the name of an error inside the answer.
     fn note_fault(&mut self) {
-        if let Some(fault) = self.tap.fault() {
-            if let Some(metrics) = self.record.metrics() {
-                metrics.fault();
-            }
-            self.record.attempts.trouble = Some(format!("the answer ended with the error {:?}", fault.kind));
+        let Some(fault) = self.fault() else { return };
+        let trouble = format!("the answer ended with the error {:?}", fault.kind);
+        if let Some(metrics) = self.record.metrics() {
+            metrics.fault();
         }
+        self.record.attempts.trouble = Some(trouble);
     }
 
     /// Ready when the upstream has stood still for its patience, and for twice that at most: the timer is set anew only

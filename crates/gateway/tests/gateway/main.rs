@@ -2,6 +2,7 @@
 //! provider.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod bodies;
 mod cancel;
 mod drain;
 mod faults;
