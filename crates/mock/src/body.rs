@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Interval, Sleep};
 
 use crate::answer::Answer;
-use crate::call::Endpoint;
-use crate::settings::{Dialect, Fault};
+use crate::provider::Provider;
+use crate::route::{Endpoint, Framing};
+use crate::settings::Fault;
 use crate::state::Flight;
-use crate::{anthropic, openai};
+use crate::{anthropic, bedrock, cohere, gemini, openai, openrouter};
 
 /// A frame is sent once it has grown to this size, whatever else is due.
 const FRAME_BYTES: usize = 16 << 10;
@@ -25,7 +26,10 @@ const BREAK_DELAY: Duration = Duration::from_millis(20);
 /// What is said to an admitted request.
 #[derive(Debug)]
 pub(crate) struct Reply {
+    pub(crate) provider: Provider,
     pub(crate) endpoint: Endpoint,
+    /// How parts are told apart, in a stream.
+    pub(crate) framing: Option<Framing>,
     pub(crate) id: String,
     /// Seconds since 1970.
     pub(crate) created: u64,
@@ -37,6 +41,8 @@ pub(crate) struct Reply {
     pub(crate) max_output: Option<u64>,
     pub(crate) cut: bool,
     pub(crate) include_usage: bool,
+    /// Whether the provider behind the provider breaks the stream off.
+    pub(crate) upstream_error: bool,
 }
 
 impl Reply {
@@ -50,30 +56,40 @@ impl Reply {
     }
 
     pub(crate) fn plain(&self) -> String {
-        match self.endpoint.dialect() {
-            Dialect::OpenAi => openai::plain(self),
-            Dialect::Anthropic => anthropic::plain(self),
+        match self.endpoint {
+            Endpoint::Messages | Endpoint::Invoke => anthropic::plain(self),
+            Endpoint::GenerateContent => gemini::plain(self),
+            Endpoint::CohereChat | Endpoint::CohereChatV1 => cohere::plain(self),
+            Endpoint::Converse => bedrock::converse(self),
+            _ => openai::plain(self),
         }
     }
 
     fn opening(&self, out: &mut String) {
-        match self.endpoint.dialect() {
-            Dialect::OpenAi => openai::opening(self, out),
-            Dialect::Anthropic => anthropic::opening(self, out),
+        match self.endpoint {
+            Endpoint::Messages => anthropic::opening(self, out),
+            Endpoint::GenerateContent => {}
+            Endpoint::CohereChat | Endpoint::CohereChatV1 => cohere::opening(self, out),
+            _ => openai::opening(self, out),
         }
     }
 
     fn delta(&self, event: u64, from: u64, to: u64, out: &mut String) {
-        match self.endpoint.dialect() {
-            Dialect::OpenAi => openai::delta(self, event, from, to, out),
-            Dialect::Anthropic => anthropic::delta(self, from, to, out),
+        match self.endpoint {
+            Endpoint::Messages => anthropic::delta(self, from, to, out),
+            Endpoint::GenerateContent => gemini::delta(self, event, from, to, out),
+            Endpoint::CohereChat | Endpoint::CohereChatV1 => cohere::delta(self, from, to, out),
+            _ => openai::delta(self, event, from, to, out),
         }
     }
 
     fn closing(&self, events: u64, out: &mut String) {
-        match self.endpoint.dialect() {
-            Dialect::OpenAi => openai::closing(self, events, out),
-            Dialect::Anthropic => anthropic::closing(self, out),
+        match self.endpoint {
+            Endpoint::Messages => anthropic::closing(self, out),
+            Endpoint::GenerateContent => gemini::closing(self, events, out),
+            Endpoint::CohereChat | Endpoint::CohereChatV1 => cohere::closing(self, out),
+            _ if self.upstream_error => openrouter::write_upstream_error(self, out),
+            _ => openai::closing(self, events, out),
         }
     }
 }
@@ -90,6 +106,12 @@ pub(crate) enum Answering {
     },
     /// Made while it is sent.
     Stream(Box<EventStream>),
+    /// Not made yet; the connection is kept open by blanks meanwhile (DeepSeek, providers.md §10).
+    Late {
+        making: Pin<Box<dyn Future<Output = Bytes> + Send>>,
+        beat: Interval,
+        done: bool,
+    },
 }
 
 impl Answering {
@@ -121,6 +143,15 @@ impl Body for Answering {
                 Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 None => end.poll(context).map(|error| Some(Err(error))),
             },
+            Self::Late { done: true, .. } => Poll::Ready(None),
+            Self::Late { making, beat, done } => {
+                if let Poll::Ready(bytes) = making.as_mut().poll(context) {
+                    *done = true;
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                let beaten = beat.poll_tick(context);
+                beaten.map(|_| Some(Ok(Frame::data(Bytes::from_static(b"\n")))))
+            }
             Self::Stream(stream) => stream
                 .poll(context)
                 .map(|next| next.map(|bytes| bytes.map(Frame::data))),
@@ -128,14 +159,14 @@ impl Body for Answering {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(None))
+        matches!(self, Self::Whole(None) | Self::Late { done: true, .. })
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Broken { whole, .. } => SizeHint::with_exact(*whole as u64),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Late { .. } => SizeHint::default(),
         }
     }
 }
@@ -174,9 +205,18 @@ pub(crate) struct EventStream {
     pub(crate) tokens_per_event: u64,
     pacer: Pacer,
     stage: Stage,
+    /// What is sent until the first token is there, and how often; the provider keeps the client waiting with it.
+    lead: Option<Lead>,
     /// Tokens sent of each choice, and the events that they were sent in.
     sent: u64,
     events: u64,
+}
+
+/// The wait before a stream's first token.
+struct Lead {
+    sleep: Pin<Box<Sleep>>,
+    beat: Interval,
+    comment: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,14 +243,32 @@ impl EventStream {
             tokens_per_event: tokens_per_event.max(1),
             pacer: Pacer::new(tokens_per_second),
             stage: Stage::Opening,
+            lead: None,
             sent: 0,
             events: 0,
         }
     }
 
+    /// Starts the stream at once and its first token only after a time.
+    pub(crate) fn led_by(mut self, latency: Duration, beat: Interval, comment: &'static str) -> Self {
+        let sleep = Box::pin(tokio::time::sleep(latency));
+        self.lead = Some(Lead { sleep, beat, comment });
+        self
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         if self.stage == Stage::Done {
             return Poll::Ready(None);
+        }
+        if let Some(lead) = &mut self.lead {
+            if lead.sleep.as_mut().poll(context).is_ready() {
+                self.lead = None;
+                self.flight.begin();
+            } else {
+                let comment = lead.comment.as_bytes();
+                let beaten = lead.beat.poll_tick(context);
+                return beaten.map(|_| Some(Ok(Bytes::from_static(comment))));
+            }
         }
         if self.events > 0 {
             match self.fault {

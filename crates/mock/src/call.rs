@@ -1,126 +1,40 @@
-use http::{HeaderMap, Method};
 use serde_json::{Map, Value};
 
 use crate::answer::Digest;
 use crate::directive::Directives;
 use crate::limits::Demand;
+use crate::native;
 use crate::problem::Problem;
-use crate::settings::Dialect;
-
-/// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Route {
-    Generate(Endpoint),
-    Models(Dialect),
-    Model(Dialect, String),
-    Stats,
-    Reset,
-}
-
-/// Where models work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    Chat,
-    Responses,
-    Completions,
-    Embeddings,
-    Messages,
-    CountTokens,
-}
+use crate::provider::Provider;
+use crate::route::{Endpoint, Framing, Target};
 
 /// A request, understood.
 #[derive(Debug)]
 pub(crate) struct Call {
-    pub(crate) endpoint: Endpoint,
+    pub(crate) target: Target,
     pub(crate) model: String,
     pub(crate) demand: Demand,
     /// What the request's input really is, in tokens.
     pub(crate) input_tokens: u64,
     /// One for each text that is answered on its own: a chat, a prompt, a text to embed.
     pub(crate) digests: Vec<Digest>,
-    pub(crate) stream: bool,
+    /// How the answer is streamed, if it is.
+    pub(crate) framing: Option<Framing>,
     pub(crate) include_usage: bool,
     pub(crate) base64: bool,
     pub(crate) dimensions: usize,
+    /// Most documents in the answer to a ranking.
+    pub(crate) top: usize,
     pub(crate) directives: Directives,
 }
 
 /// Most texts in one request, and most answers to one (OpenAI: 2,048 inputs of embeddings, `n` to 128).
-const INPUTS_MAX: usize = 2_048;
+pub(crate) const INPUTS_MAX: usize = 2_048;
 const CHOICES_MAX: u64 = 128;
 /// The largest number a request may name; anything above is a mistake.
 const TOKENS_MAX: u64 = 1 << 31;
 const DIMENSIONS: u64 = 1_536;
 const DIMENSIONS_MAX: u64 = 3_072;
-
-impl Route {
-    /// Finds what a path asks for; OpenAI's paths also without `/v1`.
-    ///
-    /// # Errors
-    ///
-    /// Returns the answer to an unknown path or a wrong method, in the provider's shape.
-    pub(crate) fn find(
-        only: Option<Dialect>,
-        method: &Method,
-        path: &str,
-        headers: &HeaderMap,
-    ) -> Result<Self, (Dialect, Problem)> {
-        let trimmed = path.trim_end_matches('/');
-        let short = trimmed.strip_prefix("/v1").unwrap_or(trimmed);
-        let anthropic = headers.contains_key("anthropic-version") || short.starts_with("/messages");
-        let spoken = only.unwrap_or(if anthropic {
-            Dialect::Anthropic
-        } else {
-            Dialect::OpenAi
-        });
-        let (route, expected) = match short {
-            "/chat/completions" => (Self::Generate(Endpoint::Chat), Method::POST),
-            "/responses" => (Self::Generate(Endpoint::Responses), Method::POST),
-            "/completions" => (Self::Generate(Endpoint::Completions), Method::POST),
-            "/embeddings" => (Self::Generate(Endpoint::Embeddings), Method::POST),
-            "/messages" => (Self::Generate(Endpoint::Messages), Method::POST),
-            "/messages/count_tokens" => (Self::Generate(Endpoint::CountTokens), Method::POST),
-            "/models" => (Self::Models(spoken), Method::GET),
-            "/mock/stats" => (Self::Stats, Method::GET),
-            "/mock/reset" => (Self::Reset, Method::POST),
-            other => match other.strip_prefix("/models/") {
-                Some(model) => (Self::Model(spoken, model.to_owned()), Method::GET),
-                None => return Err((spoken, Problem::unknown_url(spoken, method, path))),
-            },
-        };
-        if let (Some(only), Self::Generate(endpoint)) = (only, &route)
-            && endpoint.dialect() != only
-        {
-            return Err((only, Problem::unknown_url(only, method, path)));
-        }
-        if *method == expected {
-            Ok(route)
-        } else {
-            Err((spoken, Problem::wrong_method(method, path)))
-        }
-    }
-}
-
-impl Endpoint {
-    pub(crate) const fn dialect(self) -> Dialect {
-        match self {
-            Self::Messages | Self::CountTokens => Dialect::Anthropic,
-            Self::Chat | Self::Responses | Self::Completions | Self::Embeddings => Dialect::OpenAi,
-        }
-    }
-
-    /// The name in statistics.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Chat => "chat/completions",
-            Self::Responses => "responses",
-            Self::Completions => "completions",
-            Self::Embeddings => "embeddings",
-            Self::Messages => "messages",
-            Self::CountTokens => "messages/count_tokens",
-        }
-    }
-}
 
 impl Call {
     /// Reads a request's body.
@@ -128,82 +42,108 @@ impl Call {
     /// # Errors
     ///
     /// Returns the provider's 400.
-    pub(crate) fn read(endpoint: Endpoint, body: &[u8], mut directives: Directives) -> Result<Self, Problem> {
-        let dialect = endpoint.dialect();
-        let Ok(value) = serde_json::from_slice::<Value>(body) else {
-            return Err(Problem::invalid_json(dialect));
-        };
-        let Value::Object(fields) = value else {
-            return Err(Problem::invalid_json(dialect));
+    pub(crate) fn read(
+        target: Target,
+        content_type: Option<&str>,
+        body: &[u8],
+        mut directives: Directives,
+    ) -> Result<Self, Problem> {
+        let (provider, endpoint) = (target.provider, target.endpoint);
+        let fields = if endpoint == Endpoint::Transcriptions {
+            native::form(content_type, body).ok_or_else(|| Problem::missing(provider, "file"))?
+        } else {
+            match serde_json::from_slice::<Value>(body) {
+                Ok(Value::Object(fields)) => fields,
+                _ => return Err(Problem::invalid_json(provider)),
+            }
         };
         if let Some(asked) = fields.get("x_mock") {
             directives
                 .read_body(asked)
-                .map_err(|wrong| Problem::invalid(dialect, "x_mock", &wrong))?;
+                .map_err(|wrong| Problem::invalid(provider, "x_mock", &wrong))?;
         }
         let reader = Reader {
-            dialect,
+            provider,
             fields: &fields,
         };
-        let model = reader.model()?;
+        let model = match &target.model {
+            Some(model) => model.clone(),
+            None => reader.model(endpoint)?,
+        };
         let texts = reader.texts(endpoint)?;
-        let limit_name = match endpoint {
-            Endpoint::Responses => "max_output_tokens",
-            Endpoint::Chat if fields.contains_key("max_completion_tokens") => "max_completion_tokens",
-            _ => "max_tokens",
-        };
-        let max_output = reader.count(limit_name, 1, TOKENS_MAX)?;
-        if endpoint == Endpoint::Messages && max_output.is_none() {
-            return Err(Problem::missing(dialect, "max_tokens"));
-        }
-        let choices = match endpoint {
-            Endpoint::Embeddings | Endpoint::CountTokens => 0,
-            Endpoint::Messages | Endpoint::Responses => 1,
-            Endpoint::Chat => reader.count("n", 1, CHOICES_MAX)?.unwrap_or(1),
-            Endpoint::Completions => {
-                let each = reader.count("n", 1, CHOICES_MAX)?.unwrap_or(1);
-                each.saturating_mul(texts.digests.len() as u64)
-            }
-        };
+        let max_output = reader.max_output(endpoint)?;
         let demand = Demand {
             characters: texts.characters,
             messages: texts.messages,
             max_output,
-            choices,
-            ..Demand::default()
+            choices: reader.choices(endpoint, &texts)?,
+            inputs: if endpoint == Endpoint::CohereEmbed {
+                texts.digests.len() as u64
+            } else {
+                0
+            },
+            images: if endpoint == Endpoint::Images {
+                reader.count("n", 1, CHOICES_MAX)?.unwrap_or(1)
+            } else {
+                0
+            },
+            audio_seconds: native::audio_seconds(endpoint, &fields),
+        };
+        let streamed = || {
+            if endpoint == Endpoint::CohereChatV1 {
+                Framing::Lines
+            } else {
+                Framing::Events
+            }
+        };
+        let asks = endpoint.writes() && target.framing.is_none() && reader.flag("stream")?;
+        if provider == Provider::Mistral && fields.contains_key("stream_options") {
+            // Usage comes unasked there (providers.md §7).
+            directives.rejected = Some("stream_options");
+        }
+        let dimensions_name = match endpoint {
+            Endpoint::CohereEmbed => "output_dimension",
+            _ => "dimensions",
         };
         Ok(Self {
-            endpoint,
+            framing: target.framing.or_else(|| asks.then(streamed)),
             model,
             demand,
-            input_tokens: texts.tokens(endpoint),
+            input_tokens: texts.tokens(provider, endpoint),
             digests: texts.digests,
-            stream: reader.flag("stream")?,
             include_usage: fields
                 .get("stream_options")
                 .and_then(|options| options.get("include_usage"))
                 == Some(&Value::Bool(true)),
             base64: fields.get("encoding_format").and_then(Value::as_str) == Some("base64"),
-            dimensions: reader
-                .count("dimensions", 1, DIMENSIONS_MAX)?
-                .unwrap_or(DIMENSIONS) as usize,
+            dimensions: native::dimensions(endpoint, &fields)
+                .map_or_else(
+                    || reader.count(dimensions_name, 1, DIMENSIONS_MAX),
+                    |asked| Ok(Some(asked)),
+                )?
+                .unwrap_or(DIMENSIONS)
+                .min(DIMENSIONS_MAX) as usize,
+            top: reader
+                .count("top_n", 1, INPUTS_MAX as u64)?
+                .unwrap_or(INPUTS_MAX as u64) as usize,
             directives,
+            target,
         })
     }
 }
 
 /// The texts of a request, counted.
-struct Texts {
-    characters: u64,
-    messages: u64,
-    digests: Vec<Digest>,
+pub(crate) struct Texts {
+    pub(crate) characters: u64,
+    pub(crate) messages: u64,
+    pub(crate) digests: Vec<Digest>,
 }
 
 impl Texts {
     /// The tokens that the provider's tokenizer is pretended to find: near the limiter's estimate and not equal to it.
-    fn tokens(&self, endpoint: Endpoint) -> u64 {
+    fn tokens(&self, provider: Provider, endpoint: Endpoint) -> u64 {
         match endpoint {
-            Endpoint::Messages | Endpoint::CountTokens => self
+            _ if provider == Provider::Anthropic => self
                 .characters
                 .saturating_mul(2)
                 .div_ceil(7)
@@ -216,16 +156,20 @@ impl Texts {
 }
 
 struct Reader<'a> {
-    dialect: Dialect,
+    provider: Provider,
     fields: &'a Map<String, Value>,
 }
 
 impl Reader<'_> {
-    fn model(&self) -> Result<String, Problem> {
+    fn model(&self, endpoint: Endpoint) -> Result<String, Problem> {
         match self.fields.get("model") {
+            // Those who moderate and Cohere's first version choose themselves.
+            None if matches!(endpoint, Endpoint::Moderations | Endpoint::CohereChatV1) => {
+                Ok("default".to_owned())
+            }
             Some(Value::String(model)) if !model.is_empty() => Ok(model.clone()),
-            None | Some(Value::Null | Value::String(_)) => Err(Problem::missing_model(self.dialect)),
-            Some(_) => Err(Problem::wrong_type(self.dialect, "model", "a string")),
+            None | Some(Value::Null | Value::String(_)) => Err(Problem::missing_model(self.provider)),
+            Some(_) => Err(Problem::wrong_type(self.provider, "model", "a string")),
         }
     }
 
@@ -233,7 +177,7 @@ impl Reader<'_> {
         match self.fields.get(name) {
             None | Some(Value::Null) => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
-            Some(_) => Err(Problem::wrong_type(self.dialect, name, "a boolean")),
+            Some(_) => Err(Problem::wrong_type(self.provider, name, "a boolean")),
         }
     }
 
@@ -241,27 +185,78 @@ impl Reader<'_> {
         let number = match self.fields.get(name) {
             None | Some(Value::Null) => return Ok(None),
             Some(Value::Number(number)) => number,
-            Some(_) => return Err(Problem::wrong_type(self.dialect, name, "an integer")),
+            Some(_) => return Err(Problem::wrong_type(self.provider, name, "an integer")),
         };
         if number.as_i64().is_some_and(|number| number < min as i64) {
-            return Err(Problem::below(self.dialect, name, min, &number.to_string()));
+            return Err(Problem::below(self.provider, name, min, &number.to_string()));
         }
         match number.as_u64() {
             Some(count) if count <= max => Ok(Some(count)),
             None if number.as_f64().is_some_and(|number| number < max as f64) => {
-                Err(Problem::wrong_type(self.dialect, name, "an integer"))
+                Err(Problem::wrong_type(self.provider, name, "an integer"))
             }
-            _ => Err(Problem::above(self.dialect, name, max, &number.to_string())),
+            _ => Err(Problem::above(self.provider, name, max, &number.to_string())),
+        }
+    }
+
+    fn max_output(&self, endpoint: Endpoint) -> Result<Option<u64>, Problem> {
+        let nested = |outer: &str, name: &'static str| match self.fields.get(outer) {
+            Some(Value::Object(fields)) => Reader {
+                provider: self.provider,
+                fields,
+            }
+            .count(name, 1, TOKENS_MAX),
+            _ => Ok(None),
+        };
+        match endpoint {
+            Endpoint::GenerateContent => {
+                let maximum = nested("generationConfig", "maxOutputTokens")?;
+                maximum.map_or_else(
+                    || nested("generation_config", "max_output_tokens"),
+                    |max| Ok(Some(max)),
+                )
+            }
+            Endpoint::Converse => nested("inferenceConfig", "maxTokens"),
+            Endpoint::Responses => self.count("max_output_tokens", 1, TOKENS_MAX),
+            Endpoint::Chat if self.fields.contains_key("max_completion_tokens") => {
+                self.count("max_completion_tokens", 1, TOKENS_MAX)
+            }
+            Endpoint::Messages if !self.fields.contains_key("max_tokens") => {
+                Err(Problem::missing(self.provider, "max_tokens"))
+            }
+            _ => self.count("max_tokens", 1, TOKENS_MAX),
+        }
+    }
+
+    /// How many answers there are to be; 0 where no model writes.
+    fn choices(&self, endpoint: Endpoint, texts: &Texts) -> Result<u64, Problem> {
+        if !endpoint.writes() {
+            return Ok(0);
+        }
+        let count = |name| Ok::<u64, Problem>(self.count(name, 1, CHOICES_MAX)?.unwrap_or(1));
+        match endpoint {
+            Endpoint::Chat => count("n"),
+            // Of the best of several all are written (providers.md §2.3).
+            Endpoint::Completions => {
+                let each = count("n")?.max(count("best_of")?);
+                Ok(each.saturating_mul(texts.digests.len() as u64))
+            }
+            Endpoint::GenerateContent => Ok(native::candidates(self.fields).clamp(1, CHOICES_MAX)),
+            _ => Ok(1),
         }
     }
 
     fn texts(&self, endpoint: Endpoint) -> Result<Texts, Problem> {
+        if let Some(texts) = native::texts(endpoint, self.fields) {
+            return texts.map_err(|name| Problem::missing(self.provider, name));
+        }
         match endpoint {
             Endpoint::Chat => self.conversation(None, "messages"),
             Endpoint::Messages | Endpoint::CountTokens => self.conversation(Some("system"), "messages"),
             Endpoint::Responses => self.conversation(Some("instructions"), "input"),
             Endpoint::Completions => self.separate("prompt"),
-            Endpoint::Embeddings => self.separate("input"),
+            Endpoint::Images => self.separate("prompt"),
+            _ => self.separate("input"),
         }
     }
 
@@ -285,8 +280,8 @@ impl Reader<'_> {
                 entries.iter().for_each(|entry| tally.walk(entry));
                 messages += entries.len() as u64;
             }
-            None | Some(Value::Null) => return Err(Problem::missing(self.dialect, name)),
-            Some(_) => return Err(Problem::wrong_type(self.dialect, name, "an array of messages")),
+            None | Some(Value::Null) => return Err(Problem::missing(self.provider, name)),
+            Some(_) => return Err(Problem::wrong_type(self.provider, name, "an array of messages")),
         }
         Ok(Texts {
             characters: tally.characters,
@@ -305,10 +300,10 @@ impl Reader<'_> {
             Some(Value::Array(entries)) if !entries.is_empty() && entries.len() <= INPUTS_MAX => {
                 entries.as_slice()
             }
-            None | Some(Value::Null) => return Err(Problem::missing(self.dialect, name)),
+            None | Some(Value::Null) => return Err(Problem::missing(self.provider, name)),
             Some(_) => {
                 return Err(Problem::wrong_type(
-                    self.dialect,
+                    self.provider,
                     name,
                     "a string, or up to 2048 of them",
                 ));
@@ -332,9 +327,9 @@ impl Reader<'_> {
 }
 
 /// Counts and digests texts wherever a message may keep them.
-struct Tally {
-    characters: u64,
-    digest: Digest,
+pub(crate) struct Tally {
+    pub(crate) characters: u64,
+    pub(crate) digest: Digest,
 }
 
 impl Default for Tally {
@@ -347,13 +342,13 @@ impl Default for Tally {
 }
 
 impl Tally {
-    fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         self.characters = self.characters.saturating_add(text.chars().count() as u64);
         self.digest.add(text);
     }
 
     /// The parser bounds the depth of values to 128.
-    fn walk(&mut self, value: &Value) {
+    pub(crate) fn walk(&mut self, value: &Value) {
         match value {
             Value::String(text) => self.text(text),
             // A number is a token of an encoded text: four characters.
@@ -363,7 +358,7 @@ impl Tally {
             }
             Value::Array(values) => values.iter().for_each(|value| self.walk(value)),
             Value::Object(fields) => {
-                for name in ["content", "text", "input", "output", "arguments"] {
+                for name in ["content", "text", "input", "output", "arguments", "parts"] {
                     if let Some(value) = fields.get(name) {
                         self.walk(value);
                     }

@@ -9,17 +9,31 @@ use crate::settings::Fault;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Directives {
     pub(crate) fault: Option<Fault>,
-    pub(crate) exhausted: Option<Exhausted>,
+    pub(crate) trouble: Option<Trouble>,
     pub(crate) delay: Duration,
     pub(crate) output_tokens: Option<u64>,
     pub(crate) cached_tokens: u64,
+    /// A field of the body that the provider does not know.
+    pub(crate) rejected: Option<&'static str>,
 }
 
-/// The 429s that time does not cure.
+/// Refusals that no limit here is the reason of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exhausted {
+pub(crate) enum Trouble {
+    /// No credit or budget is left (OpenAI's `insufficient_quota`).
     Quota,
+    /// A spend limit is reached.
     Spend,
+    /// No balance is left: 402.
+    Balance,
+    /// The model is not on the plan: its limit is 0.
+    LimitZero,
+    /// Others use the provider up: not this account's quota.
+    Capacity,
+    /// "Slow Down": the rate grew too fast (OpenAI).
+    SlowDown,
+    /// The provider behind the provider refuses; the status is 200 (OpenRouter).
+    Upstream,
 }
 
 /// The longest delay that can be asked for.
@@ -71,8 +85,18 @@ impl Directives {
             ("stall", "stream") => self.fault = Some(Fault::StallMidStream),
             ("reset", "head") => self.fault = Some(Fault::ResetBeforeHead),
             ("reset", "stream") => self.fault = Some(Fault::ResetMidStream),
-            ("error", "insufficient_quota") => self.exhausted = Some(Exhausted::Quota),
-            ("error", "spend_limit") => self.exhausted = Some(Exhausted::Spend),
+            ("error", _) => {
+                self.trouble = Some(match value {
+                    "insufficient_quota" => Trouble::Quota,
+                    "spend_limit" => Trouble::Spend,
+                    "balance" => Trouble::Balance,
+                    "limit_zero" => Trouble::LimitZero,
+                    "capacity" => Trouble::Capacity,
+                    "slow_down" => Trouble::SlowDown,
+                    "upstream" => Trouble::Upstream,
+                    _ => return Err(wrong()),
+                });
+            }
             ("delay", _) => self.delay = Duration::from_millis(number()?.min(DELAY_MAX_MS)),
             ("output-tokens", _) => self.output_tokens = Some(number()?),
             ("cached-tokens", _) => self.cached_tokens = number()?,
@@ -97,10 +121,11 @@ mod tests {
         directives.read_body(&body).unwrap();
         let expect = Directives {
             fault: Some(Fault::StallMidStream),
-            exhausted: Some(Exhausted::Spend),
+            trouble: Some(Trouble::Spend),
             delay: Duration::from_millis(250),
             output_tokens: Some(7),
             cached_tokens: 3,
+            rejected: None,
         };
         assert_eq!(directives, expect);
     }

@@ -120,6 +120,19 @@ pub struct LimitState {
     pub remaining: u64,
     /// How long until everything is back (not: until the next request fits).
     pub reset: Duration,
+    /// What the slice of a sliced limit has left.
+    pub slice: Option<SliceState>,
+}
+
+/// What the slice of a sliced limit has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SliceState {
+    /// What fits into it.
+    pub amount: u64,
+    /// What is left now, never below zero.
+    pub remaining: u64,
+    /// How long until everything is back.
+    pub reset: Duration,
 }
 
 impl Enforcer {
@@ -272,18 +285,25 @@ impl Enforcer {
         }
     }
 
-    /// Returns what every limit has left, hidden ones among them, in the order of the list; of a sliced limit, the whole
-    /// window.
+    /// Returns what every limit has left, hidden ones among them, in the order of the list.
     pub fn state(&mut self, now: Timestamp) -> Vec<LimitState> {
         let now = self.advance(now);
         let mut states: Vec<LimitState> = Vec::with_capacity(self.limits.len());
         for check in &mut self.checks {
-            if check.limit == states.len() {
-                let used = check.meter.used(now);
+            let remaining = check.amount.saturating_sub(check.meter.used(now));
+            let reset = check.meter.reset(now);
+            if let Some(state) = states.get_mut(check.limit) {
+                state.slice = Some(SliceState {
+                    amount: check.amount,
+                    remaining,
+                    reset,
+                });
+            } else {
                 states.push(LimitState {
                     limit: self.limits[check.limit],
-                    remaining: check.amount.saturating_sub(used),
-                    reset: check.meter.reset(now),
+                    remaining,
+                    reset,
+                    slice: None,
                 });
             }
         }

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::answer::{Answer, Digest};
 use crate::body::Reply;
-use crate::call::Endpoint;
+use crate::provider::Provider;
+use crate::route::Endpoint;
 use crate::text::{base64, quoted};
 
 /// Returns the whole answer of a generating endpoint.
@@ -30,23 +31,179 @@ pub(crate) fn plain(reply: &Reply) -> String {
         }
         _ => {
             let finish = finish_reason(reply);
+            let Ways {
+                prefix,
+                message,
+                choice,
+                ..
+            } = ways(reply.provider);
+            let tail = plain_tail(reply);
             let choices = join(reply.answers.iter().enumerate(), |text, (index, answer)| {
                 let _ = write!(
                     text,
-                    r#"{{"index":{index},"message":{{"role":"assistant","content":"{}","refusal":null,"annotations":[]}},"logprobs":null,"finish_reason":"{finish}"}}"#,
+                    r#"{{"index":{index},"message":{{"role":"assistant","content":"{}"{message}}},{choice}"finish_reason":"{finish}"}}"#,
                     answer.text()
                 );
             });
             let usage = completion_usage(reply);
             format!(
-                r#"{{"id":"chatcmpl-{id}","object":"chat.completion","created":{created},"model":{model},"choices":[{choices}],"usage":{usage},"service_tier":"default","system_fingerprint":"fp_mock"}}"#
+                r#"{{"id":"{prefix}{id}","object":"chat.completion","created":{created},"model":{model},"choices":[{choices}],"usage":{usage}{tail}}}"#
             )
         }
     }
 }
 
+/// How the chat of those who are compatible differs from OpenAI's.
+struct Ways {
+    /// What the id begins with.
+    prefix: &'static str,
+    /// What follows the content of a message.
+    message: &'static str,
+    /// What stands in a choice before its end.
+    choice: &'static str,
+    /// What stands in a chunk before its choices.
+    chunk: &'static str,
+    /// The first delta of a choice.
+    first: &'static str,
+}
+
+const OPENAI: Ways = Ways {
+    prefix: "chatcmpl-",
+    message: r#","refusal":null,"annotations":[]"#,
+    choice: r#""logprobs":null,"#,
+    chunk: r#""service_tier":"default","system_fingerprint":"fp_mock","#,
+    first: r#"{"role":"assistant","content":"","refusal":null}"#,
+};
+
+const COMPATIBLE: Ways = Ways {
+    message: "",
+    chunk: r#""system_fingerprint":"fp_mock","#,
+    first: r#"{"role":"assistant","content":""}"#,
+    ..OPENAI
+};
+
+const AZURE_FILTERS: &str = r#""hate":{"filtered":false,"severity":"safe"},"self_harm":{"filtered":false,"severity":"safe"},"sexual":{"filtered":false,"severity":"safe"},"violence":{"filtered":false,"severity":"safe"}"#;
+
+fn ways(provider: Provider) -> Ways {
+    match provider {
+        Provider::OpenAi | Provider::Anthropic => OPENAI,
+        Provider::Azure => Ways {
+            choice: r#""content_filter_results":{"hate":{"filtered":false,"severity":"safe"}},"logprobs":null,"#,
+            chunk: r#""system_fingerprint":"fp_mock","#,
+            ..OPENAI
+        },
+        Provider::Mistral => Ways {
+            prefix: "",
+            message: r#","tool_calls":null,"prefix":false"#,
+            choice: "",
+            chunk: "",
+            ..COMPATIBLE
+        },
+        Provider::OpenRouter => Ways {
+            prefix: "gen-",
+            choice: r#""native_finish_reason":null,"logprobs":null,"#,
+            chunk: r#""provider":"Mock","#,
+            ..COMPATIBLE
+        },
+        Provider::Gemini | Provider::Vertex | Provider::Cohere => Ways {
+            prefix: "",
+            choice: "",
+            chunk: "",
+            ..COMPATIBLE
+        },
+        Provider::Vllm => Ways {
+            chunk: "",
+            ..COMPATIBLE
+        },
+        Provider::Groq | Provider::DeepSeek | Provider::Bedrock => COMPATIBLE,
+    }
+}
+
+/// What a whole chat ends with.
+fn plain_tail(reply: &Reply) -> String {
+    let id = &reply.id;
+    match reply.provider {
+        Provider::OpenAi => r#","service_tier":"default","system_fingerprint":"fp_mock""#.to_owned(),
+        Provider::Azure => format!(
+            r#","system_fingerprint":"fp_mock","prompt_filter_results":[{{"prompt_index":0,"content_filter_results":{{{AZURE_FILTERS}}}}}]"#
+        ),
+        Provider::Groq => {
+            format!(
+                r#","system_fingerprint":"fp_mock","service_tier":"on_demand","x_groq":{{"id":"req_{id}"}}"#
+            )
+        }
+        Provider::DeepSeek => r#","system_fingerprint":"fp_mock""#.to_owned(),
+        Provider::OpenRouter => r#","provider":"Mock""#.to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// What the last chunk of a choice ends with: some tell the use there, asked or not.
+fn last_tail(reply: &Reply) -> String {
+    let usage = completion_usage(reply);
+    match reply.provider {
+        Provider::Mistral | Provider::OpenRouter => format!(r#","usage":{usage}"#),
+        Provider::Groq => format!(r#","x_groq":{{"id":"req_{}","usage":{usage}}}"#, reply.id),
+        _ => String::new(),
+    }
+}
+
+/// Returns the answer to a request for pictures: as many as were asked for, of one dot.
+pub(crate) fn images(created: u64, count: u64, tokens: u64) -> String {
+    const DOT: &str =
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+    let data = join(0..count.min(10), |text, _| {
+        let _ = write!(text, r#"{{"b64_json":"{DOT}"}}"#);
+    });
+    format!(
+        r#"{{"created":{created},"data":[{data}],"usage":{{"total_tokens":{tokens},"input_tokens":{tokens},"output_tokens":0,"input_tokens_details":{{"text_tokens":{tokens},"image_tokens":0}}}}}}"#
+    )
+}
+
+/// Returns what was heard.
+pub(crate) fn transcription(digest: Digest, seconds: u64) -> String {
+    let text = Answer::of(digest, 0, 8).text();
+    format!(r#"{{"text":"{text}","usage":{{"type":"duration","seconds":{seconds}}}}}"#)
+}
+
+/// Returns that nothing is wrong with any text.
+pub(crate) fn moderation(id: &str, model: &str, count: usize) -> String {
+    const CATEGORIES: [&str; 13] = [
+        "harassment",
+        "harassment/threatening",
+        "hate",
+        "hate/threatening",
+        "illicit",
+        "illicit/violent",
+        "self-harm",
+        "self-harm/instructions",
+        "self-harm/intent",
+        "sexual",
+        "sexual/minors",
+        "violence",
+        "violence/graphic",
+    ];
+    let each = |value: &str| {
+        join(CATEGORIES.iter(), |text, name| {
+            let _ = write!(text, r#""{name}":{value}"#);
+        })
+    };
+    let result = format!(
+        r#"{{"flagged":false,"categories":{{{}}},"category_scores":{{{}}},"category_applied_input_types":{{{}}}}}"#,
+        each("false"),
+        each("0.0"),
+        each(r#"["text"]"#)
+    );
+    let results = join(0..count, |text, _| text.push_str(&result));
+    format!(
+        r#"{{"id":"modr-{id}","model":{},"results":[{results}]}}"#,
+        quoted(model)
+    )
+}
+
 /// Returns the answer to a request for embeddings.
 pub(crate) fn embeddings(
+    id: Option<&str>,
     digests: &[Digest],
     model: &str,
     dimensions: usize,
@@ -71,13 +228,14 @@ pub(crate) fn embeddings(
         text.push('}');
     });
     let model = quoted(model);
+    let id = id.map_or_else(String::new, |id| format!(r#""id":"{id}","#));
     format!(
-        r#"{{"object":"list","data":[{data}],"model":{model},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#
+        r#"{{{id}"object":"list","data":[{data}],"model":{model},"usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#
     )
 }
 
 /// A vector of length one that depends on the text alone.
-fn embedding(digest: Digest, dimensions: usize) -> impl Iterator<Item = f32> {
+pub(crate) fn embedding(digest: Digest, dimensions: usize) -> impl Iterator<Item = f32> {
     let scale = (3.0 / dimensions as f32).sqrt();
     let mut word = digest.value() | 1;
     std::iter::repeat_with(move || {
@@ -133,14 +291,14 @@ pub(crate) fn opening(reply: &Reply, out: &mut String) {
             );
         }
         _ => {
-            for index in 0..reply.answers.len() {
-                chat_chunk(
-                    reply,
-                    index,
-                    r#"{"role":"assistant","content":"","refusal":null}"#,
-                    None,
+            if reply.provider == Provider::Azure {
+                let _ = write!(
                     out,
+                    "data: {{\"choices\":[],\"created\":0,\"id\":\"\",\"model\":\"\",\"object\":\"\",\"prompt_filter_results\":[{{\"prompt_index\":0,\"content_filter_results\":{{{AZURE_FILTERS}}}}}]}}\n\n"
                 );
+            }
+            for index in 0..reply.answers.len() {
+                chat_chunk(reply, index, ways(reply.provider).first, None, out);
             }
         }
     }
@@ -174,22 +332,27 @@ pub(crate) fn closing(reply: &Reply, events: u64, out: &mut String) {
         }
         _ => {
             for index in 0..reply.answers.len() {
-                chat_chunk(reply, index, "{}", Some(finish), out);
+                let delta = match reply.provider {
+                    Provider::Mistral => r#"{"content":""}"#,
+                    _ => "{}",
+                };
+                chat_chunk(reply, index, delta, Some(finish), out);
             }
         }
     }
-    if reply.include_usage {
+    let told = matches!(reply.provider, Provider::Mistral | Provider::OpenRouter);
+    if reply.include_usage && !told {
         let Reply {
             id, created, model, ..
         } = reply;
         let (prefix, object) = match reply.endpoint {
-            Endpoint::Completions => ("cmpl", "text_completion"),
-            _ => ("chatcmpl", "chat.completion.chunk"),
+            Endpoint::Completions => ("cmpl-", "text_completion"),
+            _ => (ways(reply.provider).prefix, "chat.completion.chunk"),
         };
         let usage = completion_usage(reply);
         let _ = write!(
             out,
-            "data: {{\"id\":\"{prefix}-{id}\",\"object\":\"{object}\",\"created\":{created},\"model\":{model},\"choices\":[],\"usage\":{usage}}}\n\n"
+            "data: {{\"id\":\"{prefix}{id}\",\"object\":\"{object}\",\"created\":{created},\"model\":{model},\"choices\":[],\"usage\":{usage}}}\n\n"
         );
     }
     out.push_str("data: [DONE]\n\n");
@@ -235,8 +398,15 @@ fn finish_reason(reply: &Reply) -> &'static str {
 fn completion_usage(reply: &Reply) -> String {
     let (input, output, cached) = (reply.input_tokens, reply.output_tokens(), reply.cached_tokens);
     let total = input + output;
+    let deepseek = match reply.provider {
+        Provider::DeepSeek => format!(
+            r#","prompt_cache_hit_tokens":{cached},"prompt_cache_miss_tokens":{}"#,
+            input - cached
+        ),
+        _ => String::new(),
+    };
     format!(
-        r#"{{"prompt_tokens":{input},"completion_tokens":{output},"total_tokens":{total},"prompt_tokens_details":{{"cached_tokens":{cached},"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}}"#
+        r#"{{"prompt_tokens":{input},"completion_tokens":{output},"total_tokens":{total}{deepseek},"prompt_tokens_details":{{"cached_tokens":{cached},"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}}"#
     )
 }
 
@@ -244,15 +414,23 @@ fn chat_chunk(reply: &Reply, index: usize, delta: &str, finish: Option<&str>, ou
     let Reply {
         id, created, model, ..
     } = reply;
+    let last = finish.is_some();
     let finish = finish.map_or_else(|| "null".to_owned(), quoted);
-    let usage = if reply.include_usage {
-        r#","usage":null"#
-    } else {
-        ""
+    let Ways {
+        prefix,
+        choice,
+        chunk,
+        ..
+    } = ways(reply.provider);
+    let usage = match reply.provider {
+        Provider::Mistral | Provider::OpenRouter => "",
+        _ if reply.include_usage => r#","usage":null"#,
+        _ => "",
     };
+    let tail = if last { last_tail(reply) } else { String::new() };
     let _ = write!(
         out,
-        "data: {{\"id\":\"chatcmpl-{id}\",\"object\":\"chat.completion.chunk\",\"created\":{created},\"model\":{model},\"service_tier\":\"default\",\"system_fingerprint\":\"fp_mock\",\"choices\":[{{\"index\":{index},\"delta\":{delta},\"logprobs\":null,\"finish_reason\":{finish}}}]{usage}}}\n\n"
+        "data: {{\"id\":\"{prefix}{id}\",\"object\":\"chat.completion.chunk\",\"created\":{created},\"model\":{model},{chunk}\"choices\":[{{\"index\":{index},\"delta\":{delta},{choice}\"finish_reason\":{finish}}}]{usage}{tail}}}\n\n"
     );
 }
 
@@ -342,7 +520,7 @@ fn response_object(reply: &Reply, stage: Stage) -> String {
 }
 
 /// Joins what `write` makes of every item with commas.
-fn join<T>(items: impl Iterator<Item = T>, mut write: impl FnMut(&mut String, T)) -> String {
+pub(crate) fn join<T>(items: impl Iterator<Item = T>, mut write: impl FnMut(&mut String, T)) -> String {
     let mut text = String::new();
     for (index, item) in items.enumerate() {
         if index > 0 {

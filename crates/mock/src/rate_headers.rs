@@ -4,22 +4,49 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::limits::{Dimension, LimitState, PoolState};
-use crate::settings::Dialect;
+use crate::limits::{Dimension, Level, LimitState, PoolState};
+use crate::provider::Provider;
+use crate::route::Target;
 use crate::text::{go_duration, rfc_3339};
+use crate::{azure, mistral};
 
-/// Adds the rate-limit headers; `unix` is the time since 1970.
-pub(crate) fn write(dialect: Dialect, pools: &[PoolState], unix: Duration, headers: &mut HeaderMap) {
-    let shown = pools.iter().flat_map(|pool| &pool.limits);
-    let shown: Vec<LimitState> = shown.filter(|state| !state.limit.hidden).copied().collect();
-    let states = shown.as_slice();
-    match dialect {
-        Dialect::OpenAi => {
-            write_openai(states, Dimension::Requests, &OPENAI_REQUESTS, headers);
-            write_openai(states, Dimension::Tokens, &OPENAI_TOKENS, headers);
+/// Adds the rate-limit headers that the provider sends with every answer; `unix` is the time since 1970, `cost` what the
+/// request was charged.
+pub(crate) fn write(
+    target: &Target,
+    pools: &[PoolState],
+    unix: Duration,
+    cost: Option<u64>,
+    headers: &mut HeaderMap,
+) {
+    match target.provider {
+        Provider::OpenAi | Provider::Groq => {
+            let states = shown(pools);
+            write_openai(&states, Dimension::Requests, &OPENAI_REQUESTS, headers);
+            write_openai(&states, Dimension::Tokens, &OPENAI_TOKENS, headers);
+            let projects = pools.iter().filter(|pool| pool.level == Level::Project);
+            let projects: Vec<LimitState> = projects.flat_map(|pool| &pool.limits).copied().collect();
+            write_openai(&projects, Dimension::Tokens, &OPENAI_PROJECT_TOKENS, headers);
         }
-        Dialect::Anthropic => write_anthropic(states, unix, headers),
+        Provider::Anthropic => write_anthropic(&shown(pools), unix, headers),
+        Provider::Azure => azure::write_headers(pools, target.endpoint, headers),
+        Provider::Mistral => mistral::write_headers(pools, cost, headers),
+        // The others tell nothing.
+        Provider::Gemini
+        | Provider::OpenRouter
+        | Provider::DeepSeek
+        | Provider::Cohere
+        | Provider::Bedrock
+        | Provider::Vertex
+        | Provider::Vllm => {}
     }
+}
+
+/// Returns the organization's limits that are not hidden.
+pub(crate) fn shown(pools: &[PoolState]) -> Vec<LimitState> {
+    let pools = pools.iter().filter(|pool| pool.level == Level::Organization);
+    let limits = pools.flat_map(|pool| &pool.limits);
+    limits.filter(|state| !state.limit.hidden).copied().collect()
 }
 
 /// The names of one dimension's headers: limit, remaining, reset.
@@ -34,6 +61,11 @@ static OPENAI_TOKENS: Names = [
     HeaderName::from_static("x-ratelimit-limit-tokens"),
     HeaderName::from_static("x-ratelimit-remaining-tokens"),
     HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+static OPENAI_PROJECT_TOKENS: Names = [
+    HeaderName::from_static("x-ratelimit-limit-project-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-project-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-project-tokens"),
 ];
 static ANTHROPIC_REQUESTS: Names = [
     HeaderName::from_static("anthropic-ratelimit-requests-limit"),
@@ -57,7 +89,7 @@ static ANTHROPIC_OUTPUT: Names = [
 ];
 
 /// Of several limits of one dimension the binding one is shown: that which takes longest to come back.
-fn binding(states: &[LimitState], dimension: Dimension) -> Option<&LimitState> {
+pub(crate) fn binding(states: &[LimitState], dimension: Dimension) -> Option<&LimitState> {
     let of_dimension = states.iter().filter(|state| state.limit.dimension == dimension);
     of_dimension.reduce(|binding, next| if next.reset > binding.reset { next } else { binding })
 }

@@ -29,25 +29,6 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Whose interface is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Dialect {
-    /// OpenAI's, and that of everybody compatible with it.
-    OpenAi,
-    /// Anthropic's.
-    Anthropic,
-}
-
-impl Dialect {
-    /// Whose ways are enforced with it.
-    pub const fn provider(self) -> Provider {
-        match self {
-            Self::OpenAi => Provider::OpenAi,
-            Self::Anthropic => Provider::Anthropic,
-        }
-    }
-}
-
 /// How long until the first token.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Latency {
@@ -145,15 +126,15 @@ impl Faults {
 /// Everything that can be set. [`Settings::default`] is an unlimited provider that answers at once.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The only interface spoken; `None`: both, told apart by path.
-    pub dialect: Option<Dialect>,
+    /// The only interface spoken; `None`: OpenAI's and Anthropic's, told apart by path.
+    pub provider: Option<Provider>,
     /// The limits of each quota group, for all requests.
     pub limits: Vec<Limit>,
     /// Which requests share these limits. Two interfaces never do.
     pub scope: Scope,
     /// Further limits, each for some requests. A request must pass all that are for it.
     pub pools: Vec<Pool>,
-    /// How requests are charged in [`Settings::limits`]; `None`: as the dialect's provider does.
+    /// How requests are charged in [`Settings::limits`]; `None`: as the provider does.
     pub charging: Option<Charging>,
     /// Whether a refused request takes one from the request limits all the same.
     pub counts_failures: bool,
@@ -169,6 +150,12 @@ pub struct Settings {
     pub tokens_per_event: u64,
     /// The length of answers.
     pub output: OutputLength,
+    /// Requests that are worked on at one time; others wait in line. `None`: any number (vLLM's `--max-num-seqs`).
+    pub running_max: Option<usize>,
+    /// How often a provider that keeps waiting clients company does so (DeepSeek, OpenRouter).
+    pub keep_alive: Duration,
+    /// Whether Mistral refuses `stream_options`, as older ones did (providers.md §7).
+    pub rejects_stream_options: bool,
     /// What goes wrong.
     pub faults: Faults,
     /// The seed of everything random.
@@ -183,10 +170,11 @@ pub struct Settings {
 
 impl Settings {
     /// The interfaces that are spoken.
+    /// The first is always there.
     pub(crate) fn spoken(&self) -> Vec<Provider> {
-        self.dialect.map_or_else(
+        self.provider.map_or_else(
             || vec![Provider::OpenAi, Provider::Anthropic],
-            |dialect| vec![dialect.provider()],
+            |provider| vec![provider],
         )
     }
 }
@@ -194,7 +182,7 @@ impl Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            dialect: None,
+            provider: None,
             limits: Vec::new(),
             scope: Scope::All,
             pools: Vec::new(),
@@ -206,6 +194,9 @@ impl Default for Settings {
             tokens_per_second: None,
             tokens_per_event: 1,
             output: OutputLength::Maximum { unset: 16 },
+            running_max: None,
+            keep_alive: Duration::from_secs(5),
+            rejects_stream_options: false,
             faults: Faults::default(),
             seed: 0,
             began: None,

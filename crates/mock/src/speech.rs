@@ -5,10 +5,11 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use crate::limits::{PoolState, Refused};
-use crate::problem::Problem;
+use crate::problem::{Context, Problem, write_headers};
 use crate::provider::Provider;
 use crate::rate_headers;
-use crate::settings::Dialect;
+use crate::route::{Endpoint, Target};
+use crate::state::Denied;
 
 /// A refusal as it goes over the wire.
 #[derive(Debug, Clone)]
@@ -24,7 +25,7 @@ pub struct Spoken {
 /// Returns the headers about limits that a success carries; `unix` is the time since 1970.
 pub fn headers(provider: Provider, states: &[PoolState], unix: Duration) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    rate_headers::write(dialect(provider), states, unix, &mut headers);
+    rate_headers::write(&target(provider), states, unix, None, &mut headers);
     headers
 }
 
@@ -37,20 +38,29 @@ pub fn refusal(
     states: &[PoolState],
     unix: Duration,
 ) -> Spoken {
-    let dialect = dialect(provider);
-    let problem = Problem::refused(dialect, refused, window, model);
+    let target = target(provider);
+    let denied = Denied {
+        refused: *refused,
+        window,
+    };
+    let context = Context {
+        provider,
+        request_id: "req_0",
+        target: Some(&target),
+        model,
+        stream: false,
+        unix,
+    };
+    let told = Problem::denied(provider, denied, model).told(&context);
     let mut headers = headers(provider, states, unix);
-    problem.write_headers(dialect, &mut headers);
+    write_headers(&told, &mut headers);
     Spoken {
-        status: problem.status,
+        status: told.status,
         headers,
-        body: problem.body(dialect, "req_0"),
+        body: told.body,
     }
 }
 
-const fn dialect(provider: Provider) -> Dialect {
-    match provider {
-        Provider::Anthropic => Dialect::Anthropic,
-        _ => Dialect::OpenAi,
-    }
+fn target(provider: Provider) -> Target {
+    Target::new(provider, Endpoint::usual(provider))
 }

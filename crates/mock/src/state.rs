@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::call::Call;
-use crate::limits::{Account, Pool, PoolState, Refused, Subject, Timestamp, Usage, Wait, Weights};
+use crate::limits::{Account, Demand, Pool, PoolState, Refused, Subject, Timestamp, Usage, Wait, Weights};
 use crate::provider::Provider;
 use crate::settings::{Fault, Key, Latency, OutputLength, Settings};
 use crate::stats::{Phase, Recorder, Stats};
@@ -24,6 +25,8 @@ pub(crate) struct State {
     started: Instant,
     started_unix: Duration,
     inner: Mutex<Inner>,
+    /// Places to be worked on, and how many there are.
+    running: Option<(Arc<Semaphore>, u32)>,
 }
 
 #[derive(Debug)]
@@ -67,9 +70,13 @@ pub(crate) struct Granted {
 
 impl State {
     pub(crate) fn new(settings: Settings) -> Self {
+        let running = settings.running_max.map(|most| {
+            let most = u32::try_from(most).unwrap_or(u32::MAX).clamp(1, 1 << 20);
+            (Arc::new(Semaphore::new(most as usize)), most)
+        });
         let inner = Inner {
             accounts: BTreeMap::new(),
-            recorder: Recorder::new(Timestamp(0), &pools(&settings, Provider::OpenAi)),
+            recorder: Recorder::new(Timestamp(0), &pools(&settings, settings.spoken()[0])),
             random: Pcg64Mcg::seed_from_u64(settings.seed),
             script: VecDeque::new(),
             next_id: 0,
@@ -79,16 +86,18 @@ impl State {
             settings,
             started: Instant::now(),
             inner: Mutex::new(inner),
+            running,
         }
     }
 
     /// Decides about a request whose body has just arrived.
     pub(crate) fn admit(self: &Arc<Self>, key: &Key, call: &Call) -> Verdict {
-        let provider = call.endpoint.dialect().provider();
+        let provider = call.target.provider;
+        let place = call.target.place();
         let subject = Subject {
             key,
             model: &call.model,
-            endpoint: call.endpoint.name(),
+            endpoint: &place,
         };
         let mut guard = self.lock();
         let inner = &mut *guard;
@@ -97,14 +106,7 @@ impl State {
         let id = inner.next_id;
         inner.next_id += 1;
         inner.recorder.request();
-        let account = inner.accounts.entry(provider).or_insert_with(|| {
-            let account = Account::new(pools(&self.settings, provider), self.started_unix);
-            if self.settings.counts_failures {
-                account.counting_failures()
-            } else {
-                account
-            }
-        });
+        let account = self.account(&mut inner.accounts, provider);
         let admitted = account.admit(now, id, &subject, &call.demand);
         let states = account.state(now, &subject, &call.demand);
         let result = match admitted {
@@ -132,6 +134,7 @@ impl State {
                     cached: call.directives.cached_tokens,
                     generated: 0,
                     settled: false,
+                    turn: None,
                     phase: Some(Phase::Waiting),
                 };
                 let latency = inner.latency(&self.settings);
@@ -164,6 +167,53 @@ impl State {
         }
     }
 
+    /// Whether a limit is for this endpoint by name.
+    pub(crate) fn limits_endpoint(&self, name: &str) -> bool {
+        let mut named = self
+            .settings
+            .pools
+            .iter()
+            .flat_map(|pool| &pool.applies.endpoints);
+        named.any(|endpoint| endpoint == name)
+    }
+
+    /// Returns the pools of an interface, with all changes of amounts.
+    pub(crate) fn pools(&self, provider: Provider) -> Vec<Pool> {
+        let mut inner = self.lock();
+        self.account(&mut inner.accounts, provider).pools().to_vec()
+    }
+
+    /// Returns what a request would find, without charging anything.
+    pub(crate) fn look(&self, provider: Provider, subject: &Subject<'_>) -> Vec<PoolState> {
+        let now = self.now();
+        let mut inner = self.lock();
+        let account = self.account(&mut inner.accounts, provider);
+        account.state(now, subject, &Demand::default())
+    }
+
+    /// Waits in line until the request may be worked on.
+    pub(crate) async fn turn(&self, slots: u64) -> Option<OwnedSemaphorePermit> {
+        let (running, most) = self.running.as_ref()?;
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX).min(*most);
+        // The semaphore is never closed.
+        Arc::clone(running).acquire_many_owned(slots).await.ok()
+    }
+
+    fn account<'a>(
+        &self,
+        accounts: &'a mut BTreeMap<Provider, Account>,
+        provider: Provider,
+    ) -> &'a mut Account {
+        accounts.entry(provider).or_insert_with(|| {
+            let account = Account::new(pools(&self.settings, provider), self.started_unix);
+            if self.settings.counts_failures {
+                account.counting_failures()
+            } else {
+                account
+            }
+        })
+    }
+
     /// Returns the number of a request that is not limited.
     pub(crate) fn number(&self) -> u64 {
         let mut inner = self.lock();
@@ -193,7 +243,10 @@ impl State {
         let inner = &mut *guard;
         inner.accounts.values_mut().for_each(Account::reset);
         inner.script.clear();
-        let pools = inner.pools(&self.settings);
+        let pools = self
+            .account(&mut inner.accounts, self.settings.spoken()[0])
+            .pools()
+            .to_vec();
         inner.recorder = inner.recorder.restarted(now, &pools);
     }
 
@@ -209,10 +262,7 @@ impl State {
         let mut guard = self.lock();
         let inner = &mut *guard;
         for provider in self.settings.spoken() {
-            let account = inner
-                .accounts
-                .entry(provider)
-                .or_insert_with(|| Account::new(pools(&self.settings, provider), self.started_unix));
+            let account = self.account(&mut inner.accounts, provider);
             let mut place = limit;
             let found = account.pools().iter().position(|pool| {
                 let here = place < pool.limits.len();
@@ -247,15 +297,6 @@ fn pools(settings: &Settings, provider: Provider) -> Vec<Pool> {
 }
 
 impl Inner {
-    /// The pools with all changes of amounts.
-    fn pools(&self, settings: &Settings) -> Vec<Pool> {
-        let account = self.accounts.values().next();
-        account.map_or_else(
-            || pools(settings, Provider::OpenAi),
-            |account| account.pools().to_vec(),
-        )
-    }
-
     fn fault(&mut self, settings: &Settings, call: &Call) -> Option<Fault> {
         let asked = call.directives.fault.or_else(|| self.script.pop_front());
         let fault = match asked {
@@ -316,6 +357,8 @@ pub(crate) struct Flight {
     cached: u64,
     generated: u64,
     settled: bool,
+    /// Its place among those that are worked on.
+    turn: Option<OwnedSemaphorePermit>,
     /// What the client would be said to have missed if it left now; `None` once it has everything.
     phase: Option<Phase>,
 }
@@ -354,6 +397,11 @@ impl Flight {
     /// Whether output must be counted in steps while it is made.
     pub(crate) fn counts_output(&self) -> bool {
         self.as_generated
+    }
+
+    /// Keeps the request's place among those that are worked on until it ends.
+    pub(crate) fn keep(&mut self, turn: Option<OwnedSemaphorePermit>) {
+        self.turn = turn;
     }
 
     pub(crate) fn streaming(&mut self) {

@@ -80,6 +80,24 @@ pub(crate) fn base64(text: &mut String, bytes: &[u8]) {
     }
 }
 
+/// Decodes `%20` and its kin; what is not a code stays as it is.
+pub(crate) fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let code = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
+        if let Some(byte) = code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            decoded.push(byte);
+            at += 3;
+        } else {
+            decoded.push(bytes[at]);
+            at += 1;
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
 /// Writes a text as a JSON string, with its quotes.
 pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
@@ -139,6 +157,14 @@ mod tests {
         assert_eq!(thousands(999), "999");
         assert_eq!(thousands(30_000), "30,000");
         assert_eq!(thousands(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn percent_codes_are_decoded() {
+        let check = |text, expect: &str| assert_eq!(percent_decoded(text), expect);
+        check("anthropic.claude%3A0", "anthropic.claude:0");
+        check("100%", "100%");
+        check("%zz%é%e2%82%ac", "%zz%é€");
     }
 
     #[test]

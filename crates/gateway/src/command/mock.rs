@@ -1,74 +1,36 @@
 //! `tidegate mock`.
 
+mod limits;
+
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use tidegate_mock::limits::{Algorithm, Charging, Dimension, Limit, Slice};
-use tidegate_mock::{Dialect, Faults, Handle, Key, Latency, OutputLength, Scope, Server, Settings};
+use tidegate_mock::{Faults, Handle, Key, Latency, OutputLength, Provider, Server, Settings};
 
+use self::limits::{LimitArgs, Limits};
 use super::CommandError;
 use crate::config::duration;
-
-const DAY: Duration = Duration::from_secs(86_400);
 
 /// Arguments of `tidegate mock`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The first line of the output is `listening on http://ADDRESS`. GET /mock/stats returns the statistics, POST /mock/reset \
-forgets them and all charges. A request can ask for a behavior with headers x-mock-… or an object x_mock in its body: \
+forgets them and all charges, POST /mock/limits {\"limit\": PLACE, \"amount\": N} changes a limit. A request can ask for a behavior with headers x-mock-… or an object x_mock in its body: \
 status, error, stall, reset, delay, output-tokens, cached-tokens.")]
 pub(super) struct MockArgs {
     /// The address to listen on; port 0 takes any free port.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
     listen: SocketAddr,
-    /// The interfaces to speak.
-    #[arg(long, value_enum, default_value = "both")]
-    dialect: SpokenArg,
-    /// Requests per window.
-    #[arg(long, value_name = "N")]
-    rpm: Option<u64>,
-    /// Tokens per window.
-    #[arg(long, value_name = "N")]
-    tpm: Option<u64>,
-    /// Input tokens per window.
-    #[arg(long, value_name = "N")]
-    itpm: Option<u64>,
-    /// Output tokens per window.
-    #[arg(long, value_name = "N")]
-    otpm: Option<u64>,
-    /// Requests per day.
-    #[arg(long, value_name = "N")]
-    rpd: Option<u64>,
-    /// Requests at one time.
-    #[arg(long, value_name = "N")]
-    concurrency: Option<u64>,
-    /// The length of the provider's minute.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = window)]
-    window: Duration,
-    /// How the windows move.
-    #[arg(long, value_enum, default_value = "rolling")]
-    algorithm: AlgorithmArg,
-    /// Where a fixed window, or a fixed slice, starts.
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
-    phase: Duration,
-    /// Slices of the window that may each hold only their share: a length, or none. Slices go with rolling windows;
-    /// `--algorithm fixed` makes the slices fixed.
-    #[arg(long, value_name = "TIME", default_value = "none", value_parser = slice)]
-    slice: SliceArg,
-    /// Which limits have slices.
-    #[arg(long, value_enum, default_value = "requests")]
-    sliced: SlicedArg,
-    /// When tokens are charged; by default as OpenAI and Anthropic do.
-    #[arg(long, value_enum)]
-    charge: Option<ChargeArg>,
+    /// Whose interface to speak, and whose ways to enforce; both is OpenAI's and Anthropic's, told apart by path.
+    #[arg(long, visible_alias = "dialect", value_enum, default_value = "both")]
+    provider: SpokenArg,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// A refused request takes one from the request limits all the same.
     #[arg(long)]
     counts_failures: bool,
-    /// Which requests share the limits.
-    #[arg(long, value_enum, default_value = "all")]
-    scope: ScopeArg,
     /// An API key to accept; may be given several times. Without it any key is accepted.
     #[arg(long, value_name = "KEY")]
     key: Vec<Key>,
@@ -93,6 +55,19 @@ pub(super) struct MockArgs {
     /// The spread of that length: the standard deviation of its logarithm. 0 is no spread.
     #[arg(long, value_name = "SIGMA", default_value_t = 0.0, value_parser = spread)]
     output_spread: f64,
+    /// Requests that are worked on at one time; others wait in line (vLLM). The default is 256 for vllm, no bound else.
+    #[arg(long, value_name = "N")]
+    running: Option<usize>,
+    /// How often a provider that keeps waiting clients company does so (deepseek, openrouter).
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = window)]
+    keep_alive: Duration,
+    /// Mistral answers 422 to stream_options, as it once did.
+    #[arg(long)]
+    reject_stream_options: bool,
+    /// The time of the provider's clock at its start, in seconds since 1970; by default what it is. Days and months turn
+    /// by it.
+    #[arg(long, value_name = "SECONDS")]
+    clock: Option<u64>,
     #[command(flatten)]
     faults: FaultArgs,
     /// The seed of everything random.
@@ -131,44 +106,42 @@ struct FaultArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum SpokenArg {
+    Both,
     #[value(name = "openai")]
     OpenAi,
+    Azure,
     Anthropic,
-    Both,
+    Gemini,
+    Groq,
+    Mistral,
+    #[value(name = "openrouter")]
+    OpenRouter,
+    #[value(name = "deepseek")]
+    DeepSeek,
+    Cohere,
+    Bedrock,
+    Vertex,
+    Vllm,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum AlgorithmArg {
-    Rolling,
-    TokenBucket,
-    Fixed,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum SliceArg {
-    None,
-    Of(Duration),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SlicedArg {
-    Requests,
-    All,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ChargeArg {
-    Estimate,
-    Settled,
-    AsGenerated,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ScopeArg {
-    All,
-    Key,
-    Model,
-    KeyAndModel,
+impl SpokenArg {
+    const fn provider(self) -> Option<Provider> {
+        Some(match self {
+            Self::Both => return None,
+            Self::OpenAi => Provider::OpenAi,
+            Self::Azure => Provider::Azure,
+            Self::Anthropic => Provider::Anthropic,
+            Self::Gemini => Provider::Gemini,
+            Self::Groq => Provider::Groq,
+            Self::Mistral => Provider::Mistral,
+            Self::OpenRouter => Provider::OpenRouter,
+            Self::DeepSeek => Provider::DeepSeek,
+            Self::Cohere => Provider::Cohere,
+            Self::Bedrock => Provider::Bedrock,
+            Self::Vertex => Provider::Vertex,
+            Self::Vllm => Provider::Vllm,
+        })
+    }
 }
 
 pub(super) fn run(args: MockArgs) -> Result<ExitCode, CommandError> {
@@ -211,24 +184,21 @@ fn report(provider: Handle) -> Result<String, CommandError> {
 impl MockArgs {
     fn settings(self) -> Result<Settings, CommandError> {
         let faults = self.faults.faults()?;
+        let provider = self.provider.provider();
+        let Limits {
+            limits,
+            scope,
+            pools,
+            charging,
+        } = self.limits.limits(provider)?;
+        // vLLM's own default (providers.md §12).
+        let usual_running = (provider == Some(Provider::Vllm)).then_some(256);
         Ok(Settings {
-            dialect: match self.dialect {
-                SpokenArg::OpenAi => Some(Dialect::OpenAi),
-                SpokenArg::Anthropic => Some(Dialect::Anthropic),
-                SpokenArg::Both => None,
-            },
-            limits: self.limits()?,
-            scope: match self.scope {
-                ScopeArg::All => Scope::All,
-                ScopeArg::Key => Scope::Key,
-                ScopeArg::Model => Scope::Model,
-                ScopeArg::KeyAndModel => Scope::KeyAndModel,
-            },
-            charging: self.charge.map(|charge| match charge {
-                ChargeArg::Estimate => Charging::ESTIMATE,
-                ChargeArg::Settled => Charging::SETTLED,
-                ChargeArg::AsGenerated => Charging::AS_GENERATED,
-            }),
+            provider,
+            limits,
+            scope,
+            pools,
+            charging,
             counts_failures: self.counts_failures,
             latency: match (self.ttft, self.ttft_spread) {
                 (Duration::ZERO, _) => Latency::Zero,
@@ -245,56 +215,13 @@ impl MockArgs {
             faults,
             keys: self.key,
             models: self.model,
+            running_max: self.running.or(usual_running),
+            keep_alive: self.keep_alive,
+            rejects_stream_options: self.reject_stream_options,
+            began: self.clock.map(Duration::from_secs),
             seed: self.seed,
             ..Settings::default()
         })
-    }
-
-    fn limits(&self) -> Result<Vec<Limit>, CommandError> {
-        let whole = match self.algorithm {
-            AlgorithmArg::Rolling => Algorithm::Rolling,
-            AlgorithmArg::TokenBucket => Algorithm::TokenBucket,
-            AlgorithmArg::Fixed => Algorithm::Fixed { phase: self.phase },
-        };
-        let sliced = match (self.slice, self.algorithm) {
-            (SliceArg::None, _) => whole,
-            (SliceArg::Of(slice), AlgorithmArg::Rolling) => Algorithm::Slices {
-                slice,
-                shape: Slice::Rolling,
-            },
-            (SliceArg::Of(slice), AlgorithmArg::Fixed) => Algorithm::Slices {
-                slice,
-                shape: Slice::Fixed { phase: self.phase },
-            },
-            (SliceArg::Of(_), AlgorithmArg::TokenBucket) => {
-                return Err(
-                    "--slice goes with --algorithm rolling or fixed: no provider slices a bucket".into(),
-                );
-            }
-        };
-        if let SliceArg::Of(slice) = self.slice
-            && slice > self.window
-        {
-            return Err("--slice is longer than --window; make it a part of the window".into());
-        }
-        let tokens = if self.sliced == SlicedArg::All {
-            sliced
-        } else {
-            whole
-        };
-        let windowed = [
-            (Dimension::Requests, self.rpm, self.window, sliced),
-            (Dimension::Requests, self.rpd, DAY, whole),
-            (Dimension::Tokens, self.tpm, self.window, tokens),
-            (Dimension::Input, self.itpm, self.window, tokens),
-            (Dimension::Output, self.otpm, self.window, tokens),
-        ];
-        let windowed = windowed
-            .into_iter()
-            .filter_map(|(dimension, amount, window, algorithm)| {
-                amount.map(|amount| Limit::new(dimension, window, amount, algorithm))
-            });
-        Ok(windowed.chain(self.concurrency.map(Limit::concurrency)).collect())
     }
 }
 
@@ -337,14 +264,6 @@ fn window(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn slice(text: &str) -> Result<SliceArg, String> {
-    if text == "none" {
-        Ok(SliceArg::None)
-    } else {
-        window(text).map(SliceArg::Of)
-    }
-}
-
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| "it must be a number from 0 to 1".to_owned())
@@ -361,6 +280,7 @@ fn spread(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use tidegate_mock::limits::{Algorithm, Dimension, Limit, Scope, Slice};
 
     use super::*;
 
@@ -412,11 +332,56 @@ mod tests {
                         shape: Slice::Rolling,
                     },
                 ),
-                Limit::new(Dimension::Requests, DAY, 1_000, Algorithm::Rolling),
+                Limit::new(
+                    Dimension::Requests,
+                    Duration::from_secs(86_400),
+                    1_000,
+                    Algorithm::Rolling,
+                ),
                 Limit::new(Dimension::Tokens, two, 9, Algorithm::Rolling),
                 Limit::concurrency(3),
             ],
         );
+    }
+
+    #[test]
+    fn a_provider_has_its_own_ways() {
+        let check = |line: &str, limits: usize, pools: usize| {
+            let settings = settings(line).unwrap();
+            assert_eq!(
+                (settings.limits.len(), settings.pools.len()),
+                (limits, pools),
+                "{line}"
+            );
+            settings
+        };
+        check("--provider openai", 0, 0);
+        check("--provider openai --limits usual", 0, 2);
+        check("--provider groq", 0, 6);
+        check("--provider groq --limits none", 0, 0);
+        check("--dialect anthropic --itpm 100 --acceleration 10", 2, 0);
+        let slices = check("--provider azure --rpm 60", 1, 0).limits[0];
+        assert!(matches!(slices.algorithm, Algorithm::Slices { .. }));
+        let rolling = check("--provider azure --rpm 60 --algorithm rolling", 1, 0).limits[0];
+        assert_eq!(rolling.algorithm, Algorithm::Rolling);
+        let long = check(
+            "--tpm 9 --long-context 100 --long-context-tpm 5 --project-rpm 2",
+            0,
+            3,
+        );
+        assert_eq!(
+            (
+                long.pools[0].applies.input_up_to,
+                long.pools[1].applies.input_above
+            ),
+            (Some(100), Some(100))
+        );
+        assert_eq!(long.pools[2].scope, Scope::Key);
+        let families = check("--rpm 9 --scope model --family a*,b", 0, 1).pools;
+        assert_eq!(families[0].families, [["a*", "b"]]);
+        let charging = check("--provider bedrock --burndown 10", 0, 2).charging.unwrap();
+        assert_eq!((charging.output_weight, charging.unset_output), (10, 64_000));
+        assert_eq!(check("--provider vllm --running 4", 0, 1).running_max, Some(4));
     }
 
     #[test]

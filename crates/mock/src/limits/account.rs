@@ -102,6 +102,36 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Whether any request for this model at this endpoint may belong to the pool.
+    pub(crate) fn is_for(&self, endpoint: &str, model: &str) -> bool {
+        let key = Key::default();
+        let subject = Subject {
+            key: &key,
+            model,
+            endpoint,
+        };
+        let any_length = Applies {
+            input_above: None,
+            input_up_to: None,
+            ..self.applies.clone()
+        };
+        any_length.to(&subject, 0)
+    }
+
+    /// Returns the name that a model's group goes by: its family's first pattern, its own, or none where models share.
+    pub(crate) fn group_of<'a>(&'a self, model: &'a str) -> &'a str {
+        if !matches!(self.scope, Scope::Model | Scope::KeyAndModel) {
+            return "";
+        }
+        let mut families = self.families.iter();
+        let family = families.find(|family| family.iter().any(|pattern| matches(pattern, model)));
+        family
+            .and_then(|family| family.first())
+            .map_or(model, String::as_str)
+    }
+}
+
 fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
@@ -342,16 +372,6 @@ impl Account {
     fn group(&mut self, index: usize, subject: &Subject<'_>) -> usize {
         let pool = &self.pools[index];
         let by_key = matches!(pool.scope, Scope::Key | Scope::KeyAndModel);
-        let by_model = matches!(pool.scope, Scope::Model | Scope::KeyAndModel);
-        let family = || {
-            let family = pool
-                .families
-                .iter()
-                .find(|family| family.iter().any(|pattern| matches(pattern, subject.model)));
-            family
-                .and_then(|family| family.first())
-                .map_or(subject.model, String::as_str)
-        };
         let mut name = GroupName {
             pool: index,
             key: if by_key {
@@ -359,11 +379,7 @@ impl Account {
             } else {
                 Key::default()
             },
-            model: if by_model {
-                family().to_owned()
-            } else {
-                String::new()
-            },
+            model: pool.group_of(subject.model).to_owned(),
         };
         if let Some(group) = self.names.get(&name) {
             return *group;

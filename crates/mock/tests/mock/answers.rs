@@ -5,7 +5,7 @@ use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tidegate_mock::answer::Answer;
-use tidegate_mock::{Dialect, Server, Settings};
+use tidegate_mock::{Provider, Server, Settings};
 
 use crate::client::{chat, get, post, request, send, start};
 
@@ -298,7 +298,7 @@ async fn http_2_is_spoken_too() {
 async fn a_provider_may_have_a_thread_of_its_own() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = Settings {
-        dialect: Some(Dialect::OpenAi),
+        provider: Some(Provider::OpenAi),
         ..Settings::default()
     };
     let provider = Server::spawn(settings, listener).unwrap();
