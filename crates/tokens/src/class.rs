@@ -2,42 +2,67 @@
 
 use std::sync::OnceLock;
 
-/// The classes that the patterns are written in.
+/// The classes that the patterns are written in, a bit each, so that a set of them is one test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Class {
     /// Neither letter, number, mark nor white space: `[^\s\p{L}\p{M}\p{N}]`.
-    Other = 0,
+    Other = 1 << 0,
     /// `[\p{Lu}\p{Lt}]`
-    Upper = 1,
+    Upper = 1 << 1,
     /// `\p{Ll}`
-    Lower = 2,
+    Lower = 1 << 2,
     /// Letters without case: `[\p{Lm}\p{Lo}]`
-    Letter = 3,
+    Letter = 1 << 3,
     /// `\p{M}`
-    Mark = 4,
+    Mark = 1 << 4,
     /// `\p{N}`
-    Number = 5,
+    Number = 1 << 5,
     /// `\s` other than the next.
-    Space = 6,
+    Space = 1 << 6,
     /// `[\r\n]`
-    Newline = 7,
+    Newline = 1 << 7,
+}
+
+/// Classes that belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Set(u8);
+
+impl Set {
+    /// `\p{L}`
+    pub(crate) const LETTERS: Self = Self::of(&[Class::Upper, Class::Lower, Class::Letter]);
+    /// `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`
+    pub(crate) const LARGE: Self = Self::of(&[Class::Upper, Class::Letter, Class::Mark]);
+    /// `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`
+    pub(crate) const SMALL: Self = Self::of(&[Class::Lower, Class::Letter, Class::Mark]);
+    /// Of both of these.
+    pub(crate) const EITHER: Self = Self::of(&[Class::Letter, Class::Mark]);
+    /// `[^\s\p{L}\p{N}]`
+    pub(crate) const SYMBOLS: Self = Self::of(&[Class::Other, Class::Mark]);
+    /// `[^\r\n\p{L}\p{N}]`, what may stand before a word.
+    pub(crate) const PREFIXES: Self = Self::of(&[Class::Other, Class::Mark, Class::Space]);
+    /// `\s`
+    pub(crate) const SPACES: Self = Self::of(&[Class::Space, Class::Newline]);
+    /// `[\r\n]`
+    pub(crate) const NEWLINES: Self = Self::of(&[Class::Newline]);
+    /// `\p{N}`
+    pub(crate) const NUMBERS: Self = Self::of(&[Class::Number]);
+
+    const fn of(classes: &[Class]) -> Self {
+        let mut set = 0;
+        let mut at = 0;
+        while at < classes.len() {
+            set |= classes[at] as u8;
+            at += 1;
+        }
+        Self(set)
+    }
 }
 
 impl Class {
-    /// Of `\p{L}`.
-    pub(crate) fn is_letter(self) -> bool {
-        matches!(self, Self::Upper | Self::Lower | Self::Letter)
-    }
-
-    /// Of `[^\s\p{L}\p{N}]`.
-    pub(crate) fn is_symbol(self) -> bool {
-        matches!(self, Self::Other | Self::Mark)
-    }
-
-    /// Of `\s`.
-    pub(crate) fn is_space(self) -> bool {
-        matches!(self, Self::Space | Self::Newline)
+    #[inline]
+    pub(crate) fn is_in(self, set: Set) -> bool {
+        self as u8 & set.0 != 0
     }
 
     pub(crate) fn of_number(number: u8) -> Self {
@@ -158,7 +183,7 @@ mod tests {
     fn runs(classes: &[Class]) -> Vec<u8> {
         let mut runs = Vec::new();
         for run in classes.chunk_by(PartialEq::eq) {
-            let mut number = run.len() << 3 | run[0] as usize;
+            let mut number = run.len() << 3 | (run[0] as u8).trailing_zeros() as usize;
             while number > 0x7f {
                 runs.push(number as u8 | 0x80);
                 number >>= 7;

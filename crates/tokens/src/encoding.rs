@@ -94,7 +94,7 @@ impl Encoding {
         }
     }
 
-    fn vocabulary(self) -> &'static Vocabulary {
+    pub(crate) fn vocabulary(self) -> &'static Vocabulary {
         static CL100K: OnceLock<Vocabulary> = OnceLock::new();
         static O200K: OnceLock<Vocabulary> = OnceLock::new();
         let cell = match self {
@@ -119,5 +119,140 @@ impl Encoding {
     /// Builds the index now, some milliseconds of work, instead of on first use. Returns its size in bytes.
     pub fn load(self) -> usize {
         self.vocabulary().heap_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl Encoding {
+        /// Every token and its rank.
+        pub(crate) fn ranks(self) -> &'static HashMap<&'static [u8], u32> {
+            static RANKS: LazyLock<[HashMap<&[u8], u32>; 2]> = LazyLock::new(|| {
+                Encoding::ALL.map(|encoding| Vocabulary::tokens(encoding.packed()).zip(0..).collect())
+            });
+            &RANKS[self as usize]
+        }
+    }
+
+    #[test]
+    fn models_have_the_encodings_that_tiktoken_gives_them() {
+        let check = |models: &[&str], expected| {
+            for model in models {
+                assert_eq!(Encoding::for_model(model), expected, "{model}");
+            }
+        };
+        check(
+            &[
+                "gpt-4o",
+                "gpt-4o-mini-2024-07-18",
+                "chatgpt-4o-latest",
+                "gpt-4.1",
+                "gpt-4.1-nano",
+                "gpt-4.5-preview",
+                "o1",
+                "o1-pro",
+                "o3",
+                "o3-mini",
+                "o4-mini",
+                "o4-mini-2025-04-16",
+                "gpt-5",
+                "gpt-5.4-mini",
+                "gpt-5-chat-latest",
+                "gpt-6",
+                "ft:gpt-4o-mini:acme::x",
+                "gpt-oss-120b",
+                "openai/gpt-oss-20b",
+                "openai.gpt-oss-120b-1:0",
+                "us.openai.gpt-oss-20b-1:0",
+                "gpt-oss:20b",
+                "OpenAI/GPT-4o",
+                "openai/gpt-4o:free",
+            ],
+            Some(Encoding::O200k),
+        );
+        check(
+            &[
+                "gpt-4",
+                "gpt-4-0613",
+                "gpt-4-turbo",
+                "gpt-4-32k",
+                "gpt-3.5",
+                "gpt-3.5-turbo",
+                "gpt-3.5-turbo-16k",
+                "gpt-35-turbo",
+                "gpt-35-turbo-16k",
+                "text-embedding-3-small",
+                "text-embedding-3-large",
+                "text-embedding-ada-002",
+                "davinci-002",
+                "ft:gpt-3.5-turbo:acme",
+                "ft:gpt-4:x",
+                "ft:davinci-002:x",
+            ],
+            Some(Encoding::Cl100k),
+        );
+        check(
+            &[
+                "",
+                "claude-opus-5",
+                "gemini-2.5-pro",
+                "llama-3.3-70b",
+                "mistral-large",
+                "o2",
+                "o10",
+                "gpt-2",
+                "text-davinci-003",
+                "gpt-45",
+            ],
+            None,
+        );
+    }
+
+    #[test]
+    fn long_runs_are_counted_closely() {
+        // Exact counts of tiktoken: 12,500 and 12,500 for the first, 782 for the second, 1,563 and 1,562 for the third.
+        let check = |text: &str, times: usize, exact: u64| {
+            let count = Encoding::O200k.count(&text.repeat(times));
+            assert!(
+                (exact..=exact + exact / 50 + 1).contains(&count),
+                "{text}: {count}, exactly {exact}"
+            );
+        };
+        check("a", 100_000, 12_500);
+        check(" ", 100_000, 782);
+        check("=", 100_000, 1_562);
+        check("中", 10_000, 10_000);
+    }
+
+    const KINDS: &[&str] = &[
+        "[a-z ]{0,60}",
+        "[A-Za-z0-9+/=]{0,60}",
+        "[道可非常名。A-z ]{0,30}",
+        "[ \n\t=\\-]{0,60}",
+        "[0-9.,]{0,40}",
+        ".{0,40}",
+    ];
+
+    proptest! {
+        /// A cut may change what is merged around it, on either side, and no more.
+        #[test]
+        fn texts_in_parts_count_nearly_as_much(
+            a in prop::sample::select(KINDS).prop_flat_map(|kind| kind),
+            b in prop::sample::select(KINDS).prop_flat_map(|kind| kind),
+        ) {
+            for encoding in Encoding::ALL {
+                let whole = encoding.count(&format!("{a}{b}"));
+                let parts = encoding.count(&a) + encoding.count(&b);
+                prop_assert!(whole <= parts + 8 && parts <= whole + 8, "{:?} + {:?}: {} of {}", a, b, whole, parts);
+                prop_assert!(whole <= (a.len() + b.len()) as u64);
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! what they do, in one pass, because a general engine alone takes most of the time that a count may take. No character
 //! is looked at more often than a small number of times, whatever the text.
 
-use crate::class::{Class, Classes};
+use crate::class::{Class, Classes, Set};
 
 /// Which pattern cuts the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,30 +42,35 @@ impl<'t> Pieces<'t> {
     }
 
     /// Returns the class of the character at an offset, and the offset behind it; `None` at the end.
-    #[inline]
+    #[inline(always)]
     fn look(&self, at: usize) -> Option<(Class, usize)> {
         #[cfg(test)]
         self.looks.set(self.looks.get() + 1);
-        let bytes = self.text.as_bytes();
-        let &first = bytes.get(at)?;
+        let &first = self.text.as_bytes().get(at)?;
         if first < 0x80 {
             return Some((self.ascii[usize::from(first)], at + 1));
         }
-        let digit = |behind: usize| bytes.get(at + behind).map_or(0, |&byte| u32::from(byte & 0x3f));
+        Some(self.look_far(at, first))
+    }
+
+    /// The same beyond ASCII.
+    #[inline]
+    fn look_far(&self, at: usize, first: u8) -> (Class, usize) {
+        let digit = |behind: usize| self.byte(at + behind).map_or(0, |byte| u32::from(byte & 0x3f));
         let head = u32::from(first);
         let (character, len) = match first {
             0..0xe0 => ((head & 0x1f) << 6 | digit(1), 2),
             0xe0..0xf0 => ((head & 0x0f) << 12 | digit(1) << 6 | digit(2), 3),
             0xf0.. => ((head & 0x07) << 18 | digit(1) << 12 | digit(2) << 6 | digit(3), 4),
         };
-        Some((self.classes.of(character), at + len))
+        (self.classes.of(character), at + len)
     }
 
-    /// Returns the offset behind all characters from an offset on that pass.
+    /// Returns the offset behind all characters of a set from an offset on.
     #[inline]
-    fn run(&self, mut at: usize, passes: impl Fn(Class) -> bool) -> usize {
+    fn run(&self, mut at: usize, set: Set) -> usize {
         while let Some((class, behind)) = self.look(at) {
-            if !passes(class) {
+            if !class.is_in(set) {
                 break;
             }
             at = behind;
@@ -73,6 +78,7 @@ impl<'t> Pieces<'t> {
         at
     }
 
+    #[inline]
     fn byte(&self, at: usize) -> Option<u8> {
         self.text.as_bytes().get(at).copied()
     }
@@ -86,68 +92,73 @@ impl<'t> Pieces<'t> {
     }
 
     fn cl100k(&self, start: usize, first: Class, behind: usize) -> usize {
+        if first.is_in(Set::LETTERS) {
+            return self.run(behind, Set::LETTERS);
+        }
+        if first.is_in(Set::NUMBERS) {
+            return self.number(behind);
+        }
         if let Some(end) = self.contraction(start) {
             return end;
         }
-        match first {
-            Class::Upper | Class::Lower | Class::Letter => self.run(behind, Class::is_letter),
-            Class::Number => self.number(behind),
-            Class::Space | Class::Newline | Class::Other | Class::Mark => {
-                if first != Class::Newline
-                    && let Some((Class::Upper | Class::Lower | Class::Letter, second)) = self.look(behind)
-                {
-                    return self.run(second, Class::is_letter);
-                }
-                if let Some(end) = self.symbols(start, first, behind) {
-                    return self.run(end, |class| class == Class::Newline);
-                }
-                self.white_space(behind, first, true)
-            }
+        if first.is_in(Set::PREFIXES)
+            && let Some((second, second_behind)) = self.look(behind)
+            && second.is_in(Set::LETTERS)
+        {
+            return self.run(second_behind, Set::LETTERS);
+        }
+        match self.symbols(start, first, behind) {
+            Some(end) => self.run(end, Set::NEWLINES),
+            None => self.white_space(behind, first, true),
         }
     }
 
     fn o200k(&self, start: usize, first: Class, behind: usize) -> usize {
-        let word = match first {
-            Class::Upper | Class::Lower | Class::Letter => self.word(start),
-            Class::Space | Class::Other => self.word(behind),
+        if first.is_in(Set::NUMBERS) {
+            return self.number(behind);
+        }
+        let word = if first.is_in(Set::LETTERS) {
+            self.word(start)
+        } else if first.is_in(Set::PREFIXES) {
             // A mark may be what stands before a word, or a word by itself.
-            Class::Mark => self.word(behind).or(Some(behind)),
-            Class::Number | Class::Newline => None,
+            self.word(behind).or((first == Class::Mark).then_some(behind))
+        } else {
+            None
         };
         if let Some(end) = word {
             return self.contraction(end).unwrap_or(end);
         }
-        if first == Class::Number {
-            return self.number(behind);
+        let Some(mut end) = self.symbols(start, first, behind) else {
+            return self.white_space(behind, first, false);
+        };
+        while matches!(self.byte(end), Some(b'\r' | b'\n' | b'/')) {
+            end += 1;
         }
-        if let Some(mut end) = self.symbols(start, first, behind) {
-            while matches!(self.byte(end), Some(b'\r' | b'\n' | b'/')) {
-                end += 1;
-            }
-            return end;
-        }
-        self.white_space(behind, first, false)
+        end
     }
 
     /// Returns where a word in the sense of o200k ends: capitals, then small letters; letters without case and marks are
     /// either. Where nothing small follows, it ends behind the last of those that are either, if there is one.
+    #[inline]
     fn word(&self, start: usize) -> Option<usize> {
         let mut at = start;
-        let mut either_end = None;
-        loop {
-            match self.look(at) {
-                Some((Class::Upper, behind)) => at = behind,
-                Some((Class::Letter | Class::Mark, behind)) => {
-                    at = behind;
-                    either_end = Some(behind);
+        let mut either_end = start;
+        while let Some((class, behind)) = self.look(at) {
+            if !class.is_in(Set::LARGE) {
+                if class == Class::Lower {
+                    return Some(self.run(behind, Set::SMALL));
                 }
-                Some((Class::Lower, behind)) => {
-                    let small = |class| matches!(class, Class::Lower | Class::Letter | Class::Mark);
-                    return Some(self.run(behind, small));
-                }
-                _ => return either_end.or((at > start).then_some(at)),
+                break;
             }
+            at = behind;
+            either_end = if class.is_in(Set::EITHER) {
+                behind
+            } else {
+                either_end
+            };
         }
+        let end = if either_end > start { either_end } else { at };
+        (end > start).then_some(end)
     }
 
     /// Returns where `'s`, `'t`, `'re`, `'ve`, `'m`, `'ll` or `'d` ends, if it starts here.
@@ -167,6 +178,7 @@ impl<'t> Pieces<'t> {
     }
 
     /// Returns where up to three numbers end, the first of which is known.
+    #[inline]
     fn number(&self, mut behind: usize) -> usize {
         for _ in 0..2 {
             match self.look(behind) {
@@ -178,17 +190,18 @@ impl<'t> Pieces<'t> {
     }
 
     /// Returns where symbols end, with a space before them or none; `None` if there are none.
+    #[inline]
     fn symbols(&self, start: usize, first: Class, behind: usize) -> Option<usize> {
-        if first.is_symbol() {
-            return Some(self.run(behind, Class::is_symbol));
+        if first.is_in(Set::SYMBOLS) {
+            return Some(self.run(behind, Set::SYMBOLS));
         }
         if self.byte(start) != Some(b' ') {
             return None;
         }
         let (second, second_behind) = self.look(behind)?;
         second
-            .is_symbol()
-            .then(|| self.run(second_behind, Class::is_symbol))
+            .is_in(Set::SYMBOLS)
+            .then(|| self.run(second_behind, Set::SYMBOLS))
     }
 
     /// Returns where a piece of white space ends: behind its last line end, else before its last character, which goes
@@ -199,7 +212,7 @@ impl<'t> Pieces<'t> {
         let mut line_end = (first == Class::Newline).then_some(behind);
         loop {
             match self.look(behind) {
-                Some((class, next)) if class.is_space() => {
+                Some((class, next)) if class.is_in(Set::SPACES) => {
                     last = behind;
                     behind = next;
                     if class == Class::Newline {
@@ -246,3 +259,60 @@ static ASCII: [Class; 128] = {
     }
     classes
 };
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(pattern: Pattern, text: &str) {
+        let mut pieces = Pieces::new(text, pattern);
+        let mut whole = String::new();
+        for piece in &mut pieces {
+            assert!(!piece.is_empty(), "{text:?}");
+            whole.push_str(piece);
+        }
+        assert_eq!(whole, text, "{pattern:?}");
+        let characters = text.chars().count() as u64;
+        // Each character is seen once, and again where a piece ends before what was looked at.
+        let bound = 6 * characters + 8;
+        let looks = pieces.looks.get();
+        assert!(
+            looks <= bound,
+            "{looks} looks at {characters} characters, {pattern:?}"
+        );
+    }
+
+    const KINDS: &[&str] = &[
+        "[a-z' ]{0,80}",
+        "[A-Za-zÀ-ÿǅʰ中\u{301}' ]{0,80}",
+        "[ \n\r\t\u{a0}x]{0,80}",
+        "[0-9½x]{0,80}",
+        "[!-/:-@ \n]{0,80}",
+        ".{0,80}",
+    ];
+
+    proptest! {
+        #[test]
+        fn pieces_are_the_text(text in prop::sample::select(KINDS).prop_flat_map(|kind| kind), times in 1_usize..40) {
+            for pattern in [Pattern::Cl100k, Pattern::O200k] {
+                check(pattern, &text.repeat(times));
+            }
+        }
+    }
+
+    #[test]
+    fn long_runs_are_looked_at_once() {
+        for unit in [
+            "a", "A", "中", "\u{301}", " ", "\n", " \n", "\n ", "1", "!", "'", "'s", "aA", "A\u{301}",
+            "!/\n", "\u{a0}", "👩‍",
+        ] {
+            for end in ["", "a", "A", " ", "1", "!", "\n"] {
+                for pattern in [Pattern::Cl100k, Pattern::O200k] {
+                    check(pattern, &(unit.repeat(10_000) + end));
+                }
+            }
+        }
+    }
+}

@@ -73,6 +73,12 @@ impl Vocabulary {
         vocabulary
     }
 
+    /// Returns all tokens in the order of ranks.
+    #[cfg(test)]
+    pub(crate) fn tokens(packed: &[u8]) -> impl Iterator<Item = &[u8]> {
+        unpacked(packed).map(|token| token.bytes)
+    }
+
     fn rank(&self, bytes: &[u8], ranks: &[Rank]) -> Rank {
         match *bytes {
             [byte] => self.bytes[usize::from(byte)],
