@@ -17,6 +17,7 @@ mod fault;
 mod fields;
 mod gemini;
 mod groq;
+mod input;
 mod mistral;
 mod openai;
 mod openrouter;

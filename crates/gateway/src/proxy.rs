@@ -182,6 +182,7 @@ impl Exchange<'_> {
         let in_body = weighed.take_model();
         let named = route.model.or(in_body);
         let model = named.as_deref();
+        weighed.count(upstream.provider, model);
         let scope = route.endpoint.scope();
         if scope != Scope::Model {
             weighed.demand = Demand::REQUEST_ONLY;

@@ -17,14 +17,18 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod chat;
 mod class;
 mod counting;
 mod encoding;
 mod image;
 mod merge;
 mod split;
+mod tools;
 mod vocabulary;
 
+pub use chat::{ChatFrame, claude_tools_tokens};
 pub use counting::{Counting, Platform, Ratio, TextCount};
 pub use encoding::Encoding;
 pub use image::{Detail, Dimensions, ImageCost};
+pub use tools::FunctionCount;

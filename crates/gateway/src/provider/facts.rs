@@ -3,15 +3,15 @@
 use std::num::NonZeroU32;
 
 use bytes::Bytes;
-use tidegate_core::{Demand, TextShape, Tokens};
+use tidegate_core::{Demand, Tokens};
+use tidegate_tokens::Encoding;
 
 use super::bad_body::BadBody;
 use super::edit::{self, Splice};
 use super::fields::{self, Fields, HolderKind, OutputName, Place, Settings, TOOLS};
+use super::input::Input;
+use super::tally::Tally;
 use super::{Endpoint, Provider, usage_option};
-
-/// Characters of the system prompt that Anthropic adds where tools are given: 804 tokens (providers.md §14) at 2.7.
-const ANTHROPIC_TOOLS_CHARACTERS: u64 = 2_171;
 
 /// What a request's body says, as far as limits and relaying are concerned.
 ///
@@ -32,7 +32,10 @@ pub struct RequestFacts {
     /// Whether the client asked for usage in the stream.
     pub usage_asked: bool,
     /// How much text there is.
-    pub text: TextShape,
+    text: Tally,
+    has_tools: bool,
+    /// What the provider charges for the input, as far as that is known.
+    input: Tokens,
     places: Places,
 }
 
@@ -84,20 +87,12 @@ impl RequestFacts {
         let Some(first) = text.bytes().position(|byte| !byte.is_ascii_whitespace()) else {
             return Err(BadBody::Empty);
         };
-        let fields = fields::read(text).map_err(|error| BadBody::of(&error))?;
+        let fields = fields::read(text, None).map_err(|error| BadBody::of(&error))?;
         Ok(Self::of(endpoint, fields, first))
     }
 
     fn of(endpoint: Endpoint, fields: Fields, object: usize) -> Self {
-        let mut text = TextShape::default();
-        for part in &fields.parts {
-            text.characters = text.characters.saturating_add(part.characters);
-            text.messages = text.messages.saturating_add(part.messages);
-            text.attachments = text.attachments.saturating_add(part.attachments);
-        }
-        if endpoint == Endpoint::Messages && fields.parts[TOOLS].characters > 0 {
-            text.characters = text.characters.saturating_add(ANTHROPIC_TOOLS_CHARACTERS);
-        }
+        let (text, has_tools) = (total(&fields), fields.parts[TOOLS].characters > 0);
         let choices = fields.choices.into_iter().flatten().max().unwrap_or(1);
         let choices = u32::try_from(choices).unwrap_or(u32::MAX);
         let options = fields.stream_options;
@@ -119,7 +114,9 @@ impl RequestFacts {
             choices: NonZeroU32::new(choices).unwrap_or(NonZeroU32::MIN),
             stream: fields.stream || endpoint.streams(),
             usage_asked,
+            input: Input::unattributed(endpoint).tokens(&text, has_tools),
             text,
+            has_tools,
             places: Places {
                 object,
                 is_empty: fields.is_empty,
@@ -130,11 +127,21 @@ impl RequestFacts {
         }
     }
 
+    /// Counts the input as this provider charges it for this model. Where it charges real tokens and the tokenizer is
+    /// public, the texts are gone through a second time: the model is often known only behind them. The facts must have
+    /// been read from this very body.
+    pub fn count(&mut self, body: &[u8], provider: Provider, model: Option<&str>) {
+        let input = Input::of(self.endpoint, provider, model.unwrap_or_default());
+        let counted = input.encoding().and_then(|encoding| tokens(body, encoding));
+        self.text.tokens = counted.unwrap_or_default();
+        self.input = input.tokens(&self.text, self.has_tools);
+    }
+
     /// Returns what the request may consume.
     pub fn demand(&self) -> Demand {
-        let generating = |input| Demand {
+        let generating = Demand {
             choices: self.choices,
-            ..Demand::generating(input, self.max_output)
+            ..Demand::generating(self.input, self.max_output)
         };
         match self.endpoint {
             Endpoint::ChatCompletions
@@ -142,23 +149,22 @@ impl RequestFacts {
             | Endpoint::Completions
             | Endpoint::GenerateContent
             | Endpoint::StreamGenerateContent
-            | Endpoint::CohereChat => generating(self.text.openai_tokens()),
-            // Bedrock's models are anybody's; most are Anthropic's, whose texts have the most tokens.
-            Endpoint::Messages
+            | Endpoint::CohereChat
+            | Endpoint::Messages
             | Endpoint::Converse
             | Endpoint::ConverseStream
             | Endpoint::InvokeModel
-            | Endpoint::InvokeModelStream => generating(self.text.anthropic_tokens()),
+            | Endpoint::InvokeModelStream => generating,
             Endpoint::Embeddings
             | Endpoint::Moderations
             | Endpoint::EmbedContent
             | Endpoint::BatchEmbedContents
             | Endpoint::Predict
             | Endpoint::CohereEmbed
-            | Endpoint::Rerank => Demand::input_only(self.text.embedding_tokens()),
-            Endpoint::Images | Endpoint::Speech | Endpoint::Ocr => {
-                Demand::input_only(self.text.openai_tokens())
-            }
+            | Endpoint::Rerank
+            | Endpoint::Images
+            | Endpoint::Speech
+            | Endpoint::Ocr => Demand::input_only(self.input),
             Endpoint::ResponseTokens
             | Endpoint::ImageEdits
             | Endpoint::Transcriptions
@@ -201,6 +207,22 @@ impl RequestFacts {
         }
         edited
     }
+}
+
+/// Returns all texts of a body together.
+fn total(fields: &Fields) -> Tally {
+    let mut text = Tally::default();
+    for part in &fields.parts {
+        text.add(part);
+    }
+    text
+}
+
+/// Returns the tokens of all texts of a body.
+fn tokens(body: &[u8], encoding: Encoding) -> Option<u64> {
+    let text = str::from_utf8(body).ok()?;
+    let fields = fields::read(text, Some(encoding)).ok()?;
+    Some(total(&fields).tokens)
 }
 
 impl Places {

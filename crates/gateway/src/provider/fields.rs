@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use tidegate_core::TextShape;
+use tidegate_tokens::Encoding;
 
-use super::tally::{Key, Mode, items, walker};
+use super::tally::{Key, Mode, Tally, items, walker};
 use super::usage_option::StreamOptions;
 
 /// The longest name of a model; a longer one counts as absent, and the provider judges it.
@@ -30,7 +30,7 @@ pub(super) struct Fields {
     pub(super) choices: [Option<u64>; 3],
     pub(super) stream: bool,
     pub(super) stream_options: Option<(Range<usize>, StreamOptions)>,
-    pub(super) parts: [TextShape; PARTS],
+    pub(super) parts: [Tally; PARTS],
 }
 
 /// A number in the body.
@@ -213,16 +213,17 @@ impl Field {
     }
 }
 
-/// Reads the fields of a body. Linear in its length.
-pub(super) fn read(text: &str) -> serde_json::Result<Fields> {
+/// Reads the fields of a body, counting tokens in an encoding or none. Linear in its length.
+pub(super) fn read(text: &str, encoding: Option<Encoding>) -> serde_json::Result<Fields> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let fields = deserializer.deserialize_map(FieldsVisitor { text })?;
+    let fields = deserializer.deserialize_map(FieldsVisitor { text, encoding })?;
     deserializer.end()?;
     Ok(fields)
 }
 
 struct FieldsVisitor<'de> {
     text: &'de str,
+    encoding: Option<Encoding>,
 }
 
 impl<'de> Visitor<'de> for FieldsVisitor<'de> {
@@ -235,6 +236,7 @@ impl<'de> Visitor<'de> for FieldsVisitor<'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
         let mut fields = Fields {
             is_empty: true,
+            parts: std::array::from_fn(|_| Tally::new(self.encoding)),
             ..Fields::default()
         };
         while let Some(field) = map.next_key_seed(Key(Field::of))? {
@@ -292,7 +294,7 @@ impl Fields {
         self.max_output[settings.output() as usize] = None;
         if settings == Settings::Generation {
             self.choices[CANDIDATES] = None;
-            self.parts[GENERATION] = TextShape::default();
+            fresh(&mut self.parts[GENERATION]);
         }
         let at = range(body, value)?;
         let kind = if value == "null" {
@@ -384,8 +386,8 @@ impl Place {
     }
 }
 
-fn fresh(shape: &mut TextShape) -> &mut TextShape {
-    *shape = TextShape::default();
+fn fresh(shape: &mut Tally) -> &mut Tally {
+    *shape = Tally::new(shape.encoding);
     shape
 }
 

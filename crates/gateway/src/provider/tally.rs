@@ -6,7 +6,7 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use tidegate_core::TextShape;
+use tidegate_tokens::{Detail, Dimensions, Encoding, Ratio};
 
 /// Characters of a number whose digits are not known: the most that a 64-bit float is printed with.
 const FLOAT_CHARACTERS: u64 = 24;
@@ -17,6 +17,99 @@ const DOCUMENT_CHARACTERS: u64 = 40_000;
 
 /// Characters that stand for one token of an input that is given as tokens.
 const TOKEN_CHARACTERS: u64 = 4;
+
+/// Base64 characters of audio that count as one attachment: 24 seconds of the densest speech (32 kbit/s), and 32 tokens a
+/// second, the most that any provider takes.
+const AUDIO_CHARACTERS: u64 = 120_000;
+
+/// The most images whose size is kept; others count as if theirs were unknown.
+const PICTURES_MAX: usize = 256;
+
+/// The texts of a request, added up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Tally {
+    /// Unicode scalar values in all texts.
+    pub(super) characters: u64,
+    /// What is more in bytes of UTF-8 than in characters.
+    pub(super) bytes_beyond: u64,
+    /// Messages (chat), inputs (embeddings) or prompts (completions).
+    pub(super) messages: u64,
+    /// Images, audio clips and files.
+    pub(super) attachments: u64,
+    /// The images among them, as far as something is known of them.
+    pub(super) pictures: Vec<Picture>,
+    /// The encoding in which tokens are counted, if they are.
+    pub(super) encoding: Option<Encoding>,
+    /// Tokens in all texts, at least where they are counted.
+    pub(super) tokens: u64,
+}
+
+/// An image in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Picture {
+    /// Its size, where the body holds it.
+    pub(super) dimensions: Option<Dimensions>,
+    /// How closely the model is to look.
+    pub(super) detail: Detail,
+}
+
+impl Tally {
+    /// Starts with nothing, counting tokens in an encoding or none.
+    pub(super) fn new(encoding: Option<Encoding>) -> Self {
+        Self {
+            encoding,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a text.
+    fn add_text(&mut self, text: &str) {
+        let characters = text.chars().count() as u64;
+        self.characters += characters;
+        self.bytes_beyond += text.len() as u64 - characters;
+        if let Some(encoding) = self.encoding {
+            self.tokens += encoding.count(text);
+        }
+    }
+
+    /// Adds the name of a field, whose quotes, colon and comma may be tokens of their own.
+    fn add_key(&mut self, key: &str) {
+        self.add_text(key);
+        self.characters += 2;
+        self.tokens += 2;
+    }
+
+    /// Adds digits, of which up to three are one token.
+    fn add_digits(&mut self, digits: u64) {
+        self.characters += digits;
+        self.tokens += digits.div_ceil(3);
+    }
+
+    /// Adds a text of which the length in bytes is known.
+    fn add_bytes(&mut self, bytes: u64) {
+        self.characters += bytes;
+        self.tokens += Ratio::CAUTIOUS.tokens(bytes);
+    }
+
+    /// Adds an image.
+    fn add_picture(&mut self, picture: Picture) {
+        self.attachments += 1;
+        if self.pictures.len() < PICTURES_MAX {
+            self.pictures.push(picture);
+        }
+    }
+
+    /// Adds another tally, its messages too.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.characters = self.characters.saturating_add(other.characters);
+        self.bytes_beyond = self.bytes_beyond.saturating_add(other.bytes_beyond);
+        self.messages = self.messages.saturating_add(other.messages);
+        self.attachments = self.attachments.saturating_add(other.attachments);
+        self.tokens = self.tokens.saturating_add(other.tokens);
+        let room = PICTURES_MAX.saturating_sub(self.pictures.len());
+        self.pictures.extend(other.pictures.iter().take(room));
+    }
+}
 
 /// How a value is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +122,13 @@ pub(super) enum Mode {
 
 /// Adds up the texts in one value of any type.
 pub(super) struct Walker<'t> {
-    shape: &'t mut TextShape,
+    shape: &'t mut Tally,
     mode: Mode,
 }
 
 /// Adds up a list of messages, inputs or prompts: each element is one, and so is a text or object that stands alone.
 pub(super) struct Items<'t> {
-    shape: &'t mut TextShape,
+    shape: &'t mut Tally,
 }
 
 /// What a key in content means for its value.
@@ -43,8 +136,10 @@ pub(super) struct Items<'t> {
 enum Meaning {
     /// Never shown to the model as text.
     Skipped,
-    /// An image or audio clip.
+    /// An image or a film.
     Media,
+    /// An audio clip.
+    Sound,
     /// A file, whose size tells its pages.
     Document,
     /// Anthropic's `source`: media, or a document in plain text.
@@ -63,7 +158,8 @@ impl Meaning {
             // Gemini's and Bedrock's.
             "model" | "taskType" | "mimeType" | "mime_type" | "thoughtSignature" | "thought_signature"
             | "toolUseId" | "cachePoint" => Self::Skipped,
-            "image_url" | "input_audio" | "audio" | "file_id" | "image" | "video" => Self::Media,
+            "image_url" | "file_id" | "image" | "video" => Self::Media,
+            "input_audio" | "audio" => Self::Sound,
             "file" | "file_data" | "file_url" | "fileData" | "document_url" => Self::Document,
             "source" | "inlineData" | "inline_data" => Self::Source,
             "input" | "arguments" | "parameters" | "input_schema" | "schema" | "args" | "json"
@@ -151,12 +247,12 @@ impl<'de, R: Read<'de>> Visitor<'de> for Any<R> {
 }
 
 /// Returns what adds up the texts in one value.
-pub(super) fn walker(shape: &mut TextShape, mode: Mode) -> Any<Walker<'_>> {
+pub(super) fn walker(shape: &mut Tally, mode: Mode) -> Any<Walker<'_>> {
     Any(Walker { shape, mode })
 }
 
 /// Returns what adds up a list of messages, inputs or prompts.
-pub(super) fn items(shape: &mut TextShape) -> Any<Items<'_>> {
+pub(super) fn items(shape: &mut Tally) -> Any<Items<'_>> {
     Any(Items { shape })
 }
 
@@ -168,11 +264,11 @@ impl<'de> Read<'de> for Walker<'_> {
     }
 
     fn word(self, word: Word) {
-        self.shape.characters += match word {
-            Word::Number(characters) => characters,
-            Word::Boolean(characters) if self.mode == Mode::Schema => characters,
-            Word::Boolean(_) | Word::Null => 0,
-        };
+        match word {
+            Word::Number(characters) => self.shape.add_digits(characters),
+            Word::Boolean(characters) if self.mode == Mode::Schema => self.shape.add_digits(characters),
+            Word::Boolean(_) | Word::Null => {}
+        }
     }
 
     fn list<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
@@ -183,34 +279,41 @@ impl<'de> Read<'de> for Walker<'_> {
     fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { shape, mode } = self;
         if mode == Mode::Schema {
-            while let Some(key_len) = map.next_key_seed(Key(characters))? {
-                // The key's quotes, colon and comma may be tokens of their own.
-                shape.characters += key_len + 2;
+            while map.next_key_seed(Key(|key: &str| shape.add_key(key)))?.is_some() {
                 map.next_value_seed(walker(shape, mode))?;
             }
             return Ok(());
         }
         // One object is at most one attachment, however many keys describe it.
         let mut attached = 0;
+        let mut picture = None;
         while let Some(meaning) = map.next_key_seed(Key(Meaning::of))? {
             match meaning {
                 Meaning::Skipped => {
                     map.next_value::<IgnoredAny>()?;
                 }
                 Meaning::Media => {
-                    map.next_value::<IgnoredAny>()?;
+                    let sight = map.next_value_seed(Any(Look))?;
                     attached = attached.max(1);
+                    picture = picture.or(Some(sight.picture()));
+                }
+                Meaning::Sound => {
+                    let sight = map.next_value_seed(Any(Look))?;
+                    attached = attached.max(sight.bytes.div_ceil(AUDIO_CHARACTERS).max(1));
                 }
                 Meaning::Document => {
-                    let longest = map.next_value_seed(Any(Longest))?;
-                    attached = attached.max(pages(longest));
+                    let sight = map.next_value_seed(Any(Look))?;
+                    attached = attached.max(pages(sight.bytes));
                 }
                 Meaning::Source => map.next_value_seed(Any(Source { shape }))?,
                 Meaning::Schema => map.next_value_seed(walker(shape, Mode::Schema))?,
                 Meaning::Content => map.next_value_seed(walker(shape, mode))?,
             }
         }
-        shape.attachments += attached;
+        match picture {
+            Some(picture) if attached == 1 => shape.add_picture(picture),
+            _ => shape.attachments += attached,
+        }
         Ok(())
     }
 }
@@ -239,7 +342,7 @@ impl<'de> Read<'de> for Items<'_> {
 
 /// One element of [`Items`].
 struct Item<'t> {
-    shape: &'t mut TextShape,
+    shape: &'t mut Tally,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -263,16 +366,16 @@ impl<'de> Read<'de> for Item<'_> {
             return ItemKind::Message;
         }
         self.shape.characters += TOKEN_CHARACTERS;
+        self.shape.tokens += 1;
         ItemKind::Token
     }
 
     fn list<A: SeqAccess<'de>>(self, mut seq: A) -> Result<ItemKind, A::Error> {
         self.shape.messages += 1;
         // Tokens; anything else here is the provider's to judge, and counted as what it is.
-        let mut inner = TextShape::default();
+        let mut inner = Tally::new(self.shape.encoding);
         while seq.next_element_seed(Any(Item { shape: &mut inner }))?.is_some() {}
-        self.shape.characters += inner.characters;
-        self.shape.attachments += inner.attachments;
+        self.shape.add(&Tally { messages: 0, ..inner });
         Ok(ItemKind::Message)
     }
 
@@ -310,30 +413,67 @@ impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Key<F> {
     }
 }
 
-/// Finds the length of the longest text in a value, in bytes.
-struct Longest;
+/// Looks at a value for what it says of an image, a clip or a document.
+struct Look;
 
-impl<'de> Read<'de> for Longest {
-    type Output = u64;
+/// What a value says of an image, a clip or a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Sight {
+    /// The length of the longest text, in bytes: data in base64, or an address.
+    bytes: u64,
+    /// The size of the image that one of the texts is.
+    dimensions: Option<Dimensions>,
+    /// The value of `detail`, where it is one.
+    detail: Option<Detail>,
+}
 
-    fn text(self, text: &str) -> u64 {
-        text.len() as u64
+impl Sight {
+    fn and(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.max(other.bytes),
+            dimensions: self.dimensions.or(other.dimensions),
+            detail: self.detail.or(other.detail),
+        }
     }
 
-    fn list<A: SeqAccess<'de>>(self, mut seq: A) -> Result<u64, A::Error> {
-        let mut longest = 0;
+    fn picture(self) -> Picture {
+        Picture {
+            dimensions: self.dimensions,
+            detail: self.detail.unwrap_or_default(),
+        }
+    }
+}
+
+impl<'de> Read<'de> for Look {
+    type Output = Sight;
+
+    fn text(self, text: &str) -> Sight {
+        Sight {
+            bytes: text.len() as u64,
+            dimensions: Dimensions::of_base64(text),
+            detail: None,
+        }
+    }
+
+    fn list<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Sight, A::Error> {
+        let mut sight = Sight::default();
         while let Some(found) = seq.next_element_seed(Any(Self))? {
-            longest = longest.max(found);
+            sight = sight.and(found);
         }
-        Ok(longest)
+        Ok(sight)
     }
 
-    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<u64, A::Error> {
-        let mut longest = 0;
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            longest = longest.max(map.next_value_seed(Any(Self))?);
+    fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<Sight, A::Error> {
+        let mut sight = Sight::default();
+        while let Some(is_detail) = map.next_key_seed(Key(|key: &str| key == "detail"))? {
+            if is_detail {
+                let detail = map.next_value_seed(Any(Name(|name: &str| Some(Detail::named(name)))))?;
+                sight.detail = detail.or(sight.detail);
+            } else {
+                sight = sight.and(map.next_value_seed(Any(Self))?);
+            }
         }
-        Ok(longest)
+        Ok(sight)
     }
 }
 
@@ -361,7 +501,7 @@ impl<'de, T: Default, F: FnOnce(&str) -> T> Read<'de> for Name<F> {
 /// Anthropic's `source`: `{"type": "base64" | "url" | "file" | "text" | "content", "media_type", "data" …}`, Bedrock's
 /// `{"bytes" | "text" | "content" | "s3Location"}`, and Gemini's `inlineData`: `{"mimeType", "data"}`.
 struct Source<'t> {
-    shape: &'t mut TextShape,
+    shape: &'t mut Tally,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -401,17 +541,17 @@ impl<'de> Read<'de> for Source<'_> {
     fn object<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut kind = SourceKind::Media;
         let mut is_image = false;
-        let mut data_len = 0;
+        let mut data = Sight::default();
         while let Some(key) = map.next_key_seed(Key(SourceKey::of))? {
             match key {
                 SourceKey::Type => kind = map.next_value_seed(Any(Name(SourceKind::of)))?,
                 SourceKey::MediaType => {
                     is_image = map.next_value_seed(Any(Name(|name: &str| name.starts_with("image/"))))?;
                 }
-                SourceKey::Data => data_len = map.next_value_seed(Any(Longest))?,
+                SourceKey::Data => data = map.next_value_seed(Any(Look))?,
                 SourceKey::Text => {
                     kind = SourceKind::Text;
-                    data_len = map.next_value_seed(Any(Longest))?;
+                    data = map.next_value_seed(Any(Look))?;
                 }
                 SourceKey::Content => map.next_value_seed(walker(self.shape, Mode::Content))?,
                 SourceKey::Other => {
@@ -421,10 +561,12 @@ impl<'de> Read<'de> for Source<'_> {
         }
         match kind {
             // Bytes, which are never fewer than characters.
-            SourceKind::Text => self.shape.characters += data_len,
+            SourceKind::Text => self.shape.add_bytes(data.bytes),
             SourceKind::Content => {}
-            SourceKind::Media if is_image => self.shape.attachments += 1,
-            SourceKind::Media => self.shape.attachments += pages(data_len),
+            SourceKind::Media if is_image || data.dimensions.is_some() => {
+                self.shape.add_picture(data.picture())
+            }
+            SourceKind::Media => self.shape.attachments += pages(data.bytes),
         }
         Ok(())
     }
@@ -453,21 +595,21 @@ impl SourceKey {
     }
 }
 
-fn add_text(shape: &mut TextShape, text: &str) {
+/// Adds a text, or the image that it is.
+fn add_text(shape: &mut Tally, text: &str) {
     if is_data_url(text) {
-        shape.attachments += 1;
+        shape.add_picture(Picture {
+            dimensions: Dimensions::of_base64(text),
+            detail: Detail::Auto,
+        });
     } else {
-        shape.characters += characters(text);
+        shape.add_text(text);
     }
 }
 
 /// Returns the digits of a number.
 fn digits(value: u64) -> u64 {
     1 + u64::from(value.checked_ilog10().unwrap_or(0))
-}
-
-fn characters(text: &str) -> u64 {
-    text.chars().count() as u64
 }
 
 /// Returns whether a text is `data:image/png;base64,…`.

@@ -12,7 +12,7 @@ use super::intake::{self, IntakeBounds, IntakeError};
 use super::unanswered::Unanswered;
 use crate::metrics::Refused;
 use crate::pool::Payload;
-use crate::provider::{ErrorReply, RequestFacts, Wishes};
+use crate::provider::{ErrorReply, Provider, RequestFacts, Wishes};
 
 /// A request's body and what it may consume.
 pub(super) struct Weighed {
@@ -30,6 +30,14 @@ impl Weighed {
     /// Takes the model that the body names.
     pub(super) fn take_model(&mut self) -> Option<String> {
         self.facts.as_mut()?.model.take()
+    }
+
+    /// Counts what it may consume as this provider does for this model.
+    pub(super) fn count(&mut self, provider: Provider, model: Option<&str>) {
+        if let (Some(facts), Payload::Full(body)) = (&mut self.facts, &self.payload) {
+            facts.count(body, provider, model);
+            self.demand = facts.demand();
+        }
     }
 
     /// Returns whether the answer is to be streamed.
