@@ -564,7 +564,7 @@ impl<'de> Read<'de> for Source<'_> {
             SourceKind::Text => self.shape.add_bytes(data.bytes),
             SourceKind::Content => {}
             SourceKind::Media if is_image || data.dimensions.is_some() => {
-                self.shape.add_picture(data.picture())
+                self.shape.add_picture(data.picture());
             }
             SourceKind::Media => self.shape.attachments += pages(data.bytes),
         }
