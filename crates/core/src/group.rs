@@ -80,6 +80,8 @@ pub(crate) struct Group {
     corrected: u64,
     /// Whether limits are adopted that answers tell of.
     learns: bool,
+    /// Limits that one header told of and that are in no plan, the latest first: dimension, window and amount.
+    hearsay: [Option<(Dimension, u64, Amount)>; 4],
     /// What refusals taught, limits apart.
     lessons: Lessons,
     /// Whether any attempt was ever accepted.
@@ -116,6 +118,7 @@ impl Group {
             learning_window: LEARNING_WINDOW,
             corrected: 0,
             learns: plan.learning != Learning::Off,
+            hearsay: [None; 4],
             lessons: Lessons::new(
                 now,
                 plan.learning == Learning::Probe,

@@ -242,6 +242,16 @@ impl Meter {
         self.foreign.as_ref().map_or(0, |ring| ring.live())
     }
 
+    pub(crate) const fn is_bucket(&self) -> bool {
+        self.bucket.is_some()
+    }
+
+    /// Keeps the limit as a rolling window from now on, of which everything needed is known.
+    pub(crate) fn keep_rolling(&mut self) {
+        self.bucket = None;
+        self.limit.discipline = Discipline::Rolling;
+    }
+
     /// Lets time pass.
     pub(crate) fn advance(&mut self, now: u64) {
         if self.dimension() == Dimension::Concurrency {

@@ -99,12 +99,21 @@ impl Group {
     }
 
     /// Makes a meter for a limit that somebody tells of and that is not in the plan: an amount and a window are needed.
+    ///
+    /// A window solved from the numbers of one header may be chance, and a limit of a day that is none would choke the
+    /// group: two headers in a row have to agree. A refusal is believed at once.
     fn adopt(&mut self, now: u64, reading: &Reading, told: Told) {
         let dimension = told.dimension;
         let (Some(limit), Span::About(window)) = (reading.limit, told.span) else {
             return;
         };
         if !self.learns || limit == Amount::ZERO || self.meters.len() >= METERS_MAX {
+            return;
+        }
+        let heard = (dimension, window, limit);
+        if told.by == LimitSource::Header && !self.hearsay.contains(&Some(heard)) {
+            self.hearsay.rotate_right(1);
+            self.hearsay[0] = Some(heard);
             return;
         }
         let discipline = if told.refills {

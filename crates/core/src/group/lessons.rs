@@ -14,6 +14,9 @@ use crate::time::Timestamp;
 /// So many requests that were sent since the last lesson and not refused show that something was accepted.
 const EVIDENCE: u32 = 3;
 
+/// Doubts about how a limit is kept are forgotten after an hour, in microseconds.
+const DOUBT_LIFE: u64 = 3_600_000_000;
+
 /// What refusals taught a group, limits apart.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lessons {
@@ -32,6 +35,8 @@ pub(super) struct Lessons {
     pub(super) spent: Option<Box<Spent>>,
     /// Whether there is a limit that grows at minute boundaries.
     pub(super) ramps: bool,
+    /// When a refusal last spoke against the law by which a limit is kept.
+    doubted_at: Option<u64>,
 }
 
 impl Lessons {
@@ -51,6 +56,13 @@ impl Lessons {
             self.probe = Some(Box::new(Probe::new(now, minute)));
         }
         self.spent = None;
+    }
+
+    /// Takes note of a refusal that speaks against the law by which a limit is kept. Returns whether it is the second
+    /// within an hour.
+    pub(super) fn doubt(&mut self, now: u64) -> bool {
+        let before = self.doubted_at.replace(now);
+        before.is_some_and(|before| now.saturating_sub(before) < DOUBT_LIFE)
     }
 
     /// Lets time pass.

@@ -217,6 +217,7 @@ impl Group {
             self.margin.refused(now);
             self.refresh_margin(now);
         }
+        self.doubt_buckets(now, refused);
         if self.is_learning() {
             self.learning_window = (self.learning_window / 2).max(1);
             self.lessons.slow_probe();
@@ -232,6 +233,22 @@ impl Group {
                 .hold_until
                 .saturating_add(meter.window().saturating_mul(2).min(HOLD_MAX));
             meter.pace(now, until);
+        }
+    }
+
+    /// Keeps as rolling windows what was kept as buckets and was refused twice within an hour: the provider may not be one,
+    /// whatever is known of others like it. Numbers that obey a bucket's law speak for it.
+    fn doubt_buckets(&mut self, now: u64, refused: &RateLimited) {
+        let span = self.span(refused);
+        if refused.solved_window().is_some() {
+            return;
+        }
+        let is_meant = |meter: &Meter| meter.is_bucket() && is_suspect(meter, refused, span, u64::MAX);
+        if self.meters.iter().any(is_meant) && self.lessons.doubt(now) {
+            self.meters
+                .iter_mut()
+                .filter(|meter| is_meant(meter))
+                .for_each(Meter::keep_rolling);
         }
     }
 

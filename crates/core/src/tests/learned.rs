@@ -47,6 +47,15 @@ fn a_limit_of_the_day_does_not_pass_for_one_of_the_minute() {
         },
     );
     observe(&mut world, &permit, readings);
+    assert_eq!(
+        known(&world.engine.snapshot(world.now)).len(),
+        1,
+        "one may be chance"
+    );
+    let again = world.admit(1);
+    readings.entry(Dimension::Requests).remaining = Some(Amount::new(9_998));
+    readings.entry(Dimension::Requests).reset = Some(Duration::from_millis(17_280));
+    observe(&mut world, &again, readings);
     let snapshot = world.engine.snapshot(world.now);
     assert_eq!(
         known(&snapshot),
@@ -55,7 +64,7 @@ fn a_limit_of_the_day_does_not_pass_for_one_of_the_minute() {
             (Dimension::Requests, 86_400, 10_000, LimitSource::Header),
         ]
     );
-    // It refills continuously, and this request is all that is used of it.
+    // It refills continuously, and these requests are all that is used of it.
     assert_eq!(snapshot.quotas[0].limits[1].discipline, Discipline::TokenBucket);
     assert_eq!(snapshot.quotas[0].limits[1].foreign, Amount::ZERO);
 }
@@ -112,6 +121,8 @@ fn a_limit_that_answers_told_of_survives_a_reload() {
         },
     );
     observe(&mut world, &permit, readings);
+    let again = world.admit(1);
+    observe(&mut world, &again, readings);
     let before = known(&world.engine.snapshot(world.now));
     assert_eq!(before.len(), 2);
     world.engine.reconfigure(world.now, configured);
@@ -145,4 +156,26 @@ fn the_providers_own_word_on_the_cost_replaces_the_charge() {
         .engine
         .settle(world.now, permit.id, Outcome::Completed(usage));
     assert_eq!(used(&mut world), Amount::new(52));
+}
+
+/// What passes for a bucket may be none: a provider with a rolling window refuses what a bucket would take.
+#[test]
+fn a_bucket_that_is_refused_twice_is_kept_as_a_rolling_window() {
+    let mut world = World::new(plan(vec![super::bucket(Dimension::Requests, 60)]));
+    let kept = |world: &mut World| world.engine.snapshot(world.now).quotas[0].limits[0].discipline;
+    for after in [Discipline::TokenBucket, Discipline::Rolling] {
+        let permit = world.admit(1);
+        world.sleep(Duration::from_secs(1));
+        let refused = RateLimited {
+            dimension: Some(Dimension::Requests),
+            retry_after: Some(Duration::from_secs(1)),
+            ..RateLimited::default()
+        };
+        world
+            .engine
+            .retry(world.now, permit.id, Failure::RateLimited(refused));
+        world.outputs();
+        assert_eq!(kept(&mut world), after);
+        world.sleep(Duration::from_secs(300));
+    }
 }
