@@ -8,9 +8,11 @@ pub mod catalog;
 pub mod exchange;
 pub mod figures;
 pub mod load;
+pub mod surprise;
 pub mod table;
 pub mod wire;
 
-pub use catalog::{Profile, Surprise, catalog, surprises, vertex};
+pub use catalog::{Profile, catalog, vertex};
 pub use exchange::{Change, Knowledge, Trial, run};
 pub use figures::Figures;
+pub use surprise::{Surprise, surprises};

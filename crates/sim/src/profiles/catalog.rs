@@ -10,7 +10,6 @@ use tidegate_mock::limits::{
     Algorithm, Charging, Dimension as Counted, Level, Limit as Enforced, Pool, Slice,
 };
 
-use super::exchange::Change;
 use super::load::Load;
 
 /// A provider as it enforces, and as the gateway sees it.
@@ -42,7 +41,7 @@ pub struct Profile {
 
 const SECOND: Duration = Duration::from_secs(1);
 const SLICE: Duration = Duration::from_secs(10);
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Returns every profile.
@@ -131,88 +130,6 @@ pub fn catalog() -> Vec<Profile> {
     ]
 }
 
-/// A profile with limits that nothing tells of, or that change while everything runs.
-#[derive(Debug, Clone)]
-pub struct Surprise {
-    /// What is surprising.
-    pub name: &'static str,
-    /// The provider.
-    pub profile: Profile,
-    /// What it changes.
-    pub changes: Vec<Change>,
-}
-
-/// Returns limits that are hidden, and limits that move.
-pub fn surprises() -> Vec<Surprise> {
-    let surprise = |name, profile: Profile, changes| Surprise {
-        name,
-        profile,
-        changes,
-    };
-    let hidden = |mut profile: Profile, limit: Enforced| {
-        profile.pools[0].limits.push(limit.hidden());
-        profile
-    };
-    let lowered = |limit, from, amount, until, whole| {
-        let change = |minute, amount| Change {
-            minute,
-            pool: 0,
-            limit,
-            amount,
-        };
-        vec![change(from, amount), change(until, whole)]
-    };
-    let chat = Load {
-        error: 5,
-        max_output: Some(1_024),
-        ..Load::CHAT
-    };
-    let input = || anthropic("Anthropic, input", 1_000, 250_000, 100_000, chat.clone());
-    let ramp = Algorithm::Ramp {
-        start: 58_276,
-        step: 10_000,
-        idle: None,
-    };
-    vec![
-        surprise(
-            "Anthropic, acceleration",
-            hidden(input(), Enforced::new(Counted::Input, MINUTE, 1_000_000, ramp)),
-            Vec::new(),
-        ),
-        surprise(
-            "Anthropic, 20 connections",
-            hidden(
-                anthropic("Anthropic, output", 1_000, 2_000_000, 400_000, OUTPUT),
-                Enforced::concurrency(20),
-            ),
-            Vec::new(),
-        ),
-        surprise(
-            "Anthropic, tokens halved",
-            input(),
-            lowered(1, 20, 125_000, 60, 250_000),
-        ),
-        surprise(
-            "Azure, tokens halved",
-            azure_tokens("Azure, tokens, rolling", Algorithm::Rolling),
-            lowered(1, 20, 150_000, 60, 300_000),
-        ),
-        surprise(
-            "Azure, requests halved",
-            azure("Azure, rolling slices", Slice::Rolling, Algorithm::Rolling),
-            lowered(0, 20, 150, 60, 300),
-        ),
-        surprise(
-            "OpenAI, tokens halved",
-            openai(
-                "OpenAI, tokens",
-                &[(Requests, MINUTE, 1_000), (Tokens, MINUTE, 300_000)],
-            ),
-            lowered(1, 20, 150_000, 60, 300_000),
-        ),
-    ]
-}
-
 /// Returns the provider that is nobody's quota but everybody's capacity: it can only be learned.
 pub fn vertex() -> Profile {
     let provider = Provider::Vertex;
@@ -235,7 +152,7 @@ use Dimension::{InputTokens, OutputTokens, Requests, Tokens};
 const PHASE: Duration = Duration::from_millis(7_350);
 
 /// Long answers, of which few are as long as they may be (theory.md §2.3).
-const OUTPUT: Load = Load {
+pub(super) const OUTPUT: Load = Load {
     input: (100, 400),
     max_output: Some(4_096),
     output: 640,
@@ -246,7 +163,7 @@ const OUTPUT: Load = Load {
     oversize: 0,
 };
 
-fn openai(name: &'static str, limits: &[(Dimension, Duration, u64)]) -> Profile {
+pub(super) fn openai(name: &'static str, limits: &[(Dimension, Duration, u64)]) -> Profile {
     let provider = Provider::OpenAi;
     let enforced = limits
         .iter()
@@ -303,7 +220,7 @@ fn openai_project() -> Profile {
 }
 
 /// Requests bind, in slices of ten seconds.
-fn azure(name: &'static str, shape: Slice, tokens: Algorithm) -> Profile {
+pub(super) fn azure(name: &'static str, shape: Slice, tokens: Algorithm) -> Profile {
     let (rpm, tpm) = (300, 1_000_000);
     let requests = Algorithm::Slices { slice: SLICE, shape };
     Profile {
@@ -331,7 +248,7 @@ fn azure(name: &'static str, shape: Slice, tokens: Algorithm) -> Profile {
 }
 
 /// Tokens bind.
-fn azure_tokens(name: &'static str, tokens: Algorithm) -> Profile {
+pub(super) fn azure_tokens(name: &'static str, tokens: Algorithm) -> Profile {
     let (rpm, tpm) = (600, 300_000);
     let mut profile = azure(name, Slice::Rolling, tokens);
     let requests = Algorithm::Slices {
@@ -350,7 +267,7 @@ fn azure_tokens(name: &'static str, tokens: Algorithm) -> Profile {
     profile
 }
 
-fn anthropic(name: &'static str, rpm: u64, itpm: u64, otpm: u64, load: Load) -> Profile {
+pub(super) fn anthropic(name: &'static str, rpm: u64, itpm: u64, otpm: u64, load: Load) -> Profile {
     let provider = Provider::Anthropic;
     let output = load.output >= OUTPUT.output;
     Profile {
