@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod limits;
 mod mock;
 mod replay;
 mod schema;
@@ -31,6 +32,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Say what is wrong with a configuration file, and how to mend it.
     Check(check::CheckArgs),
+    /// Print every limit that is known, where it comes from, and how old that is.
+    Limits(limits::LimitsArgs),
     /// Print the JSON schema of the configuration file.
     Schema(schema::SchemaArgs),
 }
@@ -51,6 +54,7 @@ impl Cli {
             Command::Replay(args) => replay::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Check(args) => check::run(&args),
+            Command::Limits(args) => limits::run(&args),
             Command::Schema(schema::SchemaArgs {}) => schema::run(),
         }
     }

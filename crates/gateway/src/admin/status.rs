@@ -3,11 +3,12 @@
 use std::sync::PoisonError;
 
 use serde::Serialize;
+use tidegate_core::Limit;
 
 use super::{AdminState, Readiness};
 use crate::config::Upstream;
 use crate::limit_api::LimitBoard;
-use crate::metrics::QuotaView;
+use crate::metrics::{QuotaView, window};
 
 /// The most groups and accounts on one page.
 const QUOTAS_SHOWN: usize = 500;
@@ -46,9 +47,25 @@ struct UpstreamStatus<'a> {
     base_url: String,
     key: &'static str,
     groups: Vec<&'a str>,
+    /// What the configuration and its preset say of each group.
+    configured: Vec<ConfiguredGroup<'a>>,
     /// What became of asking the provider for its limits; absent where it is not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<LimitsStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ConfiguredGroup<'a> {
+    group: &'a str,
+    limits: Vec<ConfiguredLimit>,
+}
+
+#[derive(Debug, Serialize)]
+struct ConfiguredLimit {
+    dimension: &'static str,
+    window: String,
+    limit: u64,
+    source: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,6 +135,13 @@ fn upstream<'a>(upstream: &'a Upstream, board: &LimitBoard) -> UpstreamStatus<'a
             "passed through"
         },
         groups: upstream.all_groups().map(|group| group.name.as_str()).collect(),
+        configured: upstream
+            .all_groups()
+            .map(|group| ConfiguredGroup {
+                group: &group.name,
+                limits: group.limits.iter().map(configured).collect(),
+            })
+            .collect(),
         limits: board.asked(&upstream.name).map(|asked| LimitsStatus {
             told_seconds_ago: asked.told.map(|at| at.elapsed().as_secs()),
             failed: asked.failed.map(|(at, error)| Failed {
@@ -125,5 +149,14 @@ fn upstream<'a>(upstream: &'a Upstream, board: &LimitBoard) -> UpstreamStatus<'a
                 error,
             }),
         }),
+    }
+}
+
+fn configured(limit: &Limit) -> ConfiguredLimit {
+    ConfiguredLimit {
+        dimension: limit.dimension.name(),
+        window: window(limit.name()),
+        limit: limit.amount.get(),
+        source: limit.source.name(),
     }
 }

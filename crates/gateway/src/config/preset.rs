@@ -195,11 +195,17 @@ impl<'a> Lookup<'a> {
         let table = ModelTable::new(
             patterns.flat_map(|(at, other)| other.models.iter().map(move |model| (at, model))),
         );
-        group.models.iter().find_map(|model| match model {
-            ModelPattern::Exact(name) => table.find(name),
-            pattern => table
-                .find(&pattern.literal())
-                .filter(|_| !pattern.literal().is_empty()),
+        group.models.iter().find_map(|model| {
+            if let ModelPattern::Exact(name) = model {
+                return table.find(name);
+            }
+            let groups = || self.groups.iter().enumerate().filter(|(_, other)| same(other));
+            let whole = groups().find(|(_, other)| other.models.iter().any(|other| other.covers(model)));
+            // What is said of one of several quotas holds for none of them together.
+            let mut parts =
+                groups().filter(|(_, other)| other.models.iter().any(|other| model.covers(other)));
+            let part = parts.next().filter(|_| parts.next().is_none());
+            whole.or(part).map(|(at, _)| at)
         })
     }
 }

@@ -186,7 +186,8 @@ fn waiting_view(now: Timestamp, waiting: &WaitingSnapshot) -> WaitingView {
     }
 }
 
-fn window(limit: LimitRef) -> String {
+/// Returns the length of a limit's window for people, `-` where it has none.
+pub(crate) fn window(limit: LimitRef) -> String {
     match limit.dimension {
         Dimension::Concurrency => "-".to_owned(),
         _ => duration::display(limit.window).to_string(),

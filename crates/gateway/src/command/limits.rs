@@ -1,0 +1,409 @@
+//! `tidegate limits`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tidegate_core::Limit;
+use tokio::net::TcpStream;
+
+use super::CommandError;
+use crate::config::{BaseUrl, Config, ConfigArgs, Group, Scheme, Secret, duration};
+use crate::metrics::window;
+use crate::replay::human_count;
+
+/// Arguments of `tidegate limits`.
+#[derive(Debug, clap::Args)]
+pub(super) struct LimitsArgs {
+    /// Read the configuration from this file.
+    #[arg(long, short, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Ask the gateway whose admin listener is here, or `off` to ask none. Without it the one that the configuration
+    /// names is asked, if it runs.
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    /// The environment variable with the admin listener's token, as env:NAME; without it the configuration's own.
+    #[arg(long, value_name = "env:NAME")]
+    admin_token: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How long the admin listener may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The largest status page that is read.
+const PAGE_BYTES_MAX: usize = 64 << 20;
+
+pub(super) fn run(args: &LimitsArgs) -> Result<ExitCode, CommandError> {
+    let config = ConfigArgs {
+        config: args.config.clone(),
+        ..ConfigArgs::default()
+    };
+    let config = config.load()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(report(args, &config))?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", page(&report));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything that is known of limits, and from whom.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// `configuration`, or the address of the gateway that was asked.
+    from: String,
+    limits: Vec<Row>,
+    /// What people should know besides.
+    notes: Vec<String>,
+}
+
+/// One limit of one quota group, or that none is known of it.
+#[derive(Debug, Serialize)]
+struct Row {
+    upstream: String,
+    group: String,
+    /// A keyed hash of whose limit it is, where each key or model has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<LimitRow>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+struct LimitRow {
+    dimension: String,
+    window: String,
+    limit: u64,
+    source: String,
+    /// How long ago its source told it; absent for what was configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_s: Option<u64>,
+}
+
+/// The status page, as far as it is about limits.
+#[derive(Debug, Deserialize)]
+struct Status {
+    upstreams: Vec<UpstreamStatus>,
+    quotas: Vec<QuotaStatus>,
+}
+
+#[derive(Debug, Deserialize)]
+struct UpstreamStatus {
+    name: String,
+    configured: Vec<Configured>,
+    limits: Option<Asked>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Configured {
+    group: String,
+    limits: Vec<LimitRow>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Asked {
+    told_seconds_ago: Option<u64>,
+    failed: Option<Failed>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Failed {
+    seconds_ago: u64,
+    error: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct QuotaStatus {
+    upstream: String,
+    group: String,
+    account: String,
+    limits: Vec<LimitRow>,
+}
+
+async fn report(args: &LimitsArgs, config: &Config) -> Result<Report, CommandError> {
+    let own = config.server.admin.as_ref();
+    let (asked, is_meant) = match (args.admin.as_deref(), own) {
+        (Some("off"), _) | (None, None) => return Ok(configured(config, Vec::new())),
+        (Some(url), _) => {
+            let whole = if url.contains("://") {
+                url.to_owned()
+            } else {
+                format!("http://{url}")
+            };
+            (whole, true)
+        }
+        (None, Some(admin)) => (format!("http://{}", admin.listen), false),
+    };
+    let token = match &args.admin_token {
+        Some(name) => Some(token(name)?),
+        None => own.and_then(|admin| admin.token.clone()),
+    };
+    let answer = tokio::time::timeout(PATIENCE, ask(&asked, token.as_ref())).await;
+    match answer.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs()).into())) {
+        Ok(status) => Ok(running(asked, status)),
+        Err(error) if is_meant => Err(format!("{asked}: {error}").into()),
+        Err(_) => {
+            let note = format!(
+                "No gateway tells its limits at {asked}: this is what the configuration says. Name a running one with \
+                 --admin URL."
+            );
+            Ok(configured(config, vec![note]))
+        }
+    }
+}
+
+/// Reads a token from the environment.
+fn token(name: &str) -> Result<Secret, CommandError> {
+    let name = name
+        .strip_prefix("env:")
+        .ok_or("--admin-token: write env:NAME, and put the token into that environment variable")?;
+    let token = std::env::var(name)
+        .map_err(|_| format!("--admin-token: the environment variable {name} is not set"))?;
+    Ok(Secret::new(token.trim()))
+}
+
+/// Asks a running gateway.
+async fn ask(admin: &str, token: Option<&Secret>) -> Result<Status, CommandError> {
+    let url = BaseUrl::parse(admin)?;
+    if url.scheme() == Scheme::Https {
+        return Err("the admin listener speaks http://".into());
+    }
+    let stream = TcpStream::connect((url.host(), url.port())).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let mut request = Request::get("/status").body(Empty::<bytes::Bytes>::new())?;
+    let host = HeaderValue::from_str(url.authority().as_str())?;
+    request.headers_mut().insert(HOST, host);
+    if let Some(token) = token {
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, bearer);
+    }
+    let response = sender.send_request(request).await?;
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED => {
+            return Err(
+                "it wants its token: --admin-token env:NAME, or --config with its admin_token".into(),
+            );
+        }
+        status => return Err(format!("it answered {status}; is it Tidegate's admin listener?").into()),
+    }
+    let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&body.to_bytes())
+        .map_err(|_| "its status cannot be read; is it a Tidegate of this version?".into())
+}
+
+/// Returns what the configuration says.
+fn configured(config: &Config, notes: Vec<String>) -> Report {
+    let mut limits = Vec::new();
+    for upstream in &config.upstreams {
+        for group in upstream.all_groups() {
+            push(
+                &mut limits,
+                &upstream.name,
+                &group.name,
+                None,
+                group.limits.iter().map(LimitRow::of).collect(),
+            );
+        }
+    }
+    Report {
+        from: "configuration".to_owned(),
+        limits,
+        notes,
+    }
+}
+
+/// Returns what a running gateway says: of groups that nobody has used yet, what is configured.
+fn running(admin: String, status: Status) -> Report {
+    let (mut limits, mut notes) = (Vec::new(), Vec::new());
+    let mut quotas = status.quotas;
+    quotas.sort_by(|a, b| (&a.upstream, &a.group, &a.account).cmp(&(&b.upstream, &b.group, &b.account)));
+    for upstream in &status.upstreams {
+        for Configured { group, limits: given } in &upstream.configured {
+            let (used, rest): (Vec<_>, Vec<_>) = quotas
+                .into_iter()
+                .partition(|quota| quota.upstream == upstream.name && quota.group == *group);
+            quotas = rest;
+            if used.is_empty() {
+                push(&mut limits, &upstream.name, group, None, given.clone());
+            }
+            for quota in used {
+                let account = (quota.account != "0").then_some(quota.account);
+                push(&mut limits, &quota.upstream, &quota.group, account, quota.limits);
+            }
+        }
+        if let Some(asked) = &upstream.limits {
+            notes.push(asked.note(&upstream.name));
+        }
+    }
+    // Groups of an earlier configuration.
+    for quota in quotas {
+        let account = (quota.account != "0").then_some(quota.account);
+        push(&mut limits, &quota.upstream, &quota.group, account, quota.limits);
+    }
+    Report {
+        from: admin,
+        limits,
+        notes,
+    }
+}
+
+fn push(rows: &mut Vec<Row>, upstream: &str, group: &str, account: Option<String>, limits: Vec<LimitRow>) {
+    let row = |limit| Row {
+        upstream: upstream.to_owned(),
+        group: group.to_owned(),
+        account: account.clone(),
+        limit,
+    };
+    if limits.is_empty() {
+        rows.push(row(None));
+    }
+    rows.extend(limits.into_iter().map(|limit| row(Some(limit))));
+}
+
+impl LimitRow {
+    fn of(limit: &Limit) -> Self {
+        Self {
+            dimension: limit.dimension.name().to_owned(),
+            window: window(limit.name()),
+            limit: limit.amount.get(),
+            source: limit.source.name().to_owned(),
+            age_s: None,
+        }
+    }
+}
+
+impl Asked {
+    fn note(&self, upstream: &str) -> String {
+        let ago = |seconds| duration::display(Duration::from_secs(seconds));
+        let told = match self.told_seconds_ago {
+            Some(seconds) => format!("told its limits {} ago", ago(seconds)),
+            None => "has not told its limits yet".to_owned(),
+        };
+        match &self.failed {
+            Some(failed) => format!(
+                "{upstream} {told}; asking failed {} ago: {}",
+                ago(failed.seconds_ago),
+                failed.error
+            ),
+            None => format!("{upstream} {told}"),
+        }
+    }
+}
+
+/// What stands in the table where a limit's own words do not say it.
+const NOTHING: &str = "-";
+
+/// Returns the report for people.
+fn page(report: &Report) -> String {
+    let mut rows = vec![
+        [
+            "upstream",
+            "quota group",
+            "account",
+            "limit",
+            "of",
+            "in",
+            "source",
+            "age",
+        ]
+        .map(str::to_owned),
+    ];
+    for row in &report.limits {
+        let account = row.account.as_deref().map_or(NOTHING, short).to_owned();
+        let label = match row.group.split_once('/') {
+            Some((_, label)) => label,
+            None => Group::UNLISTED,
+        };
+        let (amount, of, window, source, age) = match &row.limit {
+            None => (
+                "not known yet".to_owned(),
+                NOTHING,
+                NOTHING,
+                NOTHING,
+                NOTHING.to_owned(),
+            ),
+            Some(limit) => {
+                let age = match (limit.source.as_str(), limit.age_s) {
+                    // What was configured does not age.
+                    ("config" | "preset", _) | (_, None) => NOTHING.to_owned(),
+                    (_, Some(age)) => duration::display(Duration::from_secs(age)).to_string(),
+                };
+                (
+                    human_count(limit.limit),
+                    limit.dimension.as_str(),
+                    limit.window.as_str(),
+                    limit.source.as_str(),
+                    age,
+                )
+            }
+        };
+        rows.push([
+            row.upstream.clone(),
+            label.to_owned(),
+            account,
+            amount,
+            of.replace('_', " "),
+            window.to_owned(),
+            source.to_owned(),
+            age,
+        ]);
+    }
+    let mut text = table(&rows);
+    for note in &report.notes {
+        text.push_str(&format!("{note}\n"));
+    }
+    text
+}
+
+/// Returns rows with their columns aligned: amounts and ages to the right. A column that says nothing is left out.
+fn table(rows: &[[String; 8]]) -> String {
+    const RIGHT: [bool; 8] = [false, false, false, true, false, true, false, true];
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: [usize; 8] = std::array::from_fn(width);
+    let says = |column: usize| rows.iter().skip(1).any(|row| row[column] != NOTHING);
+    let shown: Vec<usize> = (0..8).filter(|column| *column != 2 || says(2)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = shown
+            .iter()
+            .map(|&column| {
+                let (cell, width) = (&row[column], widths[column]);
+                if RIGHT[column] {
+                    format!("{cell:>width$}")
+                } else {
+                    format!("{cell:<width$}")
+                }
+            })
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// The first digits of an account, which tell accounts apart well enough for people.
+fn short(account: &str) -> &str {
+    account.get(..6).unwrap_or(account)
+}
