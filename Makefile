@@ -20,7 +20,7 @@ help:
 
 ## setup: install what building and testing need, where it is missing
 .PHONY: setup
-setup: rust system-packages .venv/ready .venv-llamaindex/ready
+setup: rust system-packages .venv/ready .venv-llamaindex/ready .venv-providers/ready
 
 .PHONY: rust
 rust:
@@ -53,6 +53,11 @@ apt:
 	.venv-llamaindex/bin/pip install --quiet --requirement $<
 	touch $@
 
+.venv-providers/ready: tests/sdk/requirements-providers.txt
+	rm -rf .venv-providers && python3 -m venv .venv-providers
+	.venv-providers/bin/pip install --quiet --requirement $<
+	touch $@
+
 ## build: the program, optimized, at target/release/tidegate
 .PHONY: build
 build: rust system-packages
@@ -79,7 +84,8 @@ endif
 test-sdk: setup
 	cargo build --locked --package tidegate-gateway
 	TIDEGATE=$(TARGET_DIR)/debug/tidegate .venv-llamaindex/bin/python -m pytest tests/sdk/test_llamaindex.py
-	TIDEGATE=$(TARGET_DIR)/debug/tidegate .venv/bin/python -m pytest tests/sdk --ignore tests/sdk/test_llamaindex.py
+	TIDEGATE=$(TARGET_DIR)/debug/tidegate .venv/bin/python -m pytest tests/sdk --ignore tests/sdk/test_llamaindex.py --ignore tests/sdk/providers
+	TIDEGATE=$(TARGET_DIR)/debug/tidegate .venv-providers/bin/python -m pytest tests/sdk/providers
 
 ## check: formatting, clippy, documentation, licences
 .PHONY: check
