@@ -13,20 +13,23 @@ TEXT = "Say something about the tide."
 
 def test_generate(start):
     start("gemini")
-    answer = genai.Client().models.generate_content(model=MODEL, contents=TEXT)
+    client = genai.Client()
+    answer = client.models.generate_content(model=MODEL, contents=TEXT)
     assert answer.text and answer.usage_metadata.candidates_token_count > 0
 
 
 def test_stream(start):
     start("gemini")
-    chunks = list(genai.Client().models.generate_content_stream(model=MODEL, contents=TEXT))
+    client = genai.Client()
+    chunks = list(client.models.generate_content_stream(model=MODEL, contents=TEXT))
     assert "".join(chunk.text or "" for chunk in chunks)
     assert chunks[-1].usage_metadata.total_token_count > 0
 
 
 def test_chat_and_tools(start):
     start("gemini")
-    chat = genai.Client().chats.create(model=MODEL, config=types.GenerateContentConfig(system_instruction="Be brief."))
+    client = genai.Client()
+    chat = client.chats.create(model=MODEL, config=types.GenerateContentConfig(system_instruction="Be brief."))
     assert chat.send_message(TEXT).text
     assert chat.send_message("And the ebb?").text
 
@@ -72,8 +75,9 @@ def test_a_day_or_a_model_without_quota_reaches_the_client_at_once(start, quota_
         }
     }
     pair = start("gemini", answers=[Answer(429, body)])
+    client = genai.Client()
     with pytest.raises(errors.ClientError) as caught:
-        genai.Client().models.generate_content(model=MODEL, contents=TEXT)
+        client.models.generate_content(model=MODEL, contents=TEXT)
     assert caught.value.code == 429 and caught.value.status == "RESOURCE_EXHAUSTED"
     assert len(pair.upstream.requests) == 1
 
