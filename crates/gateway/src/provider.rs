@@ -15,6 +15,7 @@ mod endpoint;
 mod facts;
 mod fault;
 mod fields;
+mod form;
 mod gemini;
 mod groq;
 mod input;

@@ -207,7 +207,7 @@ impl Exchange<'_> {
             deadline: limiter.now() + wait,
         };
         self.record.model = named;
-        self.record.stream = weighed.stream();
+        self.record.stream = weighed.stream;
         self.record.max_tokens = weighed.output_max.map(Tokens::value);
         self.record.estimated_input = weighed.demand.input.value();
         self.record.in_line_since = Some(taken);

@@ -307,6 +307,11 @@ impl Endpoint {
         )
     }
 
+    /// Returns whether the body is a form, of which only the model is read.
+    pub const fn has_form(self) -> bool {
+        matches!(self, Self::ImageEdits | Self::Transcriptions)
+    }
+
     /// Returns whether tokens are generated.
     pub const fn generates(self) -> bool {
         matches!(

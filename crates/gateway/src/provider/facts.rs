@@ -11,7 +11,7 @@ use super::edit::{self, Splice};
 use super::fields::{self, Fields, HolderKind, OutputName, Place, Settings, TOOLS};
 use super::input::Input;
 use super::tally::Tally;
-use super::{Endpoint, Provider, usage_option};
+use super::{Endpoint, Provider, form, usage_option};
 
 /// What a request's body says, as far as limits and relaying are concerned.
 ///
@@ -135,6 +135,11 @@ impl RequestFacts {
         let counted = input.encoding().and_then(|encoding| tokens(body, encoding));
         self.text.tokens = counted.unwrap_or_default();
         self.input = input.tokens(&self.text, self.has_tools);
+    }
+
+    /// Returns the model that the form of an operation [with a form](Endpoint::has_form) names.
+    pub fn model_of_form(content_type: &str, body: &[u8]) -> Option<String> {
+        form::model(content_type, body)
     }
 
     /// Returns what the request may consume.

@@ -63,7 +63,11 @@ impl ResponseTap {
         } else if media.eq_ignore_ascii_case("application/vnd.amazon.eventstream") {
             Body::Messages(Box::default())
         } else if JSON.iter().any(|json| media.eq_ignore_ascii_case(json)) {
-            Body::Json(JsonTap::default())
+            let told = matches!(endpoint, Endpoint::InvokeModel).then(|| usage::in_headers(headers));
+            Body::Json(JsonTap {
+                usage: told.flatten().unwrap_or_default().usage(),
+                ..JsonTap::default()
+            })
         } else {
             Body::Blind
         };
@@ -181,10 +185,10 @@ impl JsonTap {
             usage::in_answer(&self.kept)
         };
         let Some(report) = whole else {
-            self.usage = usage::in_tail(&self.kept).unwrap_or_default().usage();
+            self.usage = usage::in_tail(&self.kept).map_or(self.usage, |usage| usage.usage());
             return;
         };
-        self.usage = report.usage.unwrap_or_default().usage();
+        self.usage = report.usage.map_or(self.usage, |usage| usage.usage());
         self.fault = report
             .error
             .map(|error| Box::new(StreamFault::read(Some(error), "")));

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use http::HeaderMap;
 use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tidegate_core::{Tokens, Usage};
@@ -327,6 +328,20 @@ pub(super) fn in_object(raw: &RawValue) -> Option<UsageFields> {
     read.deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
         .ok()?;
     report.usage
+}
+
+/// Returns the usage that Bedrock reports in an answer's headers, whichever model wrote the body.
+pub(super) fn in_headers(headers: &HeaderMap) -> Option<UsageFields> {
+    let count = |name: &str| headers.get(name)?.to_str().ok().and_then(whole_number);
+    let output = count("x-amzn-bedrock-output-token-count");
+    let fields = UsageFields {
+        input: count("x-amzn-bedrock-input-token-count"),
+        cache_read: count("x-amzn-bedrock-cache-read-input-token-count"),
+        cache_written: count("x-amzn-bedrock-cache-write-input-token-count"),
+        output,
+        ..UsageFields::default()
+    };
+    (fields.input.is_some() || output.is_some()).then_some(fields)
 }
 
 /// Returns the usage that the end of an answer reports: the last object in it that has the name of a report.

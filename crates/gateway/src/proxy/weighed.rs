@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::HeaderValue;
-use http::header::CONTENT_ENCODING;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body::Body;
 use hyper::body::Incoming;
 use tidegate_core::{Demand, Tokens};
@@ -17,8 +17,11 @@ use crate::provider::{ErrorReply, Provider, RequestFacts, Wishes};
 /// A request's body and what it may consume.
 pub(super) struct Weighed {
     pub(super) payload: Payload,
-    /// What the body says, where it is read.
-    facts: Option<RequestFacts>,
+    /// The model that the body names, and whether it asks for a stream.
+    model: Option<String>,
+    pub(super) stream: bool,
+    /// What else the body says, until it is changed: not every request carries the room for it while it waits.
+    facts: Option<Box<RequestFacts>>,
     pub(super) demand: Demand,
     /// Whether usage was asked for on the client's behalf, to be taken out of the answer again.
     pub(super) asks_usage: bool,
@@ -27,9 +30,17 @@ pub(super) struct Weighed {
 }
 
 impl Weighed {
-    /// Takes the model that the body names.
-    pub(super) fn take_model(&mut self) -> Option<String> {
-        self.facts.as_mut()?.model.take()
+    /// A body that is not read.
+    fn unread(payload: Payload) -> Self {
+        Self {
+            payload,
+            model: None,
+            stream: false,
+            facts: None,
+            demand: Demand::REQUEST_ONLY,
+            asks_usage: false,
+            output_max: None,
+        }
     }
 
     /// Counts what it may consume as this provider does for this model.
@@ -40,9 +51,9 @@ impl Weighed {
         }
     }
 
-    /// Returns whether the answer is to be streamed.
-    pub(super) fn stream(&self) -> bool {
-        self.facts.as_ref().is_some_and(|facts| facts.stream)
+    /// Takes the model that the body names.
+    pub(super) fn take_model(&mut self) -> Option<String> {
+        self.model.take()
     }
 
     /// Returns the memory that the body holds.
@@ -55,7 +66,7 @@ impl Weighed {
 
     /// Changes the body as the upstream and its quota group wish it. Tokens that are counted are counted anew.
     pub(super) fn edit(&mut self, wishes: Wishes) {
-        let (Some(facts), Payload::Full(body)) = (&mut self.facts, &mut self.payload) else {
+        let (Some(mut facts), Payload::Full(body)) = (self.facts.take(), &mut self.payload) else {
             return;
         };
         let edited = facts.edit(body, wishes);
@@ -69,21 +80,14 @@ impl Weighed {
 }
 
 impl Exchange<'_> {
-    /// Reads the body and says what it may consume. Bodies of unknown operations are passed on as they come.
+    /// Reads the body and says what it may consume. Bodies of unknown operations and long forms are passed on as they come.
     pub(super) async fn weigh(&self, body: Incoming) -> Result<Weighed, Unanswered> {
-        if !self.sight.endpoint.has_facts() {
-            let payload = if body.is_end_stream() {
-                Payload::Full(Bytes::new())
-            } else {
-                Payload::Stream(body)
-            };
-            return Ok(Weighed {
-                payload,
-                facts: None,
-                demand: Demand::REQUEST_ONLY,
-                asks_usage: false,
-                output_max: None,
-            });
+        let endpoint = self.sight.endpoint;
+        if body.is_end_stream() && !endpoint.has_facts() {
+            return Ok(Weighed::unread(Payload::Full(Bytes::new())));
+        }
+        if !endpoint.has_facts() && !self.is_form_in_bounds(&body) {
+            return Ok(Weighed::unread(Payload::Stream(body)));
         }
         let is_encoded = |value: &HeaderValue| value != "identity";
         if self.head.headers.get(CONTENT_ENCODING).is_some_and(is_encoded) {
@@ -108,14 +112,32 @@ impl Exchange<'_> {
                 Unanswered::refused(reply, Refused::BadBody)
             }
         })?;
-        let facts = RequestFacts::read(self.sight.endpoint, &bytes)
+        if endpoint.has_form() {
+            let content_type = self.head.headers.get(CONTENT_TYPE);
+            let content_type = content_type.and_then(|value| value.to_str().ok());
+            return Ok(Weighed {
+                model: content_type.and_then(|text| RequestFacts::model_of_form(text, &bytes)),
+                ..Weighed::unread(Payload::Full(bytes))
+            });
+        }
+        let mut facts = RequestFacts::read(endpoint, &bytes)
             .map_err(|error| Unanswered::refused(ErrorReply::bad_body(&error), Refused::BadBody))?;
         Ok(Weighed {
+            model: facts.model.take(),
+            stream: facts.stream,
             demand: facts.demand(),
             payload: Payload::Full(bytes),
-            facts: Some(facts),
+            facts: Some(Box::new(facts)),
             asks_usage: false,
             output_max: None,
         })
+    }
+
+    /// Returns whether the body is a form that may be kept to be read; a larger one passes as it comes.
+    fn is_form_in_bounds(&self, body: &Incoming) -> bool {
+        let bytes_max = self.bench.site.config.server.body_bytes_max as u64;
+        let declared = body.size_hint().exact();
+        let is_plain = !self.head.headers.contains_key(CONTENT_ENCODING);
+        self.sight.endpoint.has_form() && is_plain && declared.is_some_and(|length| length <= bytes_max)
     }
 }

@@ -273,3 +273,24 @@ async fn what_clients_tried_before_is_counted() {
     }
     assert_eq!(counted(&gateway, "tidegate_client_retries_total"), 2.0);
 }
+
+#[tokio::test]
+async fn forms_name_their_model() {
+    let mut upstream = Upstream::start().await;
+    let gateway = in_front_of(&upstream, "groq", "");
+    let body = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-large-v3\r\n\
+                --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\naudio\r\n--b--\r\n";
+    let mut request = post("/openai/v1/audio/transcriptions", body);
+    let form = "multipart/form-data; boundary=b".parse().unwrap();
+    request.headers_mut().insert("content-type", form);
+    exchange(&gateway, &mut upstream, request, |seen| {
+        assert_eq!(seen.body, body);
+        seen.answer_json(200, "{}");
+    })
+    .await;
+    let counted = counted(
+        &gateway,
+        "tidegate_requests_total{model=\"*\",outcome=\"success\"",
+    );
+    assert_eq!(counted, 1.0, "it belongs to the group of its model");
+}

@@ -340,6 +340,37 @@ fn errors_that_come_as_successes_are_seen() {
 }
 
 #[test]
+fn bedrock_tells_usage_in_headers_where_a_body_does_not() {
+    let mut told = headers("application/json");
+    for (name, value) in [
+        ("x-amzn-bedrock-input-token-count", "25"),
+        ("x-amzn-bedrock-output-token-count", "7"),
+    ] {
+        told.insert(name, HeaderValue::from_static(value));
+    }
+    for (endpoint, body, expect) in [
+        (
+            Endpoint::InvokeModel,
+            r#"{"generation":"a","stop_reason":"stop"}"#,
+            usage(25, 0, 7),
+        ),
+        (
+            Endpoint::InvokeModel,
+            r#"{"usage":{"input_tokens":3,"output_tokens":1}}"#,
+            usage(3, 0, 1),
+        ),
+        (
+            Endpoint::Converse,
+            r#"{"usage":{"inputTokens":3,"outputTokens":1}}"#,
+            usage(3, 0, 1),
+        ),
+    ] {
+        let (_, tap) = relay(ResponseTap::new(endpoint, &told, false), [body.as_bytes()]);
+        assert_eq!(tap.usage(), expect, "{body}");
+    }
+}
+
+#[test]
 fn lists_and_lines_of_json_tell_their_usage() {
     for (content_type, body, expect) in [
         (
