@@ -136,7 +136,7 @@ impl Call<'_> {
                     Attempt::Failed(permit, failure, answer) => {
                         unsent.0 = Some(permit);
                         last = answer.or(last);
-                        failure
+                        *failure
                     }
                 },
             };
@@ -214,11 +214,15 @@ impl Call<'_> {
                 } else {
                     Failure::Late
                 };
-                Ok(Attempt::Failed(permit, failure, None))
+                Ok(Attempt::Failed(permit, Box::new(failure), None))
             }
             Ok(Err(SendError::Broken(error))) => {
                 attempts.trouble = Some(format!("the connection broke before an answer: {error}"));
-                Ok(Attempt::Failed(permit, Failure::Transient { sent: true }, None))
+                Ok(Attempt::Failed(
+                    permit,
+                    Box::new(Failure::Transient { sent: true }),
+                    None,
+                ))
             }
             Err(_elapsed) => {
                 attempts.trouble = Some(format!("no answer within {} ms", first_byte_timeout.as_millis()));
@@ -303,7 +307,7 @@ impl Call<'_> {
             200..300 => "the upstream answered with an error in a success".to_owned(),
             status => format!("the upstream answered {status}"),
         });
-        Ok(Attempt::Failed(permit, failure, Some(received)))
+        Ok(Attempt::Failed(permit, Box::new(failure), Some(received)))
     }
 
     fn request(&mut self, lease: &Lease) -> Request<Payload> {
@@ -343,7 +347,7 @@ enum Attempt {
     /// An answer that is to be relayed.
     Answered(Received),
     /// An attempt that failed in a way that another may cure, with the upstream's answer if it gave one.
-    Failed(Permit, Failure, Option<Received>),
+    Failed(Permit, Box<Failure>, Option<Received>),
 }
 
 /// Waits for the permit of the next attempt. `Err(None)`: the request cannot be sent a second time.
