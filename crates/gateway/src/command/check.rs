@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use tidegate_core::{Dimension, Limit};
+use tidegate_core::{Dimension, Discipline, Learning, Limit, LimitSource, Zone};
 
 use super::CommandError;
 use crate::config::{Config, ConfigArgs, Upstream, duration};
@@ -61,34 +61,48 @@ fn upstream_lines(page: &mut String, upstream: &Upstream) {
     let _ = writeln!(page, "upstream {name}: {provider} at {url}, {key}");
     for group in &upstream.groups {
         let models: Vec<_> = group.models.iter().map(ToString::to_string).collect();
-        let limits: Vec<_> = group.limits.iter().map(limit).collect();
-        let limits = if limits.is_empty() {
-            "limits learned from the answers".to_owned()
-        } else {
-            limits.join(", ")
+        let whose = match (group.endpoint, group.context_over) {
+            (Some(endpoint), _) => format!("{endpoint} takes from"),
+            (None, Some(over)) => format!("{} above {over} input tokens share", models.join(", ")),
+            (None, None) => format!("{} share", models.join(", ")),
         };
-        let _ = writeln!(
-            page,
-            "  group {}: {} share {limits}",
-            group.name,
-            models.join(", ")
-        );
+        let limits = limits(&group.limits, upstream.learning);
+        let _ = writeln!(page, "  group {}: {whose} {limits}", group.name);
     }
-    let _ = writeln!(
-        page,
-        "  group {}: every other model learns its limits from the answers",
-        upstream.unlisted.name
-    );
+    let unlisted = &upstream.unlisted;
+    let every = match (unlisted.limits.is_empty(), upstream.learning) {
+        (true, Learning::Off) => "is not limited".to_owned(),
+        (true, _) => "learns its limits from the answers".to_owned(),
+        (false, _) => format!("has {} of its own", limits(&unlisted.limits, upstream.learning)),
+    };
+    let _ = writeln!(page, "  group {}: every other model {every}", unlisted.name);
+}
+
+fn limits(limits: &[Limit], learning: Learning) -> String {
+    if limits.is_empty() {
+        return match learning {
+            Learning::Off => "no limits".to_owned(),
+            Learning::Answers | Learning::Probe => "limits learned from the answers".to_owned(),
+        };
+    }
+    let limits: Vec<_> = limits.iter().map(limit).collect();
+    limits.join(", ")
 }
 
 fn limit(limit: &Limit) -> String {
+    let from = match limit.source {
+        LimitSource::Preset => " (preset)",
+        _ => "",
+    };
     if limit.dimension == Dimension::Concurrency {
-        return format!("{} requests at one time", limit.amount);
+        return format!("{} requests at one time{from}", limit.amount);
     }
     let dimension = limit.dimension.name().replace('_', " ");
-    format!(
-        "{} {dimension} in {}",
-        limit.amount,
-        duration::display(limit.window)
-    )
+    let day = match limit.discipline {
+        Discipline::Day(Zone::Utc) => " from midnight UTC",
+        Discipline::Day(Zone::Pacific) => " from midnight Pacific time",
+        Discipline::Rolling | Discipline::TokenBucket => "",
+    };
+    let window = duration::display(limit.window);
+    format!("{} {dimension} in {window}{day}{from}", limit.amount)
 }
