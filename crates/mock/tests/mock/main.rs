@@ -9,4 +9,5 @@ mod answers;
 mod client;
 mod faults;
 mod limits;
+mod providers;
 mod refusals;
