@@ -286,7 +286,8 @@ async fn write_all(flight: &mut Flight, pacer: &Pacer, length: u64, choices: u64
 fn reply(call: &Call, id: String, created: u64, output_tokens: u64, cut: bool) -> Reply {
     let texts = call.digests.len() as u64;
     let each = call.demand.choices / texts.max(1);
-    let answers = (0..call.demand.choices).filter_map(|choice| {
+    let kept = (0..call.demand.choices).filter(|choice| choice % each.max(1) < call.returned);
+    let answers = kept.filter_map(|choice| {
         let digest = call.digests.get((choice / each.max(1)) as usize)?;
         Some(Answer::of(*digest, choice % each.max(1), output_tokens))
     });

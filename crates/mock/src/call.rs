@@ -25,6 +25,8 @@ pub(crate) struct Call {
     pub(crate) dimensions: usize,
     /// Most documents in the answer to a ranking.
     pub(crate) top: usize,
+    /// How many answers to each text are returned: of the best of several not all.
+    pub(crate) returned: u64,
     pub(crate) directives: Directives,
 }
 
@@ -126,6 +128,11 @@ impl Call {
             top: reader
                 .count("top_n", 1, INPUTS_MAX as u64)?
                 .unwrap_or(INPUTS_MAX as u64) as usize,
+            returned: if endpoint == Endpoint::Completions {
+                reader.count("n", 1, CHOICES_MAX)?.unwrap_or(1)
+            } else {
+                CHOICES_MAX
+            },
             directives,
             target,
         })

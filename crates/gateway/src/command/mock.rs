@@ -357,7 +357,7 @@ mod tests {
         };
         check("--provider openai", 0, 0);
         check("--provider openai --limits usual", 0, 2);
-        check("--provider groq", 0, 6);
+        check("--provider groq", 0, 7);
         check("--provider groq --limits none", 0, 0);
         check("--dialect anthropic --itpm 100 --acceleration 10", 2, 0);
         let slices = check("--provider azure --rpm 60", 1, 0).limits[0];

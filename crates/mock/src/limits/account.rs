@@ -37,6 +37,8 @@ pub struct Applies {
     pub endpoints: Vec<String>,
     /// The models; empty: all.
     pub models: Vec<String>,
+    /// Models that are left out.
+    pub except: Vec<String>,
     /// Only requests of more input tokens than this, as estimated: a separate limit for long contexts (providers.md §2.1).
     pub input_above: Option<u64>,
     /// Only requests of at most this many.
@@ -77,6 +79,13 @@ impl Pool {
     #[must_use]
     pub fn for_models(mut self, models: &[&str]) -> Self {
         self.applies.models = strings(models);
+        self
+    }
+
+    /// Leaves these models out, by pattern.
+    #[must_use]
+    pub fn except_models(mut self, models: &[&str]) -> Self {
+        self.applies.except = strings(models);
         self
     }
 
@@ -143,6 +152,7 @@ impl Applies {
         };
         any(&self.endpoints, subject.endpoint)
             && any(&self.models, subject.model)
+            && !self.except.iter().any(|pattern| matches(pattern, subject.model))
             && self.input_above.is_none_or(|above| input > above)
             && self.input_up_to.is_none_or(|most| input <= most)
     }

@@ -59,7 +59,9 @@ impl Congestion {
     /// Counts an attempt, whatever came of it.
     pub(super) fn attempt(&mut self, now: Timestamp, requested: u64) {
         self.attempts += 1;
-        self.offered.charge(now, requested);
+        if requested > 0 {
+            self.offered.charge(now, requested);
+        }
     }
 
     pub(super) fn used(&mut self, now: Timestamp) -> u64 {

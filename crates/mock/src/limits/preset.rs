@@ -106,7 +106,7 @@ impl Provider {
             // gemini-2.5-flash, free (§5.1).
             Self::Gemini => vec![per_model(vec![rpm(10), itpm(250_000), rpd(250)])],
             Self::Groq => {
-                // (§8) The last is for every other model.
+                // (§8) Every other model has the limits of the last.
                 let models: [(&[&str], u64, u64, u64, u64); 5] = [
                     (&["llama-3.1-8b-instant"], 30, 14_400, 6_000, 500_000),
                     (&["llama-3.3-70b*"], 30, 1_000, 12_000, 100_000),
@@ -129,7 +129,10 @@ impl Provider {
                     .hidden(),
                 ];
                 let whisper = per_model(whisper).for_models(&["whisper*"]);
-                pools.into_iter().chain([whisper]).collect()
+                let named: Vec<&str> = models.iter().flat_map(|(models, ..)| *models).copied().collect();
+                let others = per_model(vec![rpm(30), rpd(1_000), tpm(8_000), tpd(200_000)])
+                    .except_models(&[named.as_slice(), &["whisper*"]].concat());
+                pools.into_iter().chain([whisper, others]).collect()
             }
             // Free (§7).
             Self::Mistral => {
@@ -142,7 +145,7 @@ impl Provider {
             // (§10)
             Self::DeepSeek => vec![
                 per_model(vec![Limit::concurrency(500).hidden()]).for_models(&["deepseek-v4-pro"]),
-                per_model(vec![Limit::concurrency(2_500).hidden()]).for_models(&["deepseek-flash"]),
+                per_model(vec![Limit::concurrency(2_500).hidden()]).except_models(&["deepseek-v4-pro"]),
             ],
             Self::Cohere => cohere(),
             // (§6) Nobody is told these numbers; they are round.
@@ -171,10 +174,9 @@ fn anthropic() -> Vec<Pool> {
             provider.limit(Dimension::Output, MINUTE, output),
         ]
     };
-    let pool = |models: &[&str], limits| {
+    let pool = |limits| {
         Pool::new(Charging::AS_GENERATED, limits)
             .for_endpoints(&["messages"])
-            .for_models(models)
             .scoped(Scope::Model)
             .with_families(&[
                 &[
@@ -186,21 +188,18 @@ fn anthropic() -> Vec<Pool> {
                 &["claude-sonnet-4-5*", "claude-sonnet-4-6*"],
             ])
     };
+    let (fable, old_haiku) = (["claude-fable-*"], ["claude-3-5-haiku*"]);
     let counting = provider.limit(Dimension::Requests, MINUTE, 2_000);
     vec![
-        pool(
-            &["claude-opus-*", "claude-sonnet-*"],
-            limits(1_000, 2_000_000, 400_000),
-        ),
-        pool(&["claude-haiku-4*"], limits(1_000, 2_000_000, 400_000)),
-        pool(&["claude-fable-*"], limits(1_000, 500_000, 100_000)),
+        pool(limits(1_000, 2_000_000, 400_000)).except_models(&[fable, old_haiku].concat()),
+        pool(limits(1_000, 500_000, 100_000)).for_models(&fable),
         Pool {
             // Old models count reads from the cache too.
             charging: Charging {
                 counts_cache_reads: true,
                 ..Charging::AS_GENERATED
             },
-            ..pool(&["claude-3-5-haiku*"], limits(1_000, 100_000, 20_000))
+            ..pool(limits(1_000, 100_000, 20_000)).for_models(&old_haiku)
         },
         Pool::new(Charging::AS_GENERATED, vec![counting]).for_endpoints(&["messages/count_tokens"]),
     ]

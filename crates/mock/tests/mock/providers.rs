@@ -657,6 +657,14 @@ async fn openais_other_endpoints_are_charged_in_their_own_terms() {
     assert_eq!(hear(32_000).await.status, 429);
     let answer = post(&provider, "/v1/moderations", r#"{"input":["a","b"]}"#).await;
     assert_eq!(answer.json()["results"].as_array().map(Vec::len), Some(2));
+    let body = r#"{"model":"m","prompt":["a","b"],"best_of":3,"n":2,"max_tokens":5}"#;
+    let answer = post(&provider, "/v1/completions", body).await;
+    assert_eq!(answer.json()["choices"].as_array().map(Vec::len), Some(4));
+    assert_eq!(
+        provider.stats().charged_output,
+        30,
+        "all that are written are charged"
+    );
     let answer: Value = post(&provider, "/mock/limits", r#"{"limit":0,"amount":4}"#)
         .await
         .json();
