@@ -25,7 +25,7 @@ enum Command {
     /// Run the gateway.
     Serve(serve::ServeArgs),
     /// Run a provider that charges, limits and refuses as the real ones do.
-    Mock(mock::MockArgs),
+    Mock(Box<mock::MockArgs>),
     /// Play a trace of requests against a base URL and print what happened.
     Replay(Box<replay::ReplayArgs>),
     /// Show what Tidegate does: a real trace against a limited provider, without and with it.
@@ -50,7 +50,7 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode, CommandError> {
         match self.command {
             Command::Serve(args) => serve::run(&args),
-            Command::Mock(args) => mock::run(args),
+            Command::Mock(args) => mock::run(*args),
             Command::Replay(args) => replay::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Check(args) => check::run(&args),
