@@ -247,8 +247,9 @@ impl Span {
     }
 }
 
-/// Finds the meter that a reading is about: among those of its dimension and span the one with the very amount, else
-/// the one whose window is nearest to the provider's minute.
+/// Finds the meter that a reading is about: among those of its dimension and span the one with the very amount; else, where
+/// all amounts are known, the one with the amount that is nearest in proportion (a limit on requests and its slices, told
+/// without a window); else the one whose window is nearest to the provider's minute.
 fn meter_of<'a>(
     meters: &'a mut [Meter],
     minute: u64,
@@ -257,8 +258,18 @@ fn meter_of<'a>(
     span: Span,
 ) -> Option<&'a mut Meter> {
     let amount = reading.limit.map(Amount::value);
+    let is_meant =
+        |meter: &Meter| meter.dimension() == dimension && !meter.is_passing() && span.allows(meter.window());
+    let all_known = meters.iter().filter(|meter| is_meant(meter)).all(Meter::is_known);
+    let proportion = |meter: &Meter| match amount {
+        Some(amount) if all_known => {
+            let (low, high) = (amount.min(meter.amount()), amount.max(meter.amount()));
+            u128::from(high) * 1_000 / u128::from(low.max(1))
+        }
+        _ => 0,
+    };
     meters
         .iter_mut()
-        .filter(|meter| meter.dimension() == dimension && !meter.is_passing() && span.allows(meter.window()))
-        .min_by_key(|meter| (Some(meter.amount()) != amount, meter.window().abs_diff(minute)))
+        .filter(|meter| is_meant(meter))
+        .min_by_key(|meter| (proportion(meter), meter.window().abs_diff(minute)))
 }

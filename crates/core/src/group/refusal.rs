@@ -161,7 +161,8 @@ impl Group {
                     && meter.is_known()
                     && meter.window() == self.minute
             })
-            .map(Meter::amount)
+            // A full bucket lets twice its amount through in a minute.
+            .map(|meter| meter.amount().saturating_mul(1 + u64::from(meter.is_bucket())))
             .min()
             .unwrap_or(u64::MAX);
         let last_used = self.last_used;

@@ -123,8 +123,10 @@ impl Meter {
             .max_by_key(|other| other.window);
         if let Some(other) = nearest {
             let (amount, source, told) = (self.amount, self.source, self.told);
+            // What it was made for is its own.
+            let lesson = self.lesson.take();
             self.inherit(other);
-            self.lesson = None;
+            self.lesson = lesson;
             self.set_amount(told, amount, source);
             self.hold(other.held);
         }

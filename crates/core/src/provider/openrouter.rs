@@ -50,13 +50,10 @@ pub(super) fn classify(now: Timestamp, status: u16, headers: &impl Headers, erro
     }
     let stated = wait::stated(now, headers, error);
     if text::contains(&error.message, "free-models-per-min") {
-        let limit = number(headers, REQUESTS.limit, &metadata.limit);
-        let remaining = number(headers, REQUESTS.remaining, &metadata.remaining);
+        // What is used and asked for says nothing about the window: nobody knows that it refills as a bucket does.
         return Verdict::RateLimited(RateLimited {
             dimension: Some(Dimension::Requests),
-            limit,
-            used: limit.and_then(|limit| Some(limit.saturating_sub(remaining?))),
-            requested: Some(Amount::new(1)),
+            limit: number(headers, REQUESTS.limit, &metadata.limit),
             named_window: Some(MINUTE),
             retry_after: stated.or(reset),
             ..RateLimited::default()

@@ -221,7 +221,8 @@ fn openai_project() -> Profile {
 
 /// Requests bind, in slices of ten seconds.
 pub(super) fn azure(name: &'static str, shape: Slice, tokens: Algorithm) -> Profile {
-    let (rpm, tpm) = (300, 1_000_000);
+    // A limit on requests that belongs to the limit on tokens: 6 a minute for every 1,000 (providers.md §3.1).
+    let (rpm, tpm) = (300, 50_000);
     let requests = Algorithm::Slices { slice: SLICE, shape };
     Profile {
         provider: Provider::Azure,
@@ -242,6 +243,12 @@ pub(super) fn azure(name: &'static str, shape: Slice, tokens: Algorithm) -> Prof
                 limit(Tokens, MINUTE, tpm),
             ],
         ),
+        load: Load {
+            input: (20, 100),
+            max_output: Some(40),
+            output: 20,
+            ..Load::CHAT
+        },
         least: 96.0,
         ..openai(name, &[])
     }
@@ -249,7 +256,7 @@ pub(super) fn azure(name: &'static str, shape: Slice, tokens: Algorithm) -> Prof
 
 /// Tokens bind.
 pub(super) fn azure_tokens(name: &'static str, tokens: Algorithm) -> Profile {
-    let (rpm, tpm) = (600, 300_000);
+    let (rpm, tpm) = (1_800, 300_000);
     let mut profile = azure(name, Slice::Rolling, tokens);
     let requests = Algorithm::Slices {
         slice: SLICE,
@@ -264,6 +271,7 @@ pub(super) fn azure_tokens(name: &'static str, tokens: Algorithm) -> Profile {
         limit(Requests, SLICE, rpm / 6),
         limit(Tokens, MINUTE, tpm),
     ];
+    profile.load = Load::CHAT;
     profile
 }
 

@@ -53,8 +53,6 @@ fn openrouter_minutes_of_free_models() {
     let expect = Verdict::RateLimited(RateLimited {
         dimension: Some(Dimension::Requests),
         limit: amount(20),
-        used: amount(20),
-        requested: amount(1),
         named_window: secs(60),
         retry_after: secs(40),
         ..RateLimited::default()
