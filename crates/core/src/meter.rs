@@ -37,6 +37,10 @@ const PACED_MAX: u64 = 3_600_000_000;
 /// A paced limit lets this part of its amount through at once.
 const PACE_BURST: u64 = 10;
 
+/// An amount that was found by trying is spread out more: how much of it a fixed window or a bucket lets through depends
+/// on when, so that only even traffic measures it.
+const TRIAL_BURST: u64 = 25;
+
 /// When a charge can be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Earliest {
@@ -313,12 +317,12 @@ impl Meter {
         self.amount = amount.clamp(1, AMOUNT_MAX);
         self.source = source;
         self.outgrow(now);
-        let (amount, capacity) = (self.amount, self.bucket_capacity());
+        let (amount, capacity, burst) = (self.amount, self.bucket_capacity(), self.pace_burst());
         if let Some(bucket) = &mut self.bucket {
             bucket.resize(amount, capacity);
         }
         if let Some(pacer) = &mut self.pacer {
-            pacer.resize(amount, (amount / PACE_BURST).max(1));
+            pacer.resize(amount, burst);
         }
     }
 
@@ -543,12 +547,21 @@ impl Meter {
         }
         self.paced_until = self.paced_until.max(until);
         if self.pacer.is_none() {
-            self.pacer = Some(Bucket::full(
-                now,
-                self.amount,
-                self.window,
-                (self.amount / PACE_BURST).max(1),
-            ));
+            let mut pacer = Bucket::full(now, self.amount, self.window, self.pace_burst());
+            if self.is_trial() {
+                // The provider has just refused.
+                pacer.set_level(0);
+            }
+            self.pacer = Some(pacer);
+        }
+    }
+
+    fn pace_burst(&self) -> u64 {
+        if self.is_trial() {
+            // Two paces at once let less through than either, if neither lets a few through at once.
+            (self.amount / TRIAL_BURST).max(3).min(self.amount)
+        } else {
+            (self.amount / PACE_BURST).max(1)
         }
     }
 

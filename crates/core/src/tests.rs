@@ -4,7 +4,9 @@ mod answers;
 mod days;
 mod learned;
 mod liveness;
+mod loops;
 mod properties;
+mod refusals;
 mod reloads;
 mod scenarios;
 

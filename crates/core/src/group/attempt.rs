@@ -50,7 +50,7 @@ impl Group {
     pub(crate) fn launch(&mut self, now: u64, group: u32, arrival: u64, waiting: Waiting) -> InFlight {
         let ahead = self.in_flight;
         self.in_flight = ahead.saturating_add(1);
-        self.lessons.admitted();
+        self.lessons.admitted(now);
         self.totals.admitted += 1;
         self.last_used = now;
         let mut flight = InFlight {

@@ -17,6 +17,68 @@ const EVIDENCE: u32 = 3;
 /// Doubts about how a limit is kept are forgotten after an hour, in microseconds.
 const DOUBT_LIFE: u64 = 3_600_000_000;
 
+/// If one request is not refused for so long, in microseconds, others may follow it.
+const TESTED: u64 = 1_000_000;
+
+/// After a refusal that told nothing, one request is sent before all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Test {
+    /// None is needed.
+    #[default]
+    Done,
+    /// It is the next one.
+    Due,
+    /// It was sent; the others follow at this time, or when it succeeds.
+    Sent(u64),
+}
+
+/// Requests sent in each of the last seconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Recent {
+    seconds: [u32; RECENT],
+    last: u64,
+}
+
+const RECENT: usize = 8;
+const SECOND: u64 = 1_000_000;
+
+impl Recent {
+    fn count(&mut self, now: u64) {
+        let second = self.turn(now);
+        self.seconds[second] = self.seconds[second].saturating_add(1);
+    }
+
+    /// Returns how many a minute there were, counting from the first second in which there was one.
+    fn per_minute(&mut self, now: u64) -> u64 {
+        self.turn(now);
+        let in_order = (1..=RECENT as u64).map(|step| self.seconds[slot(self.last + step)]);
+        let counts = in_order.skip_while(|count| *count == 0);
+        let (seconds, sum) = counts.fold((0, 0), |(seconds, sum), count| {
+            (seconds + 1, sum + u64::from(count))
+        });
+        sum * 60 / u64::max(seconds, 1)
+    }
+
+    fn turn(&mut self, now: u64) -> usize {
+        let second = now / SECOND;
+        if second > self.last {
+            for step in 1..=(second - self.last).min(RECENT as u64) {
+                self.seconds[slot(self.last + step)] = 0;
+            }
+            self.last = second;
+        }
+        slot(self.last)
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the remainder is smaller than eight"
+)]
+const fn slot(second: u64) -> usize {
+    (second % RECENT as u64) as usize
+}
+
 /// What refusals taught a group, limits apart.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lessons {
@@ -27,8 +89,13 @@ pub(super) struct Lessons {
     refused: u32,
     /// Whether one of them succeeded.
     accepted: bool,
+    /// The stamp of a refused request that a wrong limit might explain as well as a late one, if more are refused.
+    question: Option<u64>,
     /// Lessons in a row without a success between them.
     streak: u32,
+    recent: Recent,
+    /// What comes first after a refusal that told nothing.
+    test: Test,
     /// Slow start, while no limit is known.
     probe: Option<Box<Probe>>,
     pub(super) congestion: Option<Box<Congestion>>,
@@ -67,6 +134,9 @@ impl Lessons {
 
     /// Lets time pass.
     pub(super) fn advance(&mut self, now: u64) {
+        if matches!(self.test, Test::Sent(until) if until <= now) {
+            self.test = Test::Done;
+        }
         if let Some(probe) = &mut self.probe {
             probe.advance(now);
         }
@@ -81,11 +151,18 @@ impl Lessons {
     pub(super) fn ready_at(&self) -> u64 {
         let probe = self.probe.as_ref().map_or(0, |probe| probe.ready_at());
         let congestion = self.congestion.as_ref().map_or(0, |pace| pace.ready_at());
-        probe.max(congestion)
+        let tested = match self.test {
+            Test::Sent(until) => until,
+            Test::Done | Test::Due => 0,
+        };
+        probe.max(congestion).max(tested)
     }
 
     /// Takes note that a request is let through.
     pub(super) fn take(&mut self, now: u64) {
+        if self.test == Test::Due {
+            self.test = Test::Sent(now.saturating_add(TESTED));
+        }
         if let Some(probe) = &mut self.probe {
             probe.take();
         }
@@ -133,8 +210,14 @@ impl Lessons {
     }
 
     /// Takes note that a request is sent.
-    pub(super) const fn admitted(&mut self) {
+    pub(super) fn admitted(&mut self, now: u64) {
         self.sent = self.sent.saturating_add(1);
+        self.recent.count(now);
+    }
+
+    /// Returns how many requests a minute were sent in the last seconds.
+    pub(super) fn per_minute(&mut self, now: u64) -> u64 {
+        self.recent.per_minute(now)
     }
 
     /// Takes note of a refusal of a request sent at `sent`. Returns whether it may teach anything: whether it was sent
@@ -147,12 +230,39 @@ impl Lessons {
     /// Returns whether anything was accepted since the last lesson. If nothing was, the provider still refuses for the
     /// same reason, and the amounts are no smaller than they were.
     pub(super) const fn has_evidence(&self) -> bool {
-        self.accepted || self.sent.saturating_sub(self.refused) >= EVIDENCE
+        self.accepted || self.sent.saturating_sub(self.refused.saturating_sub(1)) >= EVIDENCE
     }
 
-    /// Takes note of a lesson. Returns how many there were in a row without a success.
-    pub(super) const fn taught(&mut self, now: u64) {
-        (self.taught_at, self.sent, self.refused, self.accepted) = (now, 0, 0, false);
+    /// Returns how many are known to be refused with one that was sent at `sent`.
+    pub(super) fn refused_of(&self, sent: u64) -> u64 {
+        if self.question == Some(sent) {
+            u64::from(self.refused)
+        } else {
+            1
+        }
+    }
+
+    /// Takes note that the last refusal may have been for a limit that was believed full and is wrong.
+    pub(super) const fn leave_open(&mut self, sent: u64) {
+        self.question = Some(sent);
+    }
+
+    /// Returns the stamp of that refusal's request, if it is not known yet.
+    pub(super) const fn question(&self) -> Option<u64> {
+        self.question
+    }
+
+    /// It is known.
+    pub(super) const fn answered(&mut self) {
+        self.question = None;
+    }
+
+    /// Takes note of a lesson; `blindly`, if nothing tells when the provider accepts again.
+    pub(super) const fn taught(&mut self, now: u64, blindly: bool) {
+        (self.taught_at, self.sent, self.accepted) = (now, 0, false);
+        // The refusal that taught is the first of its kind.
+        self.refused = 1;
+        self.test = if blindly { Test::Due } else { Test::Done };
         self.streak = self.streak.saturating_add(1);
     }
 
@@ -166,6 +276,7 @@ impl Lessons {
         if sent >= self.taught_at {
             self.accepted = true;
             self.streak = 0;
+            self.test = Test::Done;
         }
         if self.spent.as_ref().is_some_and(|spent| spent.is_refuted(sent)) {
             self.spent = None;

@@ -20,6 +20,7 @@ use super::answer::{METERS_MAX, Span, Told};
 use super::congestion::Congestion;
 use super::spent::Spent;
 use super::{Group, HOLD_MAX, InFlight};
+use crate::charge::Charge;
 use crate::decision::WaitReason;
 use crate::limit::LimitSource;
 use crate::meter::Meter;
@@ -34,13 +35,11 @@ use crate::units::{Amount, Dimension};
 /// message that is known (providers.md §4.5).
 const RAMP_STEP: u64 = 10_000;
 /// A limit that refuses has at least this percentage of it in use, if what is known of it is right.
-const FULL: u64 = 95;
+const FULL: u128 = 95;
 /// Limits whose use comes within this percentage of the fullest one may be the one that refused.
-const NEAR: u64 = 90;
+const NEAR: u128 = 90;
 /// An unnamed refusal is never by a limit over more than this many minutes: its day would not be told so.
 const UNNAMED_MINUTES: u64 = 10;
-/// The pace is measured over this time, in microseconds.
-const MEASURED: u64 = 10_000_000;
 
 impl Group {
     /// Learns from a refusal that time cures. Returns when the request may be sent again, and what it waits for.
@@ -99,7 +98,9 @@ impl Group {
             }
         };
         if is_fresh {
-            self.lessons.taught(now);
+            let blindly =
+                refused.retry_after.is_none() && matches!(refused.cause, Cause::Rate | Cause::Congestion);
+            self.lessons.taught(now, blindly);
         }
         (self.hold_until.max(now), reason)
     }
@@ -206,13 +207,29 @@ impl Group {
             for meter in self.meters.iter_mut().filter(|meter| meter.is_trial()) {
                 meter.relearn(now);
             }
+            if let Some(sent) = self.lessons.question()
+                && explained.is_none()
+                && self.learn_late(now, sent, refused, notices)
+            {
+                // It was no matter of delay after all.
+                self.lessons.answered();
+                self.margin.forgive();
+                self.refresh_margin(now);
+            }
             return;
         }
         // No margin helps a request that was sent before its limit was known, nor does it teach anything.
         let explained = match explained {
             _ if flight.granted < self.corrected => true,
             Some(explained) => explained,
-            None => self.learn(now, flight, refused, notices),
+            None => {
+                self.lessons.answered();
+                let learned = self.learn(now, flight.granted, &flight.charge, refused, notices);
+                if !learned {
+                    self.lessons.leave_open(flight.granted);
+                }
+                learned
+            }
         };
         if !explained {
             self.margin.refused(now);
@@ -293,56 +310,78 @@ impl Group {
     fn learn(
         &mut self,
         now: u64,
-        flight: &InFlight,
+        sent: u64,
+        own: &Charge,
         refused: &RateLimited,
         notices: &mut Vec<Notice>,
     ) -> bool {
         let span = self.span(refused);
         let most = self.minute.saturating_mul(UNNAMED_MINUTES);
-        let permille = |meter: &Meter| {
-            let in_use = u128::from(meter.in_use_at(flight.granted));
-            (in_use * 1_000 / u128::from(meter.amount().max(1))) as u64
-        };
-        let suspects: Vec<usize> = (0..self.meters.len())
-            .filter(|index| {
-                let meter = &self.meters[*index];
-                is_suspect(meter, refused, span, most)
-            })
-            .collect();
-        let fullest = suspects
-            .iter()
-            .map(|index| &self.meters[*index])
-            .filter(|meter| meter.is_known())
-            .map(permille)
-            .max()
-            .unwrap_or(0);
-        let told_is_full = suspects.iter().any(|index| {
+        let not_accepted = self.lessons.refused_of(sent);
+        let mut suspects = Vec::with_capacity(self.meters.len());
+        for (index, meter) in self.meters.iter().enumerate() {
+            if !is_suspect(meter, refused, span, most) {
+                continue;
+            }
+            // Refused tokens are given back by now; of refused requests only those that are counted to find a limit.
+            let is_kept = meter.dimension() == Dimension::Requests && meter.is_known() && !meter.is_trial();
+            let in_use = meter
+                .in_use_at(sent)
+                .saturating_sub(if is_kept { not_accepted } else { 0 });
+            let permille = u128::from(in_use) * 1_000 / u128::from(meter.amount().max(1));
+            suspects.push((index, in_use, permille));
+        }
+        let is_full = |(index, _, permille): &(usize, u64, u128)| {
             let meter = &self.meters[*index];
-            meter.is_known() && !meter.is_trial() && permille(meter) >= FULL * 10
-        });
-        if told_is_full {
+            meter.is_known() && !meter.is_trial() && *permille >= FULL * 10
+        };
+        if suspects.iter().any(is_full) {
             return false;
         }
-        if !self.lessons.has_evidence() {
+        if self.lessons.question().is_none() && !self.lessons.has_evidence() {
             return true;
         }
-        let finds = suspects.iter().any(|index| !self.meters[*index].is_known());
+        let is_open =
+            |(index, in_use, _): &&(usize, u64, u128)| !self.meters[*index].is_known() && *in_use > 0;
+        let finds = suspects.iter().any(|suspect| is_open(&suspect));
+        let fullest = suspects
+            .iter()
+            .filter(|(index, ..)| self.meters[*index].is_known())
+            .map(|(.., permille)| *permille)
+            .max()
+            .unwrap_or(0);
         let mut learned = false;
-        for index in suspects {
+        for (index, in_use, permille) in suspects {
             let meter = &mut self.meters[index];
-            let in_use = meter.in_use_at(flight.granted);
             let is_meant = if finds {
                 !meter.is_known() && in_use > 0
             } else {
-                permille(meter) * 100 >= fullest * NEAR
+                meter.is_known() && permille * 100 >= fullest * NEAR
             };
             if is_meant {
-                meter.learn(now, flight.granted, in_use);
+                // It would not have fitted: on average, half of it would.
+                let own = own.amount(meter.dimension()).value();
+                let in_use = in_use.saturating_add((own / 2).min(in_use / 2));
+                meter.learn(now, sent, in_use);
                 notices.push(Notice::LimitChanged(meter.name()));
                 learned = true;
             }
         }
         learned
+    }
+
+    /// Learns from those refused who were sent with one that a delay explained: so many are not late.
+    fn learn_late(&mut self, now: u64, sent: u64, refused: &RateLimited, notices: &mut Vec<Notice>) -> bool {
+        let not_accepted = self.lessons.refused_of(sent);
+        if !self.learn(now, sent, &Charge::ZERO, refused, notices) {
+            return false;
+        }
+        for meter in &mut self.meters {
+            if meter.is_trial() && meter.dimension() == Dimension::Requests {
+                meter.refund(sent, not_accepted);
+            }
+        }
+        true
     }
 
     /// Returns whether a refusal for rate breaks a promise: whether the limit was known, and not by trying.
@@ -356,8 +395,8 @@ impl Group {
         {
             if meter.is_known() && !meter.is_trial() {
                 told = true;
-                full |= meter.in_use_at(flight.granted).saturating_mul(100)
-                    >= meter.amount().saturating_mul(NEAR);
+                let in_use = u128::from(meter.in_use_at(flight.granted));
+                full |= in_use * 100 >= u128::from(meter.amount()) * NEAR;
             } else {
                 open = true;
             }
@@ -408,7 +447,8 @@ impl Group {
     }
 
     fn crowded(&mut self, now: u64, flight: &InFlight, notices: &mut Vec<Notice>) {
-        let ahead = u64::from(flight.ahead);
+        // Those ahead of it may have ended, and those behind it may have been faster.
+        let ahead = u64::from(flight.ahead.max(self.in_flight));
         let found = self.meters.iter_mut().find(|meter| meter.is_crowd());
         if let Some(meter) = found {
             if meter.crowded(now, flight.granted, ahead) {
@@ -424,7 +464,7 @@ impl Group {
     }
 
     fn congested(&mut self, now: u64, refused: &RateLimited, notices: &mut Vec<Notice>) {
-        let per_minute = self.pace(now);
+        let per_minute = self.lessons.per_minute(now);
         let congestion = match &mut self.lessons.congestion {
             Some(congestion) => {
                 congestion.refused(now, per_minute);
@@ -438,23 +478,6 @@ impl Group {
         notices.push(Notice::Slowed {
             per_minute: congestion.per_minute(),
         });
-    }
-
-    /// Returns how many requests a minute were sent in the last seconds.
-    fn pace(&self, now: u64) -> u64 {
-        let shortest = self
-            .meters
-            .iter()
-            .filter(|meter| meter.dimension() == Dimension::Requests)
-            .min_by_key(|meter| meter.window());
-        let Some(meter) = shortest else {
-            return u64::from(self.in_flight).max(1);
-        };
-        let span = MEASURED.max(meter.window() / 30);
-        meter
-            .charged_since(now.saturating_sub(span))
-            .saturating_mul(60_000_000)
-            / span
     }
 
     /// Ends slow start once a limit is known.

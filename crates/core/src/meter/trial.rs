@@ -18,7 +18,7 @@ use super::{Lesson, Meter};
 use crate::limit::LimitSource;
 
 /// The percentage of what was in use that an amount is set to, by how often refusals have agreed on it.
-const KEPT: [u64; 3] = [95, 96, 97];
+const KEPT: [u64; 3] = [96, 97, 98];
 /// The lowest percentage of a learned amount that one refusal leaves of it.
 const KEPT_MIN: u64 = 60;
 /// One refusal leaves at least this part of an amount that was told.
@@ -93,11 +93,6 @@ impl Meter {
         self.all.charged_between(sent.saturating_sub(self.window), sent)
     }
 
-    /// Returns what was charged from `from` on.
-    pub(crate) fn charged_since(&self, from: u64) -> u64 {
-        self.all.charged_between(from, u64::MAX)
-    }
-
     /// Learns from the refusal of a request stamped at `sent`, when `in_use` was in use.
     pub(crate) fn learn(&mut self, now: u64, sent: u64, in_use: u64) {
         let amount = self.amount;
@@ -139,6 +134,7 @@ impl Meter {
             return;
         };
         let (before, sent, kept) = (trial.refused, trial.sent, trial.kept);
+        let least = trial.told.map_or(1, |(told, _)| told / TOLD_PART);
         // Later than that, usage has been settled that the provider still counted in full.
         if now.saturating_sub(trial.since) > RELEARNED
             || !self.all.remembers(sent.saturating_sub(self.window))
@@ -152,7 +148,7 @@ impl Meter {
         if let Some(Lesson::Trial(trial)) = self.lesson.as_deref_mut() {
             trial.refused = in_use;
         }
-        let learned = keep(in_use, kept).min(self.amount).max(1);
+        let learned = keep(in_use, kept).max(least).min(self.amount);
         self.set_amount(now, learned, LimitSource::Learned);
     }
 }
