@@ -30,8 +30,6 @@ pub const QUEUE_BYTES_MAX: u64 = 1 << 30;
 pub const MAX_WAIT: &str = "10m";
 /// `upstreams.window`.
 pub const WINDOW: &str = "60s";
-/// `upstreams.algorithm`.
-pub const ALGORITHM: &str = "rolling";
 /// `upstreams.guarantee`.
 pub const GUARANTEE: &str = "statistical";
 /// `upstreams.epsilon`.

@@ -30,6 +30,8 @@ pub(super) struct Rules {
     pub(super) window: Duration,
     pub(super) slice: Option<Slice>,
     pub(super) discipline: Discipline,
+    /// How slices are kept.
+    pub(super) slice_discipline: Discipline,
     pub(super) day: Discipline,
     pub(super) charge: ChargeModel,
     pub(super) source: LimitSource,
@@ -243,7 +245,7 @@ pub(super) fn limits(
                 limits.push(Limit {
                     window: slice,
                     amount: share(amount, slice, window),
-                    discipline: Discipline::Rolling,
+                    discipline: rules.slice_discipline,
                     ..limit
                 });
             }

@@ -224,6 +224,7 @@ mod tests {
             window: Duration::from_secs(60),
             slice: profile.slice,
             discipline: Discipline::Rolling,
+            slice_discipline: Discipline::Rolling,
             day: profile.day,
             charge: profile.charge,
             source: LimitSource::Config,

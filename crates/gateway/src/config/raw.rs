@@ -152,8 +152,9 @@ pub struct RawUpstream {
     #[schemars(extend("default" = defaults::WINDOW))]
     pub window: Field<DurationText>,
     /// How limits over `window` are kept. `rolling` is safe whatever the provider does; `token-bucket` is for providers
-    /// that are known to refill continuously.
-    #[schemars(extend("default" = defaults::ALGORITHM, "enum" = ["rolling", "token-bucket"]))]
+    /// that are known to refill continuously, and is given up where the provider refuses all the same. The default is
+    /// `token-bucket` for `anthropic` and `groq`, else `rolling`.
+    #[schemars(extend("enum" = ["rolling", "token-bucket"]))]
     pub algorithm: Field<String>,
     /// For providers that also enforce the share of `rpm` that falls into a shorter time, such as `"10s"` or `"1s"`. The
     /// default is `"10s"` for azure, for mistral one second or the time between two requests, else `"off"`.

@@ -192,12 +192,20 @@ fn rules(checker: &mut Checker<'_>, raw: &RawUpstream, at: &str, profile: &Profi
         ("bedrock", ChargeModel::BEDROCK),
         ("bedrock-mantle", ChargeModel::BEDROCK_MANTLE),
     ];
+    let discipline = checker
+        .word(&key("algorithm"), &raw.algorithm, &algorithms)
+        .unwrap_or(profile.discipline);
+    // What somebody knows of the minute says nothing about shorter times.
+    let slice_discipline = if discipline == profile.discipline {
+        discipline
+    } else {
+        Discipline::Rolling
+    };
     Rules {
         window,
         slice,
-        discipline: checker
-            .word(&key("algorithm"), &raw.algorithm, &algorithms)
-            .unwrap_or_default(),
+        discipline,
+        slice_discipline,
         day: profile.day,
         charge: checker
             .word(&key("charge"), &raw.charge, &charges)

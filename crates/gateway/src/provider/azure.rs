@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tidegate_core::ChargeModel;
 use tidegate_core::provider::Dialect;
+use tidegate_core::{ChargeModel, Discipline};
 
 use super::profile::Slice;
 use super::{Api, AuthStyle, Profile, Provider, Root, Shape, openai};
@@ -22,5 +22,6 @@ pub(super) const PROFILE: Profile = Profile {
     slice: Some(Slice::Of(Duration::from_secs(10))),
     auth: AuthStyle::AzureKey,
     shape: Shape::Azure,
+    day: Discipline::Rolling,
     ..openai::PROFILE
 };

@@ -1,7 +1,7 @@
 //! AWS Bedrock, by its API keys.
 
 use tidegate_core::provider::Dialect;
-use tidegate_core::{ChargeModel, Learning};
+use tidegate_core::{ChargeModel, Discipline, Learning};
 
 use super::{Api, Profile, Provider, Root, Shape, openai};
 
@@ -18,6 +18,7 @@ pub(super) const PROFILE: Profile = Profile {
     charge: ChargeModel::BEDROCK,
     learning: Learning::Probe,
     shape: Shape::Bedrock,
+    day: Discipline::Rolling,
     ..openai::PROFILE
 };
 

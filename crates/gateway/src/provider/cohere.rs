@@ -1,7 +1,7 @@
 //! Cohere.
 
 use tidegate_core::provider::Dialect;
-use tidegate_core::{ChargeModel, Learning};
+use tidegate_core::{ChargeModel, Discipline, Learning};
 
 use super::{Api, Profile, Provider, Root, Shape, openai};
 
@@ -18,5 +18,6 @@ pub(super) const PROFILE: Profile = Profile {
     charge: ChargeModel::SETTLED,
     learning: Learning::Probe,
     shape: Shape::Cohere,
+    day: Discipline::Rolling,
     ..openai::PROFILE
 };

@@ -1,7 +1,7 @@
 //! DeepSeek.
 
 use tidegate_core::provider::Dialect;
-use tidegate_core::{ChargeModel, Learning};
+use tidegate_core::{ChargeModel, Discipline, Learning};
 
 use super::{Api, Profile, Provider, Root, openai};
 
@@ -17,5 +17,6 @@ pub(super) const PROFILE: Profile = Profile {
     dialect: Dialect::DeepSeek,
     charge: ChargeModel::SETTLED,
     learning: Learning::Probe,
+    day: Discipline::Rolling,
     ..openai::PROFILE
 };

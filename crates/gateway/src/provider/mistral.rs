@@ -1,7 +1,7 @@
 //! Mistral.
 
-use tidegate_core::ChargeModel;
 use tidegate_core::provider::Dialect;
+use tidegate_core::{ChargeModel, Discipline};
 
 use super::profile::Slice;
 use super::{Profile, Provider, Shape, openai};
@@ -17,5 +17,6 @@ pub(super) const PROFILE: Profile = Profile {
     slice: Some(Slice::Spacing),
     shape: Shape::Mistral,
     stream_usage_optional: false,
+    day: Discipline::Rolling,
     ..openai::PROFILE
 };

@@ -17,8 +17,9 @@ pub(super) const PROFILE: Profile = Profile {
     dialect: Dialect::OpenAi,
     charge: ChargeModel::OPENAI,
     learning: Learning::Answers,
+    discipline: Discipline::Rolling,
     slice: None,
-    day: Discipline::Rolling,
+    day: Discipline::TokenBucket,
     auth: AuthStyle::Bearer,
     shape: Shape::OpenAi,
     stream_usage_optional: true,
@@ -31,5 +32,6 @@ pub(super) const COMPATIBLE: Profile = Profile {
     base_url: None,
     base_url_example: "http://127.0.0.1:11434",
     charge: ChargeModel::SETTLED,
+    day: Discipline::Rolling,
     ..PROFILE
 };

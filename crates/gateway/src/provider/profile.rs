@@ -31,6 +31,9 @@ pub struct Profile {
     pub charge: ChargeModel,
     /// How limits become known that are not configured.
     pub learning: Learning,
+    /// How limits over its minute are kept, unless the configuration says otherwise: as rolling windows, which are safe
+    /// whatever a provider does, except where it is known to refill continuously and rolling windows would waste much.
+    pub discipline: Discipline,
     /// The shorter time over which it also enforces `rpm`, unless the configuration says otherwise.
     pub slice: Option<Slice>,
     /// How limits over a day are kept, unless the configuration says otherwise.

@@ -418,6 +418,7 @@ fn configured_limits_go_before_a_preset_by_dimension_and_model() {
         limits,
         [
             (Requests, 1_000, 60, Preset),
+            (Requests, 166, 10, Preset),
             (InputTokens, 2_000_000, 60, Preset),
             (OutputTokens, 400_000, 60, Preset)
         ]
@@ -425,7 +426,10 @@ fn configured_limits_go_before_a_preset_by_dimension_and_model() {
     let (name, limits) = limits_for(&config, Scope::Own("count_tokens"), "claude", 0);
     assert_eq!(
         (name.as_str(), limits),
-        ("anthropic/count_tokens", vec![(Requests, 2_000, 60, Preset)])
+        (
+            "anthropic/count_tokens",
+            vec![(Requests, 2_000, 60, Preset), (Requests, 333, 10, Preset)]
+        )
     );
 
     // Every model for itself, and no more than one request in a second.
@@ -461,12 +465,31 @@ fn providers_have_defaults_of_their_own() {
             .collect();
         (plan.quotas[0].learning, limits)
     };
-    let rolling = Discipline::Rolling;
+    let (rolling, bucket) = (Discipline::Rolling, Discipline::TokenBucket);
     let minute = (60, 60, rolling);
     let day = |discipline| (1_000, 86_400, discipline);
     assert_eq!(
         limits("openai", ""),
-        (Learning::Answers, vec![minute, day(rolling)])
+        (Learning::Answers, vec![minute, day(bucket)])
+    );
+    assert_eq!(
+        limits("groq", ""),
+        (Learning::Answers, vec![(60, 60, bucket), day(bucket)])
+    );
+    assert_eq!(
+        limits("anthropic", ""),
+        (
+            Learning::Answers,
+            vec![(60, 60, bucket), (10, 10, bucket), day(rolling)]
+        )
+    );
+    // Whoever says how a minute is kept says nothing of shorter times.
+    assert_eq!(
+        limits("azure", "algorithm = \"token-bucket\""),
+        (
+            Learning::Answers,
+            vec![(60, 60, bucket), (10, 10, rolling), day(rolling)]
+        )
     );
     assert_eq!(
         limits("azure", ""),
