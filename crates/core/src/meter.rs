@@ -98,6 +98,8 @@ pub(crate) struct Meter {
     first_known: Option<u64>,
     /// The level, for the token-bucket discipline.
     bucket: Option<Bucket>,
+    /// The level that a bucket would have, where a window is kept that output may exceed.
+    shadow: Option<Bucket>,
     /// Spreads traffic out after refusals and next to others' traffic.
     pacer: Option<Bucket>,
     paced_until: u64,
@@ -145,6 +147,7 @@ impl Meter {
             foreign_known: now,
             first_known: None,
             bucket: None,
+            shadow: None,
             pacer: None,
             paced_until: 0,
             held: 0,
@@ -154,6 +157,9 @@ impl Meter {
         };
         if taking == Taking::AsGenerated {
             meter.outlook = Some(projected::outlook(now, meter.all.life()));
+            if limit.discipline == Discipline::Rolling {
+                meter.shadow = Some(Bucket::full(now, amount, window, amount));
+            }
         }
         if limit.discipline == Discipline::TokenBucket && limit.dimension != Dimension::Concurrency {
             meter.bucket = Some(Bucket::full(now, amount, window, meter.bucket_capacity()));
@@ -265,7 +271,7 @@ impl Meter {
         if let Some(foreign) = &mut self.foreign {
             foreign.advance(now);
         }
-        if let Some(bucket) = &mut self.bucket {
+        for bucket in self.bucket.iter_mut().chain(&mut self.shadow) {
             bucket.advance(now);
         }
         if let Some(pacer) = &mut self.pacer {
@@ -321,6 +327,9 @@ impl Meter {
         if let Some(bucket) = &mut self.bucket {
             bucket.resize(amount, capacity);
         }
+        if let Some(shadow) = &mut self.shadow {
+            shadow.resize(amount, amount);
+        }
         if let Some(pacer) = &mut self.pacer {
             pacer.resize(amount, burst);
         }
@@ -350,6 +359,13 @@ impl Meter {
                 _ => (self.all.live(), 0),
             };
             bucket.set_level(i128::from(bucket.capacity()) - i128::from(charged) - missing);
+        }
+        if let Some(shadow) = &mut self.shadow {
+            let missing = match &older.shadow {
+                Some(from) if same => i128::from(from.capacity()) - i128::from(from.level()),
+                _ => i128::from(self.all.live()),
+            };
+            shadow.set_level(i128::from(shadow.capacity()) - missing);
         }
         if !same {
             return;
@@ -518,7 +534,7 @@ impl Meter {
         if let Some(outlook) = &mut self.outlook {
             outlook.charge(amount);
         }
-        if let Some(bucket) = &mut self.bucket {
+        for bucket in self.bucket.iter_mut().chain(&mut self.shadow) {
             bucket.take(amount);
         }
     }

@@ -4,6 +4,10 @@
 //! HDR histograms and of DDSketch, in integers). Between the borders of a cell the survival function is taken to be a straight line;
 //! the mean and the second moment of what is left of an output are then integrals that two tables answer at once.
 //!
+//! Short outputs end first, so those that have ended are too short to speak for all, at first and whenever many run. Those
+//! who run are therefore counted among those who reached each cell, as Kaplan and Meier do (Journal of the American
+//! Statistical Association 53, 1958): S falls in a cell by the share of those who ended in it among those who reached it.
+//!
 //! ```text
 //!  S(x) = P(X > x)        E[min(X - g, a) | X > g]  = (A(g + a) - A(g)) / S(g)                     A(x) = ∫ S
 //!  ████▆▅▄▃▂▁             E[min(X - g, a)² | X > g] = 2 (B(g + a) - B(g) - g (A(g + a) - A(g))) / S(g)   B(x) = ∫ u S(u)
@@ -32,6 +36,10 @@ const HALF_LIFE: u64 = 2_495_000_000;
 pub(crate) const SAMPLES_MIN: u32 = 50;
 /// Outputs that must have been longer than this one before anything is said of what is left of it.
 const LONGER_MIN: u32 = 5;
+/// What S is at length 0.
+const ALL: u32 = 1 << 20;
+/// Below this S is too coarse to divide by.
+const LONGER_SHARE_MIN: u64 = 16;
 
 /// A decaying histogram of output lengths in tokens.
 #[derive(Debug, Clone)]
@@ -47,7 +55,10 @@ pub(crate) struct Sketch {
 /// Integrals from 0 to the lower border of each cell, and to the top.
 #[derive(Debug, Clone)]
 struct Tables {
+    /// S, times [`ALL`].
     longer: [u32; CELLS + 1],
+    /// The weight of those who ended in this cell or behind it.
+    ended: [u32; CELLS],
     first: [u64; CELLS + 1],
     second: [u64; CELLS + 1],
 }
@@ -57,6 +68,8 @@ struct Tables {
 pub(crate) struct Moments {
     pub(crate) mean: u64,
     pub(crate) variance: u64,
+    /// The share of those who would generate more than they may, in 1,024ths.
+    pub(crate) beyond: u64,
 }
 
 /// The integrals up to one length.
@@ -88,8 +101,9 @@ impl Sketch {
         }
     }
 
-    /// Counts one output.
-    pub(crate) fn sample(&mut self, now: u64, output: u64) {
+    /// Counts one output. Returns whether enough are new that the tables should be [renewed](Sketch::renew).
+    #[must_use]
+    pub(crate) fn sample(&mut self, now: u64, output: u64) -> bool {
         // What was learned is kept over a quiet night: it only fades where enough stays to be believed.
         if self.total > TOTAL_MAX
             || (now.saturating_sub(self.halved_at) >= HALF_LIFE && self.samples() >= 4 * SAMPLES_MIN)
@@ -100,11 +114,18 @@ impl Sketch {
         self.counts[cell(output.min(TOP - 1))] += UNIT;
         self.total += UNIT;
         self.fresh += 1;
-        if self.fresh > self.samples() / 32 {
-            self.tables = Some(Box::new(Tables::of(&self.counts, self.total)));
-            self.fresh = 0;
-        }
         self.invariants();
+        self.samples() >= SAMPLES_MIN && self.fresh >= (self.samples() / 32).max(1)
+    }
+
+    /// Makes the tables anew, given how far those are who run.
+    pub(crate) fn renew(&mut self, running: impl Iterator<Item = u64>) {
+        let mut reached = [0_u32; CELLS];
+        for progress in running {
+            reached[cell(progress.min(TOP - 1))] += UNIT;
+        }
+        self.tables = Some(Box::new(Tables::of(&self.counts, &reached)));
+        self.fresh = 0;
     }
 
     /// Returns how many outputs it stands for.
@@ -119,7 +140,8 @@ impl Sketch {
             return None;
         }
         let at = tables.integrals(from);
-        (at.longer >= u64::from(LONGER_MIN * UNIT)).then(|| Tail {
+        let ended = tables.ended[cell(from)];
+        (ended >= LONGER_MIN * UNIT && at.longer >= LONGER_SHARE_MIN).then(|| Tail {
             tables,
             from,
             at,
@@ -164,27 +186,41 @@ impl Tail<'_> {
     /// Returns the mean and the variance of what these outputs still generate, each at most `most`.
     pub(crate) fn within(&self, most: u64) -> Moments {
         let end = self.tables.integrals(self.from.saturating_add(most));
-        let first = end.first - self.at.first;
-        let second = (end.second - self.at.second).saturating_sub(self.from * first);
+        // Rounding may make a whole token less of the later one.
+        let first = end.first.saturating_sub(self.at.first);
+        let second = end
+            .second
+            .saturating_sub(self.at.second)
+            .saturating_sub(self.from * first);
         let mean = scaled(first, self.inverse);
         let square = scaled(second.saturating_mul(2), self.inverse);
         Moments {
             mean,
             variance: square.saturating_sub(mean * mean),
+            beyond: (end.longer << 10) / self.at.longer,
         }
     }
 }
 
 impl Tables {
-    fn of(counts: &[u32; CELLS], total: u32) -> Self {
+    fn of(ended: &[u32; CELLS], running: &[u32; CELLS]) -> Self {
         let mut tables = Self {
             longer: [0; CELLS + 1],
+            ended: [0; CELLS],
             first: [0; CELLS + 1],
             second: [0; CELLS + 1],
         };
-        tables.longer[0] = total;
+        tables.longer[0] = ALL;
+        let mut behind = ended.iter().map(|count| u64::from(*count)).sum::<u64>();
+        let mut running_behind = running.iter().map(|count| u64::from(*count)).sum::<u64>();
         for index in 0..CELLS {
-            tables.longer[index + 1] = tables.longer[index] - counts[index];
+            tables.ended[index] = u32::try_from(behind).unwrap_or(u32::MAX);
+            // Of those who are in this cell now, half the cell is known to be behind them.
+            running_behind -= u64::from(running[index]);
+            let reached = behind + running_behind + u64::from(running[index] / 2);
+            let fall = u64::from(tables.longer[index]) * u64::from(ended[index]) / reached.max(1);
+            behind -= u64::from(ended[index]);
+            tables.longer[index + 1] = tables.longer[index] - u32::try_from(fall).unwrap_or(u32::MAX);
             let at = tables.inside(index, border(index + 1) - border(index));
             tables.first[index + 1] = at.first;
             tables.second[index + 1] = at.second;
@@ -209,12 +245,14 @@ impl Tables {
         let low = border(index);
         let longer = u64::from(self.longer[index]);
         let count = longer - u64::from(self.longer[index + 1]);
-        let drop = (count * t) >> width_bits(index);
-        let area = t * longer - drop * t / 2;
+        let bits = width_bits(index);
+        // At most 2^20 × 2^16 × 2^16.
+        let squared = count * t * t;
+        let area = t * longer - (squared >> (bits + 1));
         // ∫ u S = low ∫ S + ∫ t S
-        let moment = t * t * longer / 2 - drop * t * t / 3;
+        let moment = t * t * longer / 2 - (squared >> bits) * t / 3;
         Integrals {
-            longer: longer - drop,
+            longer: longer - ((count * t) >> bits),
             first: self.first[index] + area,
             second: self.second[index] + low * area + moment,
         }
@@ -288,9 +326,9 @@ mod tests {
     fn sketch(lengths: &[u64]) -> Sketch {
         let mut sketch = Sketch::new(0);
         for length in lengths {
-            sketch.sample(0, *length);
+            let _ = sketch.sample(0, *length);
         }
-        sketch.tables = Some(Box::new(Tables::of(&sketch.counts, sketch.total)));
+        sketch.renew(core::iter::empty());
         sketch
     }
 
@@ -324,14 +362,58 @@ mod tests {
         }
     }
 
+    /// All began at once, and a quarter has ended: the shortest ones.
+    #[test]
+    fn those_who_run_speak_for_the_long_ones() {
+        let mut lengths = lengths();
+        lengths.sort_unstable();
+        let mean = lengths.iter().sum::<u64>() / lengths.len() as u64;
+        let (ended, running) = lengths.split_at(lengths.len() / 4);
+        let reached = ended[ended.len() - 1];
+        let mut sketch = sketch(ended);
+        let naive = sketch.tail(0).expect("known").within(TOP).mean;
+        assert!(naive < mean / 4, "{naive} of {mean}");
+        sketch.renew(running.iter().map(|_| reached));
+        let tail = sketch.tail(0).expect("known");
+        let half = tail.within(reached).mean;
+        let exact = lengths.iter().map(|length| (*length).min(reached)).sum::<u64>() / lengths.len() as u64;
+        assert!(half.abs_diff(exact) <= 2 + exact / 20, "{half}, not {exact}");
+        assert!(
+            tail.within(5_000).mean > mean,
+            "what nobody has seen yet may be as long as it may"
+        );
+    }
+
+    #[test]
+    fn few_outputs_in_wide_cells_lose_no_precision() {
+        let lengths: Vec<u64> = (0..60).map(|step| 300_000 + step * 5_000).collect();
+        let sketch = sketch(&lengths);
+        let mut last = 0;
+        for from in (0..450_000).step_by(777) {
+            let tail = sketch.tail(from).expect("enough are longer");
+            let mut before = 0;
+            for most in (0..300_000).step_by(1_111) {
+                let Moments { mean, .. } = tail.within(most);
+                assert!(
+                    mean >= before && mean <= most + 1,
+                    "{from}, {most}: {mean} after {before}"
+                );
+                before = mean;
+            }
+            assert!(from + before + 2_000 >= last, "{from}: {before}");
+            last = from + before;
+        }
+    }
+
     #[test]
     fn nothing_is_said_before_enough_was_seen() {
         let mut sketch = Sketch::new(0);
         for _ in 0..SAMPLES_MIN - 1 {
-            sketch.sample(0, 500);
+            assert!(!sketch.sample(0, 500));
         }
+        sketch.renew(core::iter::empty());
         assert!(sketch.tail(0).is_none());
-        sketch.sample(0, 500);
+        assert!(sketch.sample(0, 500));
         assert!(sketch.tail(0).is_some());
         assert!(sketch.tail(600).is_none(), "none was ever so long");
     }
@@ -357,10 +439,10 @@ mod tests {
     fn the_old_fades_but_never_to_nothing() {
         let mut sketch = Sketch::new(0);
         for _ in 0..1_000 {
-            sketch.sample(0, 100);
+            let _ = sketch.sample(0, 100);
         }
         for hour in 1..20 {
-            sketch.sample(hour * 3_600_000_000, 5_000);
+            let _ = sketch.sample(hour * 3_600_000_000, 5_000);
         }
         assert!(
             sketch.samples() >= SAMPLES_MIN && sketch.samples() < 250,
@@ -373,8 +455,9 @@ mod tests {
     fn no_length_and_no_number_of_them_overflows() {
         let mut sketch = Sketch::new(0);
         for _ in 0..200_000 {
-            sketch.sample(u64::MAX, u64::MAX);
+            let _ = sketch.sample(u64::MAX, u64::MAX);
         }
+        sketch.renew([0, u64::MAX].into_iter());
         let tail = sketch.tail(0).expect("known");
         let moments = tail.within(u64::MAX);
         assert!(moments.mean <= TOP && moments.mean > TOP / 10 * 9, "{moments:?}");

@@ -152,7 +152,7 @@ impl Group {
                 self.too_large(now, &flight, &refused, notices);
             }
         }
-        self.let_go(&flight)
+        self.let_go(&flight, matches!(outcome, Outcome::Completed(_)))
     }
 
     /// Ends a failed attempt and decides when the next one is due.
@@ -196,7 +196,7 @@ impl Group {
                 reason = WaitReason::Backoff;
             }
         }
-        self.let_go(&flight);
+        self.let_go(&flight, false);
         let refusal = |reason| Refusal {
             reason,
             limit: None,
@@ -274,12 +274,12 @@ impl Group {
     }
 
     /// Lets go of whatever an ended attempt still holds. Returns whether room may have been made.
-    fn let_go(&mut self, flight: &InFlight) -> bool {
+    fn let_go(&mut self, flight: &InFlight, has_ended: bool) -> bool {
         for meter in &mut self.meters {
             if meter.dimension() == Dimension::Concurrency {
                 meter.release(1);
             } else if let Some(slot) = flight.slot {
-                meter.forget(slot);
+                meter.forget(slot, has_ended && self.projection.evens_out());
             }
         }
         if let Some(slot) = flight.slot {

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::array;
 
 use super::{Earliest, Meter};
-use crate::projection::{FEW, Fresh, Grid, NODES, Need, Outlook, Projection, Rate};
+use crate::projection::{EXPECTED_MAX, FEW, Fresh, Grid, NODES, Need, Outlook, Projection, Rate};
 use crate::window::Bucket;
 
 /// What was generated without being told is charged in at most so many parts.
@@ -39,16 +39,23 @@ impl Meter {
     pub(crate) fn project(&mut self, now: u64, projection: &Projection) {
         let grid = Grid::at(now, self.all.life());
         let Some(outlook) = &mut self.outlook else { return };
-        if !self.outlook_stale && *outlook.grid() == grid {
+        if !self.outlook_stale && *outlook.grid() == grid && !outlook.is_worn() {
             return;
         }
         self.outlook_stale = false;
-        let mut moments = grid.moments(now);
+        let mut moments = [now; NODES];
+        for (node, moment) in moments.iter_mut().zip(grid.moments(now)) {
+            *node = moment;
+        }
+        // What expires all at once between two nodes still counts until just before: at both of them, to be sure.
         let all = &self.all;
-        outlook.renew(
-            grid,
-            array::from_fn(|_| moments.next().map_or(0, |moment| all.live_at(moment))),
-        );
+        let bulge: [u64; NODES] =
+            array::from_fn(|node| all.bulge(moments[node], moments[(node + 1).min(NODES - 1)]));
+        let alive = array::from_fn(|node| {
+            let around = bulge[node].max(bulge[node.saturating_sub(1)]);
+            all.live_at(moments[node]).saturating_add(around)
+        });
+        outlook.renew(grid, alive);
         for (slot, expected) in projection.all(now, grid) {
             outlook.set(slot, expected);
         }
@@ -74,10 +81,12 @@ impl Meter {
         }
     }
 
-    /// Forgets a request that does not run any more.
-    pub(crate) fn forget(&mut self, slot: u32) {
-        if let Some(outlook) = &mut self.outlook {
-            outlook.remove(slot as usize);
+    /// Forgets a request that does not run any more: it has generated all it will, or never will.
+    pub(crate) fn forget(&mut self, slot: u32, has_ended: bool) {
+        match &mut self.outlook {
+            Some(outlook) if has_ended => outlook.end(slot as usize),
+            Some(outlook) => outlook.remove(slot as usize),
+            None => {}
         }
     }
 
@@ -116,7 +125,7 @@ impl Meter {
 
     fn charge_earlier(&mut self, stamp: u64, amount: u64) {
         self.all.charge_at(stamp, amount);
-        if let Some(bucket) = &mut self.bucket {
+        for bucket in self.bucket.iter_mut().chain(&mut self.shadow) {
             bucket.take(amount);
         }
         self.note_charge(stamp, amount);
@@ -171,6 +180,7 @@ impl Meter {
         let taken = signed(ahead.saturating_add(self.unseen_foreign(now)));
         let largest = outlook.largest();
         let squared = u128::from(need.deviations * need.deviations);
+        let mut late = None;
         let mut earliest = self.open_at(now, outlook, taken, need.deviations);
         for (node, moment) in outlook.grid().moments(now).enumerate().skip(1) {
             let until = moment.saturating_sub(now).saturating_sub(need.latency);
@@ -181,7 +191,9 @@ impl Meter {
                 .saturating_sub(taken)
                 .saturating_sub(signed(expected));
             let spare = room.saturating_sub(signed(new));
-            let variance = variance + u128::from(need.variance.min(new.saturating_mul(new)));
+            let variance = variance
+                + u128::from(need.variance.min(new.saturating_mul(new)))
+                + uncertainty(expected.saturating_add(new), need.samples);
             let surprise = if need.deviations > 0 && outlook.count() < FEW {
                 let most = need.rate.map_or(most, |rate| rate.tokens(until).min(most));
                 let other = largest.map_or(0, |largest| largest.surprise(node, moment));
@@ -208,7 +220,21 @@ impl Meter {
                     return Earliest::Event;
                 }
             }
-            earliest = earliest.max(start_for(now, moment, need, room));
+            let start = start_for(now, moment, need, room);
+            if start > earliest {
+                earliest = start;
+                // Nobody can start before this node: then as soon as enough has expired behind it.
+                let over = signed(self.all.live())
+                    .saturating_add(signed(new))
+                    .saturating_sub(room);
+                let over = over.saturating_sub(signed(size).saturating_sub(free.at(node)));
+                late = (start == moment && self.bucket.is_none()).then_some((over, moment));
+            }
+        }
+        if let Some((over, moment)) = late {
+            let freed = self.all.freed_at(u64::try_from(over).unwrap_or(0));
+            let next = moment.saturating_add(outlook.grid().step());
+            earliest = freed.unwrap_or(next).clamp(moment, next).max(earliest);
         }
         Earliest::At(earliest.saturating_add(life.saturating_mul(rounds)))
     }
@@ -221,19 +247,20 @@ impl Meter {
             .saturating_add(guard)
             .saturating_add(u64::try_from(taken).unwrap_or(0))
             .saturating_add(1);
-        match &self.bucket {
-            Some(bucket) => bucket.ready_at(need.min(bucket.capacity())).max(now),
-            None => {
-                let over = self.all.live().saturating_add(need).saturating_sub(self.amount);
-                if over == 0 {
-                    return now;
-                }
-                self.all
-                    .freed_at(over)
-                    .unwrap_or_else(|| outlook.grid().first().saturating_add(outlook.grid().step()))
-                    .max(now + 1)
-            }
+        if let Some(bucket) = &self.bucket {
+            return bucket.ready_at(need.min(bucket.capacity())).max(now);
         }
+        // A window that was exceeded leaves a bucket empty for longer than the window remembers it.
+        let refilled = self.shadow.as_ref().map_or(now, |bucket| {
+            bucket.ready_at(need.min(bucket.capacity())).max(now)
+        });
+        let over = self.all.live().saturating_add(need).saturating_sub(self.amount);
+        if over == 0 {
+            return refilled;
+        }
+        let freed = self.all.freed_at(over);
+        let freed = freed.unwrap_or_else(|| outlook.grid().first().saturating_add(outlook.grid().step()));
+        freed.max(now + 1).max(refilled)
     }
 }
 
@@ -244,6 +271,17 @@ fn start_for(now: u64, moment: u64, need: &Need, room: i64) -> u64 {
         _ => 0,
     };
     moment.saturating_sub(span).max(now + 1)
+}
+
+/// Returns the variance of a sum of expectations that all come from so many samples. Lengths of outputs deviate by about
+/// their mean, so the mean of n of them by its n-th part, squared.
+fn uncertainty(expected: u64, samples: u32) -> u128 {
+    let inverse = 1_u64.checked_shl(16).unwrap_or(0) / u64::from(samples.max(1));
+    let expected = expected.min(EXPECTED_MAX);
+    if samples == 0 {
+        return 0;
+    }
+    u128::from(((expected * expected) >> 16) * inverse)
 }
 
 fn signed(amount: u64) -> i64 {

@@ -8,6 +8,9 @@ use super::grid::{Grid, NODES};
 /// With fewer requests than this running, one of them may also generate all it can.
 pub(crate) const FEW: u32 = 10;
 
+/// The sums are worked out anew when one in so many has ended.
+const WEAR: usize = 8;
+
 /// No request is expected to generate more than this.
 pub(crate) const EXPECTED_MAX: u64 = 1 << 31;
 
@@ -41,6 +44,9 @@ pub(crate) struct Outlook {
     grid: Grid,
     each: Vec<Option<Expected>>,
     count: u32,
+    /// What was expected of those who ended since the sums were worked out. Those who end early make up for those who go
+    /// on for longer than they were expected to, so what is expected of all together stays until it is worked out anew.
+    ended: Vec<Expected>,
     mean: [u64; NODES],
     variance: [u128; NODES],
     /// Reported since the sums were worked out: no longer expected, but charged.
@@ -57,6 +63,7 @@ impl Outlook {
             grid,
             each: Vec::new(),
             count: 0,
+            ended: Vec::new(),
             mean: [0; NODES],
             variance: [0; NODES],
             reported: 0,
@@ -69,6 +76,11 @@ impl Outlook {
         &self.grid
     }
 
+    /// Returns whether so many have ended that the sums should be worked out anew.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.ended.len() > self.count as usize / WEAR
+    }
+
     /// Returns how many run.
     pub(crate) const fn count(&self) -> u32 {
         self.count
@@ -76,10 +88,12 @@ impl Outlook {
 
     /// Begins anew on another grid, without any request.
     pub(crate) fn renew(&mut self, grid: Grid, alive: [u64; NODES]) {
-        let mut each = core::mem::take(&mut self.each);
+        let (mut each, mut ended) = (core::mem::take(&mut self.each), core::mem::take(&mut self.ended));
         each.clear();
+        ended.clear();
         *self = Self {
             each,
+            ended,
             alive,
             ..Self::new(grid)
         };
@@ -111,26 +125,35 @@ impl Outlook {
 
     /// Takes a request out, if it is there.
     pub(crate) fn remove(&mut self, slot: usize) {
-        let Some(expected) = self.each.get_mut(slot).and_then(Option::take) else {
-            return;
-        };
+        let Some(expected) = self.take(slot) else { return };
         for node in 0..NODES {
             self.mean[node] -= expected.mean[node];
             self.variance[node] -= u128::from(expected.variance[node]);
         }
         self.reported -= expected.reported;
+        self.invariants();
+    }
+
+    /// Takes a request out that has generated all it will.
+    pub(crate) fn end(&mut self, slot: usize) {
+        if let Some(expected) = self.take(slot) {
+            self.ended.push(expected);
+        }
+        self.invariants();
+    }
+
+    fn take(&mut self, slot: usize) -> Option<Expected> {
+        let expected = self.each.get_mut(slot).and_then(Option::take)?;
         self.count -= 1;
         if self.count == 0 {
             self.each.clear();
-            self.largest = None;
-        } else if self.count < FEW || self.largest == Some(slot) {
-            self.largest = if self.count < FEW {
-                self.find_largest()
-            } else {
-                None
-            };
         }
-        self.invariants();
+        if self.count < FEW {
+            self.largest = self.find_largest();
+        } else if self.largest == Some(slot) {
+            self.largest = None;
+        }
+        Some(expected)
     }
 
     /// Takes note that a request has generated more, which is charged. Returns whether that is still what was expected of
@@ -204,7 +227,7 @@ impl Outlook {
 
     /// Asserts that the sums are what adding everything up anew gives.
     pub(crate) fn check(&self) {
-        let all = || self.each.iter().flatten();
+        let all = || self.each.iter().flatten().chain(&self.ended);
         for node in 0..NODES {
             assert_eq!(
                 self.mean[node],
@@ -215,7 +238,7 @@ impl Outlook {
             assert_eq!(self.variance[node], variance, "node {node}");
         }
         assert_eq!(self.reported, all().map(|one| one.reported).sum::<u64>());
-        assert_eq!(self.count as usize, all().count());
+        assert_eq!(self.count as usize, self.each.iter().flatten().count());
     }
 
     fn invariants(&self) {

@@ -12,6 +12,9 @@ const SPAN_MIN: u64 = 200_000;
 /// Calls with fewer tokens say more about the frame than about the generation.
 const TOKENS_MIN: u64 = 16;
 
+/// Only calls with so many tokens can be the fastest.
+const LONG: u64 = 128;
+
 /// Tokens in a microsecond, times 2^32: 60 tokens a second are 257,698.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rate(u64);
@@ -74,7 +77,9 @@ impl Pace {
             self.mean = self.mean - self.mean / weight + rate / weight;
         }
         self.samples = self.samples.saturating_add(1);
-        self.fastest[0] = self.fastest[0].max(rate);
+        if tokens >= LONG {
+            self.fastest[0] = self.fastest[0].max(rate);
+        }
         if self.samples.is_multiple_of(EPOCH) {
             self.fastest = [0, self.fastest[0]];
         }
@@ -84,12 +89,19 @@ impl Pace {
         (self.samples >= SAMPLES_MIN).then(|| Rate(self.mean.max(1)))
     }
 
-    /// Returns the rate of the fastest call of the last one or two thousand, and a sixteenth on top, once as many have
+    /// Returns the rate of the fastest call of the last one or two thousand, and a thirty-second on top, once as many have
     /// been timed as the sketch of lengths wants to see.
     pub(crate) fn fastest(&self) -> Option<Rate> {
         let fastest = self.fastest[0].max(self.fastest[1]);
         (self.samples >= crate::sketch::SAMPLES_MIN)
-            .then(|| Rate((fastest + fastest / 16).clamp(1, Rate::MAX)))
+            .then(|| Rate((fastest + fastest / 32).clamp(1, Rate::MAX)))
+    }
+
+    /// Returns the rate of slow calls: the mean less two standard deviations, at least a quarter of the mean.
+    pub(crate) fn slow(&self) -> Option<Rate> {
+        let Rate(mean) = self.mean()?;
+        let slower = (self.deviation * 5 / 2).min(mean / 4 * 3);
+        Some(Rate((mean - slower).max(1)))
     }
 
     /// Returns the variance of the rate over the square of its mean, times 2^10. For a normal distribution the standard
@@ -156,7 +168,7 @@ mod tests {
         let mean = pace.mean().expect("known").per_second();
         assert!((58..=62).contains(&mean), "{mean}");
         let fastest = pace.fastest().expect("known").per_second();
-        assert!((73..=75).contains(&fastest), "{fastest}");
+        assert!((71..=73).contains(&fastest), "{fastest}");
         // A sixth either way is 2.8 % of variance, and 29 of 1,024; five quarters of it squared are 44.
         assert!((30..=60).contains(&pace.spread()), "{}", pace.spread());
     }

@@ -22,9 +22,13 @@ proptest! {
     fn every_wait_ends_once_and_nothing_stays_behind(
         plans in prop::collection::vec(a_plan(), 1..4),
         patient in any::<bool>(),
+        seasoned in any::<bool>(),
         ops in prop::collection::vec(op(), 1..120),
     ) {
         let mut story = Story::new(plans, patient);
+        if seasoned {
+            story.season();
+        }
         for op in &ops {
             story.play(op);
         }
@@ -273,6 +277,33 @@ impl Story {
             running: Vec::new(),
             asked: 0,
             ended: Vec::new(),
+        }
+    }
+
+    /// Lets the engine see so many outputs that it believes what it has seen.
+    fn season(&mut self) {
+        for call in 0..80_u64 {
+            let demand = Demand {
+                class: OutputClass::of(&["a"]),
+                ..Demand::generating(Tokens::new(10), Some(Tokens::new(700)))
+            };
+            let decision = self.world.submit(demand, Duration::MAX);
+            self.world.now = self.world.now + Duration::from_secs(call % 20);
+            let now = self.world.now;
+            match decision {
+                Decision::Admit(permit) => {
+                    let usage = Usage {
+                        output: Some(Tokens::new(call % 20 * 35)),
+                        ..Usage::default()
+                    };
+                    self.world
+                        .engine
+                        .settle(now, permit.id, Outcome::Completed(usage));
+                }
+                Decision::Wait(ticket) => self.world.engine.cancel(now, ticket.id),
+                Decision::Refuse(_) => {}
+            }
+            self.world.engine.handle_timeout(now);
         }
     }
 

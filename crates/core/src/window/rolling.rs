@@ -295,6 +295,25 @@ impl Rolling {
         self.sum(self.first_live_at(moment).max(self.first), self.head)
     }
 
+    /// Returns how much more will count somewhere between two later moments than on the straight line between what counts
+    /// at them.
+    pub(crate) fn bulge(&self, from: u64, to: u64) -> u64 {
+        let (first, last) = (
+            self.first_live_at(from).max(self.first),
+            self.first_live_at(to).min(self.head + 1),
+        );
+        if last <= first {
+            return 0;
+        }
+        let (total, count) = (u128::from(self.sum(first, last - 1)), u128::from(last - first));
+        let (mut gone, mut bulge) = (0_u128, 0);
+        for (passed, charged) in (1_u128..).zip(self.range(first, last - 1)) {
+            gone += u128::from(charged);
+            bulge = bulge.max((total * passed).saturating_sub(gone * count));
+        }
+        u64::try_from(bulge / count).unwrap_or(u64::MAX)
+    }
+
     /// Returns whether a charge that was made at `stamp` will still count at a later moment.
     pub(crate) fn lives(&self, stamp: u64, moment: u64) -> bool {
         (stamp / self.width).clamp(self.oldest(), self.head) >= self.first_live_at(moment)
