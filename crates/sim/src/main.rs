@@ -24,6 +24,18 @@ enum Table {
     Worlds(Worlds),
     /// Each provider's profile against the model of that provider.
     Profiles(Profiles),
+    /// Rules of admission where output is charged as it is generated.
+    Output(Generated),
+}
+
+#[derive(Debug, Arguments)]
+struct Generated {
+    /// The seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Minutes of each world, after ten that are not measured.
+    #[arg(long, default_value_t = 240)]
+    minutes: u64,
 }
 
 #[derive(Debug, Arguments)]
@@ -64,6 +76,7 @@ fn main() {
         None => worlds(&args.worlds),
         Some(Table::Worlds(args)) => worlds(&args),
         Some(Table::Profiles(args)) => profiles(&args),
+        Some(Table::Output(args)) => tidegate_sim::output::print_table(args.seed, args.minutes),
     }
 }
 
