@@ -226,8 +226,8 @@ impl Projection {
         let took = now.saturating_sub(began);
         // It may have waited longer than others before it began: what is charged too early is forgotten too early.
         let fresh = output.saturating_sub(running.seen);
-        let quick = self.pace.mean().map_or(0, |rate| rate.times(answers).time(fresh));
-        let since = running.at.max(now.saturating_sub(quick + quick / 4)).min(now);
+        let slow = self.pace.slow().map_or(0, |rate| rate.times(answers).time(fresh));
+        let since = running.at.max(now.saturating_sub(slow + slow / 4)).min(now);
         self.pace.sample(timed / answers, took);
         since
     }
