@@ -90,6 +90,10 @@ const BLOCK: usize = 128;
 pub(crate) struct Classes {
     blocks: Vec<u16>,
     classes: Vec<Class>,
+    /// Those of one byte in UTF-8.
+    pub(crate) ascii: [Class; 128],
+    /// Those of one byte or two.
+    low: [Class; 2_048],
 }
 
 impl Classes {
@@ -103,6 +107,8 @@ impl Classes {
         let mut table = Self {
             blocks: Vec::new(),
             classes: Vec::new(),
+            ascii: [Class::Other; 128],
+            low: [Class::Other; 2_048],
         };
         let mut block = Vec::with_capacity(BLOCK);
         while let Some((mut len, class)) = read_run(&mut runs) {
@@ -116,6 +122,10 @@ impl Classes {
                 }
             }
         }
+        for character in 0..2_048 {
+            table.low[character as usize] = table.of(character);
+        }
+        table.ascii.copy_from_slice(&table.low[..128]);
         table
     }
 
@@ -126,6 +136,12 @@ impl Classes {
             self.classes.len() / BLOCK - 1
         });
         self.blocks.push(index as u16);
+    }
+
+    /// Returns the class of a character below U+0800.
+    #[inline]
+    pub(crate) fn of_low(&self, character: u16) -> Class {
+        self.low[usize::from(character) % 2_048]
     }
 
     #[inline]

@@ -106,8 +106,9 @@ impl Encoding {
 
     /// Counts the tokens of a text. Linear in its length, whatever it holds.
     ///
-    /// Equal to what tiktoken counts, special tokens taken as plain text, except in runs of more than 256 bytes without
-    /// a place to cut (a letter repeated a thousand times, say), which are counted in stretches.
+    /// Equal to what tiktoken counts, special tokens taken as plain text, except in pieces of more than 128 bytes without
+    /// a place to cut (a letter repeated a thousand times, say), which are counted in stretches: a token or so more for
+    /// each 64 bytes.
     pub fn count(self, text: &str) -> u64 {
         let vocabulary = self.vocabulary();
         let mut merger = Merger::new();

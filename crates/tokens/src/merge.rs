@@ -2,9 +2,12 @@
 
 use crate::vocabulary::{NO_RANK, Rank, Vocabulary};
 
-/// The longest stretch that is merged as a whole, in bytes. Pieces of real text are far shorter; of a longer one each
-/// stretch is merged by itself, which bounds the work for every byte.
-pub(crate) const STRETCH: usize = 128;
+/// The longest piece that is merged as a whole, in bytes. Pieces of real text are far shorter, and no token is longer.
+pub(crate) const WHOLE: usize = 128;
+
+/// The bytes that are merged at a time of a longer piece, which bounds the work for every byte. A run of one byte, which
+/// may have tokens as long as they get, is merged [`WHOLE`] bytes at a time.
+pub(crate) const STRETCH: usize = 64;
 
 /// Keys that are looked through at once for the lowest.
 const BLOCK: usize = 16;
@@ -34,8 +37,8 @@ struct Node {
 
 /// The tokens of one stretch while they are merged.
 pub(crate) struct Merger {
-    keys: [Key; STRETCH],
-    nodes: [Node; STRETCH],
+    keys: [Key; WHOLE],
+    nodes: [Node; WHOLE],
     /// How often two tokens were merged, to measure work by.
     pub(crate) steps: u64,
 }
@@ -43,13 +46,13 @@ pub(crate) struct Merger {
 impl Merger {
     pub(crate) fn new() -> Self {
         Self {
-            keys: [NONE; STRETCH],
-            nodes: [Node::default(); STRETCH],
+            keys: [NONE; WHOLE],
+            nodes: [Node::default(); WHOLE],
             steps: 0,
         }
     }
 
-    /// Counts the tokens of one piece. In stretches, if it is longer than [`STRETCH`].
+    /// Counts the tokens of one piece. In stretches, if it is longer than [`WHOLE`].
     #[inline]
     pub(crate) fn count(&mut self, vocabulary: &Vocabulary, piece: &str) -> u64 {
         // The shortest pieces are the most frequent ones in hostile text, and need no search.
@@ -63,18 +66,22 @@ impl Merger {
         }
         let mut rest = piece;
         let mut tokens = 0;
-        while rest.len() > STRETCH {
-            let (stretch, behind) = rest.split_at(rest.floor_char_boundary(STRETCH));
+        while rest.len() > WHOLE {
+            let is_run = rest.as_bytes()[..STRETCH]
+                .iter()
+                .all(|&byte| byte == rest.as_bytes()[0]);
+            let len = rest.floor_char_boundary(if is_run { WHOLE } else { STRETCH });
+            let (stretch, behind) = rest.split_at(len);
             tokens += self.merge(vocabulary, stretch.as_bytes());
             rest = behind;
         }
         tokens + self.merge(vocabulary, rest.as_bytes())
     }
 
-    /// Merges a stretch of at most [`STRETCH`] bytes until no two neighbours are a token, and returns how many tokens
+    /// Merges at most [`WHOLE`] bytes until no two neighbours are a token, and returns how many tokens
     /// are left.
     fn merge(&mut self, vocabulary: &Vocabulary, bytes: &[u8]) -> u64 {
-        let bytes = &bytes[..bytes.len().min(STRETCH)];
+        let bytes = &bytes[..bytes.len().min(WHOLE)];
         if bytes.is_empty() {
             return 0;
         }
@@ -247,7 +254,7 @@ mod tests {
         fn pieces_are_merged_as_by_the_book(text in prop::sample::select(&[
             "[a-z]{0,60}", "[ab]{0,128}", "(aa|ab|x){0,50}", "[=\\-_]{0,120}", " {0,128}", "[é中👍\u{301}]{0,30}", ".{0,40}",
         ][..]).prop_flat_map(|kind| kind)) {
-            prop_assume!(text.len() <= STRETCH);
+            prop_assume!(text.len() <= WHOLE);
             for encoding in Encoding::ALL {
                 let ranks = encoding.ranks();
                 let rank = |bytes: &[u8]| ranks.get(bytes).copied();

@@ -30,12 +30,13 @@ pub(crate) struct Pieces<'t> {
 
 impl<'t> Pieces<'t> {
     pub(crate) fn new(text: &'t str, pattern: Pattern) -> Self {
+        let classes = Classes::table();
         Self {
             text,
             at: 0,
             pattern,
-            classes: Classes::table(),
-            ascii: &ASCII,
+            classes,
+            ascii: &classes.ascii,
             #[cfg(test)]
             looks: std::cell::Cell::new(0),
         }
@@ -50,18 +51,22 @@ impl<'t> Pieces<'t> {
         if first < 0x80 {
             return Some((self.ascii[usize::from(first)], at + 1));
         }
+        if first < 0xe0 {
+            let second = self.byte(at + 1).unwrap_or_default();
+            let character = u16::from(first & 0x1f) << 6 | u16::from(second & 0x3f);
+            return Some((self.classes.of_low(character), at + 2));
+        }
         Some(self.look_far(at, first))
     }
 
-    /// The same beyond ASCII.
-    #[inline]
+    /// The same for characters of three bytes and four.
     fn look_far(&self, at: usize, first: u8) -> (Class, usize) {
         let digit = |behind: usize| self.byte(at + behind).map_or(0, |byte| u32::from(byte & 0x3f));
         let head = u32::from(first);
-        let (character, len) = match first {
-            0..0xe0 => ((head & 0x1f) << 6 | digit(1), 2),
-            0xe0..0xf0 => ((head & 0x0f) << 12 | digit(1) << 6 | digit(2), 3),
-            0xf0.. => ((head & 0x07) << 18 | digit(1) << 12 | digit(2) << 6 | digit(3), 4),
+        let (character, len) = if first < 0xf0 {
+            ((head & 0x0f) << 12 | digit(1) << 6 | digit(2), 3)
+        } else {
+            ((head & 0x07) << 18 | digit(1) << 12 | digit(2) << 6 | digit(3), 4)
         };
         (self.classes.of(character), at + len)
     }
@@ -241,24 +246,6 @@ impl<'t> Iterator for Pieces<'t> {
         self.text.get(start..end)
     }
 }
-
-/// The classes of ASCII, without a detour.
-static ASCII: [Class; 128] = {
-    let mut classes = [Class::Other; 128];
-    let mut at = 0;
-    while at < 128 {
-        classes[at] = match at as u8 {
-            b'A'..=b'Z' => Class::Upper,
-            b'a'..=b'z' => Class::Lower,
-            b'0'..=b'9' => Class::Number,
-            b'\r' | b'\n' => Class::Newline,
-            b' ' | b'\t' | 0x0b | 0x0c => Class::Space,
-            _ => Class::Other,
-        };
-        at += 1;
-    }
-    classes
-};
 
 #[cfg(test)]
 mod tests {

@@ -71,6 +71,7 @@ fn run() -> Result<(), String> {
                     engine::crowded(),
                     engine::dispatch()?,
                     estimate::row(),
+                    estimate::tokens_row(),
                 ]);
             }
             "throughput" => rows.push(gateway::throughput(&sides)?),
