@@ -370,7 +370,10 @@ impl Engine {
         let idle = self
             .groups
             .iter()
-            .position(|group| group.is_idle(self.now))
+            .enumerate()
+            .filter_map(|(index, group)| Some((group.worth(self.now)?, group.last_used, index)))
+            .min()
+            .map(|(_, _, index)| index)
             .ok_or(RefusalReason::TooManyAccounts)?;
         let old = core::mem::replace(&mut self.groups[idle], group);
         self.keys.remove(&old.key);

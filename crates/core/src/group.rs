@@ -153,8 +153,23 @@ impl Group {
         self.in_flight == 0
             && self.queue.is_empty()
             && self.hold_until <= now
-            && (known || !self.succeeded)
+            && known
             && !self.lessons.is_closed(now)
+    }
+
+    /// Returns how little is lost if the group makes room for another one: 0 the least; `None` if it is needed.
+    ///
+    /// What never succeeded goes first, also while its charges count: keys that nobody knows take nothing of any quota,
+    /// and a few thousand of them must not lock others out.
+    pub(crate) fn worth(&self, now: u64) -> Option<u32> {
+        match (self.is_idle(now), self.succeeded) {
+            (true, false) => Some(0),
+            (true, true) => Some(1),
+            (false, false) if self.in_flight == 0 && self.queue.is_empty() && self.hold_until <= now => {
+                Some(2)
+            }
+            (false, _) => None,
+        }
     }
 
     /// Takes over another version of its plan; charges, lines and everything learned stay. Those who run have to be

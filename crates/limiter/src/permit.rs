@@ -90,22 +90,23 @@ impl Permit {
 
     /// The answer is complete; this is the usage that it reported.
     pub fn settle(mut self, usage: Usage) {
-        self.end(Outcome::Completed(usage));
+        self.finish(Outcome::Completed(usage));
     }
 
     /// Nothing was written to the provider: everything is given back.
     pub fn not_sent(mut self) {
-        self.end(Outcome::NotSent);
+        self.finish(Outcome::NotSent);
     }
 
-    /// The provider refused in a way that no further attempt cures: [`Outcome::QuotaSpent`] or [`Outcome::TooLarge`].
-    pub fn refused(mut self, outcome: Outcome) {
-        self.end(outcome);
+    /// The attempt is over, and there will be no other: as the provider refused for good ([`Outcome::QuotaSpent`],
+    /// [`Outcome::TooLarge`]), say.
+    pub fn end(mut self, outcome: Outcome) {
+        self.finish(outcome);
     }
 
     /// The caller left or the stream broke after so many output tokens.
     pub fn abandon(mut self, output_seen: Tokens) {
-        self.end(Outcome::Unknown { output_seen });
+        self.finish(Outcome::Unknown { output_seen });
     }
 
     /// The attempt failed. Waits for the permit of the next one, at the same place in line and with the same deadline,
@@ -130,7 +131,7 @@ impl Permit {
         Ok(Self::new(self.limiter.clone(), grant, self.came, reason))
     }
 
-    fn end(&mut self, outcome: Outcome) {
+    fn finish(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.ended, true) {
             let id = self.grant.id;
             self.limiter
@@ -148,7 +149,7 @@ impl Drop for Permit {
                 output_seen: Tokens::ZERO,
             }
         };
-        self.end(outcome);
+        self.finish(outcome);
     }
 }
 

@@ -498,3 +498,43 @@ fn accounts_are_bounded_and_idle_ones_make_room() {
     world.sleep(secs(62));
     assert!(matches!(ask(&mut world, accounts), Decision::Admit(_)));
 }
+
+/// Thousands of keys that no provider knows.
+#[test]
+fn accounts_that_never_succeeded_lock_nobody_out() {
+    let mut world = World::new(plan(vec![limit(Dimension::Requests, 1)]));
+    for account in 0..2 * crate::ACCOUNTS_MAX as u64 {
+        let request = Request {
+            quota: QuotaKey {
+                account,
+                ..QuotaKey::named(QUOTA)
+            },
+            demand: Demand::REQUEST_ONLY,
+            bytes: crate::Bytes::ZERO,
+            deadline: world.now,
+        };
+        let Decision::Admit(permit) = world.engine.submit(world.now, request) else {
+            panic!("{account} has a limit of its own")
+        };
+        let outcome = if account == 0 {
+            Outcome::Completed(Usage::default())
+        } else {
+            // The gateway settles a 401 as an answer without usage.
+            Outcome::Unknown {
+                output_seen: Tokens::ZERO,
+            }
+        };
+        world.engine.settle(world.now, permit.id, outcome);
+    }
+    // The one that did is remembered.
+    let request = Request {
+        quota: QuotaKey::named(QUOTA),
+        demand: Demand::REQUEST_ONLY,
+        bytes: crate::Bytes::ZERO,
+        deadline: world.now,
+    };
+    assert!(matches!(
+        world.engine.submit(world.now, request),
+        Decision::Refuse(_)
+    ));
+}

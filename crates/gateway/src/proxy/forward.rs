@@ -294,11 +294,13 @@ impl Call<'_> {
                 return Ok(received.passed(permit, Outcome::QuotaSpent { until }));
             }
             Verdict::TooLarge(limited) => return Ok(received.passed(permit, Outcome::TooLarge(limited))),
-            Verdict::Success | Verdict::ClientError => {
-                received.outcome = match verdict {
-                    Verdict::Success => RequestOutcome::Success,
-                    _ => RequestOutcome::ClientError,
-                };
+            // What it took stays taken, and it shows nothing about limits or quota.
+            Verdict::ClientError => {
+                let output_seen = Tokens::ZERO;
+                return Ok(received.passed(permit, Outcome::Unknown { output_seen }));
+            }
+            Verdict::Success => {
+                received.outcome = RequestOutcome::Success;
                 received.permit = Some(permit);
                 return Ok(Attempt::Answered(received));
             }
@@ -387,7 +389,7 @@ pub(super) fn report(permit: Permit, failure: Failure) {
 impl Received {
     /// No further attempt would help: the limiter is told at once, and the client gets the provider's own word.
     fn passed(mut self, permit: Permit, outcome: Outcome) -> Attempt {
-        permit.refused(outcome);
+        permit.end(outcome);
         self.outcome = RequestOutcome::ClientError;
         Attempt::Answered(self)
     }

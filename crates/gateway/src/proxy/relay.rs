@@ -207,7 +207,7 @@ impl Relay {
             _ => None,
         };
         if let Some(refused) = refused.filter(|_| !has_begun) {
-            permit.refused(refused);
+            permit.end(refused);
         } else if usage.output.is_some() {
             permit.settle(usage);
         } else {

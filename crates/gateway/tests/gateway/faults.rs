@@ -1,5 +1,8 @@
 //! What goes wrong at the upstream, and what the client gets to see of it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http_body_util::BodyExt;
 use tokio::net::TcpListener;
 
@@ -62,6 +65,32 @@ async fn what_time_does_not_cure_passes_at_once() {
         upstream.assert_quiet();
         assert_eq!(in_flight(&gateway), 0);
     }
+}
+
+/// Ten of the provider's own words are enough; then one request a second asks whether it still means them.
+#[tokio::test]
+async fn broken_billing_is_not_asked_about_by_everybody() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let address = Upstream::start().await.always(move |seen| {
+        count.fetch_add(1, Ordering::Relaxed);
+        seen.answer(429, &[("content-type", "application/json")], NO_QUOTA);
+    });
+    let gateway = gateway(address, "", "", "rpm = 1000");
+    let mut refused = 0;
+    for turn in 0..60 {
+        let answer = send(gateway.address(), chat()).await;
+        assert_eq!(answer.status, 429, "{turn}");
+        if answer.text() == NO_QUOTA {
+            continue;
+        }
+        refused += 1;
+        assert_eq!(answer.header("x-should-retry"), Some("false"), "{turn}");
+        assert_eq!(answer.header("retry-after"), None, "{turn}: nobody knows when");
+        assert!(answer.text().contains("quota is spent"), "{}", answer.text());
+    }
+    assert_eq!(asked.load(Ordering::Relaxed) + refused, 60);
+    assert!(refused > 0, "everybody was sent to ask");
 }
 
 #[tokio::test]
