@@ -157,7 +157,7 @@ pub struct RawUpstream {
     #[schemars(extend("enum" = ["rolling", "token-bucket"]))]
     pub algorithm: Field<String>,
     /// For providers that also enforce the share of `rpm` that falls into a shorter time, such as `"10s"` or `"1s"`. The
-    /// default is `"10s"` for azure, for mistral one second or the time between two requests, else `"off"`.
+    /// default is `"10s"` for azure and anthropic, for mistral one second or the time between two requests, else `"off"`.
     #[schemars(extend("pattern" = r"^\s*(off|(\d+h)?(\d+m)?(\d+s)?(\d+ms)?)\s*$"))]
     pub slice: Field<DurationText>,
     /// What a request takes from token limits: `openai` (input and the maximum output, never given back; `azure` the

@@ -52,7 +52,7 @@ pub struct Profile {
 /// A shorter time over which a provider also enforces its limit on requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slice {
-    /// The share of `rpm` that falls into this time (Azure: 10 s; providers.md §3.2).
+    /// The share of `rpm` that falls into this time (Azure and Anthropic: 10 s; providers.md §3.2, §4.2).
     Of(Duration),
     /// One second, or the time between two requests where that is longer (Mistral; providers.md §7).
     Spacing,
