@@ -53,6 +53,8 @@ pub enum Settlement {
     Never,
     /// The reported usage replaces the charge: a refund as of admission, an excess as of settlement.
     Usage,
+    /// The reported usage replaces the charge; output counts from settlement on, wherever it was taken before.
+    Late,
     /// Only input that was read from the provider's cache is given back.
     CachedInput,
 }
@@ -115,6 +117,13 @@ impl ChargeModel {
         output_percent: 100,
     };
 
+    /// Mistral: input at admission and output once it is known; nobody says when it begins to count, so it counts from then on
+    /// (providers.md §7).
+    pub const MISTRAL: Self = Self {
+        settlement: Settlement::Late,
+        ..Self::SETTLED
+    };
+
     /// Bedrock's runtime: input and maximum output at admission; at the end input without cache reads, and output times
     /// the model's burndown (`output_percent`; providers.md §6).
     pub const BEDROCK: Self = Self {
@@ -151,6 +160,16 @@ impl ChargeModel {
         charge.set(Dimension::OutputTokens, Amount::new(alone));
         charge.set(Dimension::Tokens, Amount::new(input.saturating_add(alone)));
         charge
+    }
+
+    /// Returns the most that settlement takes of output beyond the reservation: nothing, unless an output token weighs more
+    /// in the end (Bedrock's burndown, providers.md §6).
+    pub(crate) fn excess_most(&self, demand: &Demand) -> u64 {
+        if self.output != OutputCharge::Reserved || self.settlement == Settlement::Never {
+            return 0;
+        }
+        let most = self.output_reserve(demand);
+        self.settled_output(Tokens::new(most)).saturating_sub(most)
     }
 
     /// Returns whether output tokens are charged as they are generated.

@@ -43,6 +43,15 @@ impl InputFactor {
         }
     }
 
+    /// Returns how far apart corrections of an estimate may be, ours and the provider's own.
+    pub(crate) fn spread(&self, estimated: u64) -> u64 {
+        if self.0.samples < SAMPLES_MIN {
+            return estimated / 4;
+        }
+        let spread = (6 * self.0.deviation) >> 10;
+        estimated.saturating_mul(spread.min(1_024)).div_ceil(1_024)
+    }
+
     /// Corrects an estimate: upwards as soon as anything says so, downwards once there are enough samples.
     pub(crate) fn apply(&self, estimated: u64) -> u64 {
         let Some(high) = self.0.high(3) else {
@@ -51,5 +60,50 @@ impl InputFactor {
         estimated
             .saturating_mul(high.clamp(128, 16 * 1_024))
             .div_ceil(1_024)
+    }
+}
+
+/// What settlement takes beyond the reservation, where an output token weighs more in the end than at admission.
+///
+/// The provider takes it a little before we hear of it, and our next request may be on its way by then. So room is kept for
+/// all that run and the next one: the mean of each, and four mean deviations of their sum; of few also the most that one
+/// can take.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Excess {
+    taken: Running,
+    /// The most that one request can take: of the largest lately.
+    most: u64,
+}
+
+/// Samples before less is kept than all that settlement can take: the first to end are the short ones.
+const EXCESS_SAMPLES_MIN: u32 = 200;
+/// With fewer running, one of them may also take the most it can.
+const FEW: u32 = 10;
+
+impl Excess {
+    /// Takes note of the most that a request can take.
+    pub(crate) fn asked(&mut self, most: u64) {
+        self.most = most.min(1 << 40).max(self.most - self.most / 64);
+    }
+
+    pub(crate) fn sample(&mut self, excess: u64) {
+        self.taken.sample(excess);
+    }
+
+    /// Returns the room to keep while so many run.
+    pub(crate) fn room(&self, running: u32) -> u64 {
+        if running == 0 || self.most == 0 {
+            return 0;
+        }
+        let count = u64::from(running) + 1;
+        let all = self.most.saturating_mul(count);
+        if self.taken.samples < EXCESS_SAMPLES_MIN {
+            return all;
+        }
+        let (mean, deviation) = (self.taken.mean >> 10, self.taken.deviation >> 10);
+        let surprise = if running < FEW { self.most } else { 0 };
+        // The root in tenths, so that it grows with every request.
+        let deviations = (4 * deviation * (count * 100).isqrt()).div_ceil(10);
+        all.min(mean * count + deviations.max(surprise))
     }
 }

@@ -18,7 +18,7 @@ use self::lessons::Lessons;
 
 use crate::charge::{Charge, ChargeModel, InputCharge, OutputCharge};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
-use crate::forecast::InputFactor;
+use crate::forecast::{Excess, InputFactor};
 use crate::limit::{Discipline, Limit, LimitRef};
 use crate::margin::Margin;
 use crate::meter::{AMOUNT_MAX, Earliest, Meter, Taking};
@@ -89,6 +89,7 @@ pub(crate) struct Group {
     margin: Margin,
     projection: Projection,
     input: InputFactor,
+    excess: Excess,
     budget: RetryBudget,
     pub(crate) totals: Totals,
     pub(crate) last_used: u64,
@@ -129,6 +130,7 @@ impl Group {
             margin,
             projection: Projection::new(plan.guarantee),
             input: InputFactor::default(),
+            excess: Excess::default(),
             budget: RetryBudget::default(),
             totals: Totals::default(),
             last_used: now,

@@ -539,6 +539,13 @@ impl Meter {
         }
     }
 
+    /// Keeps so much free of a limit on tokens, in place of what was kept.
+    pub(crate) fn keep_free(&mut self, amount: u64) {
+        if self.dimension() == Dimension::Tokens {
+            self.held = amount;
+        }
+    }
+
     /// Holds the place of a running request among those in flight.
     pub(crate) fn hold(&mut self, amount: u64) {
         if self.outlook.is_none() {

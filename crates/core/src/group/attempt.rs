@@ -70,7 +70,17 @@ impl Group {
             cost: 0,
         };
         self.expect(now, &mut flight);
+        self.excess.asked(self.model.excess_most(&flight.request.demand));
+        self.keep_room();
         flight
+    }
+
+    /// Keeps room for what the settlement of those who run takes beyond their reservations.
+    fn keep_room(&mut self) {
+        let room = self.excess.room(self.in_flight);
+        for meter in &mut self.meters {
+            meter.keep_free(room);
+        }
     }
 
     /// Expects output of a request that runs.
@@ -285,6 +295,7 @@ impl Group {
         if let Some(slot) = flight.slot {
             self.projection.remove(slot);
         }
+        self.keep_room();
         !self.queue.is_empty()
     }
 
@@ -311,6 +322,9 @@ impl Group {
             return;
         }
         let output = usage.output.map_or(0, |output| model.settled_output(output));
+        let spread = self.input.spread(estimated);
+        let reserve = model.output_reserve(&flight.request.demand);
+        let can_exceed = model.excess_most(&flight.request.demand) > 0;
         let input = usage
             .input
             .map(|input| model.settled_input(input, usage.cached_input));
@@ -330,15 +344,30 @@ impl Group {
                     Some(charged.saturating_sub(free))
                 }
                 (Dimension::OutputTokens, Settlement::CachedInput) => None,
-                (Dimension::InputTokens, Settlement::Usage) => input,
-                (Dimension::OutputTokens, Settlement::Usage) => usage.output.map(|_| output),
-                (Dimension::Tokens, Settlement::Usage) => {
+                (Dimension::InputTokens, Settlement::Usage | Settlement::Late) => input,
+                (Dimension::OutputTokens, Settlement::Usage | Settlement::Late) => {
+                    usage.output.map(|_| output)
+                }
+                (Dimension::Tokens, Settlement::Usage | Settlement::Late) => {
                     input.map(|input| input.saturating_add(output).max(flight.cost))
                 }
             };
             let Some(actual) = actual else { continue };
-            if actual > charged {
-                meter.charge(actual - charged);
+            if meter.dimension() == Dimension::Tokens && can_exceed {
+                self.excess.sample(actual.saturating_sub(charged));
+            }
+            // What the provider took at admission for certain, by whatever estimate: the rest it takes now, so that it counts
+            // from now on.
+            let certain = match (model.output, model.settlement) {
+                (OutputCharge::Reserved, Settlement::Usage) => charged - spread.min(charged),
+                (OutputCharge::Reserved, Settlement::Late) => {
+                    charged.saturating_sub(spread.saturating_add(reserve))
+                }
+                _ => charged,
+            };
+            if actual > certain {
+                meter.refund(flight.granted, charged - certain);
+                meter.charge(actual - certain);
             } else {
                 meter.refund(flight.granted, charged - actual);
             }

@@ -13,7 +13,7 @@ pub(super) const PROFILE: Profile = Profile {
     base_url: Some("https://api.mistral.ai"),
     base_url_example: "https://api.mistral.ai",
     dialect: Dialect::Mistral,
-    charge: ChargeModel::SETTLED,
+    charge: ChargeModel::MISTRAL,
     slice: Some(Slice::Spacing),
     shape: Shape::Mistral,
     stream_usage_optional: false,

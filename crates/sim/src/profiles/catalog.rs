@@ -394,7 +394,7 @@ fn mistral() -> Profile {
         )],
         counts_failures: false,
         plan: plan(
-            ChargeModel::SETTLED,
+            ChargeModel::MISTRAL,
             Learning::Answers,
             vec![
                 limit(Requests, MINUTE, rpm),
@@ -406,6 +406,8 @@ fn mistral() -> Profile {
             error: 5,
             ..Load::CHAT
         },
+        // Slices of a second, and the most that may be generated is kept while a request runs.
+        least: 96.0,
         ..openai("Mistral", &[])
     }
 }
@@ -537,6 +539,8 @@ fn mantle() -> Profile {
             ],
         ),
         name: "Bedrock mantle",
+        // The provider itself keeps the most that may be generated while a request runs.
+        least: 93.0,
         ..bedrock()
     }
 }
