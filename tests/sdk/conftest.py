@@ -111,3 +111,11 @@ def scarce(start_mock: StartMock, start_gateway: StartGateway) -> Program:
     mock = start_mock("--rpm", "100", "--window", "2s")
     start_gateway(mock.url, rpm=100, window="2s")
     return mock
+
+
+@pytest.fixture
+def scarce_bucket(start_mock: StartMock, start_gateway: StartGateway) -> Program:
+    """As `scarce`, but what is taken flows in again continuously, as at Anthropic."""
+    mock = start_mock("--rpm", "100", "--window", "2s", "--algorithm", "token-bucket")
+    start_gateway(mock.url, rpm=100, window="2s")
+    return mock

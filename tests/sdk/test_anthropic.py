@@ -42,7 +42,7 @@ def test_count_tokens(provider):
     assert anthropic.Anthropic().messages.count_tokens(model=MODEL, messages=MESSAGES).input_tokens > 0
 
 
-def test_500_calls_at_once_all_succeed_without_one_429(scarce):
+def test_500_calls_at_once_all_succeed_without_one_429(scarce_bucket):
     async def call(client: anthropic.AsyncAnthropic) -> anthropic.types.Message:
         return await client.messages.create(model=MODEL, max_tokens=8, messages=MESSAGES)
 
@@ -52,7 +52,7 @@ def test_500_calls_at_once_all_succeed_without_one_429(scarce):
 
     messages = asyncio.run(run())
     assert len(messages) == 500 and all(message.content[0].text for message in messages)
-    stats = scarce.json("/mock/stats")
+    stats = scarce_bucket.json("/mock/stats")
     assert stats["rate_limited"] == 0, stats
     assert stats["requests"] == 500, f"each call is one request, no retries hide a refusal: {stats}"
 
