@@ -23,7 +23,7 @@ use super::{Group, HOLD_MAX, InFlight};
 use crate::charge::Charge;
 use crate::decision::WaitReason;
 use crate::limit::LimitSource;
-use crate::meter::Meter;
+use crate::meter::{Meter, Taking};
 use crate::output::Notice;
 use crate::plan::RetryPolicy;
 use crate::retry::{self, Jitter};
@@ -306,7 +306,8 @@ impl Group {
     /// Learns from what was in use when a refusal came that told no numbers. Returns whether that explains it.
     ///
     /// Which limit refused may be unknown. Limits that nobody told are the first to be thought of; else it is the one
-    /// that was fullest, and those that were nearly as full.
+    /// that was fullest, those that were nearly as full, and those that were as full when they last refused: what is
+    /// raised because nothing contradicts it must not put the blame on another for good.
     fn learn(
         &mut self,
         now: u64,
@@ -356,12 +357,17 @@ impl Group {
             let is_meant = if finds {
                 !meter.is_known() && in_use > 0
             } else {
-                meter.is_known() && permille * 100 >= fullest * NEAR
+                let is_near = permille * 100 >= fullest * NEAR;
+                meter.is_known() && (is_near || meter.was_refused_at(in_use))
             };
             if is_meant {
                 // It would not have fitted: on average, half of it would.
                 let own = own.amount(meter.dimension()).value();
-                let in_use = in_use.saturating_add((own / 2).min(in_use / 2));
+                let mut in_use = in_use.saturating_add((own / 2).min(in_use / 2));
+                if meter.taking() == Taking::AsGenerated && !meter.is_known() {
+                    // More is on its way, and none of it may have been the reason.
+                    in_use = in_use.saturating_add(in_use / 8);
+                }
                 meter.learn(now, sent, in_use);
                 notices.push(Notice::LimitChanged(meter.name()));
                 learned = true;
@@ -496,9 +502,14 @@ impl Group {
 
 /// Returns whether a limit may be the one that refused.
 fn is_suspect(meter: &Meter, refused: &RateLimited, span: Span, most: u64) -> bool {
-    let is_named = refused
-        .dimension
-        .is_none_or(|dimension| dimension == meter.dimension());
+    // "Too many tokens" may be said of any of them.
+    let is_named = refused.dimension.is_none_or(|dimension| {
+        let is_of_tokens = matches!(
+            meter.dimension(),
+            Dimension::InputTokens | Dimension::OutputTokens
+        );
+        dimension == meter.dimension() || (dimension == Dimension::Tokens && is_of_tokens)
+    });
     let is_near = !matches!(span, Span::Any) || meter.window() <= most;
     is_named
         && is_near

@@ -93,6 +93,14 @@ impl Meter {
         self.all.charged_between(sent.saturating_sub(self.window), sent)
     }
 
+    /// Returns whether a refusal came before when as much was in use.
+    pub(crate) fn was_refused_at(&self, in_use: u64) -> bool {
+        match self.lesson.as_deref() {
+            Some(Lesson::Trial(trial)) => in_use >= percent(trial.refused, 100 - AGREEMENT / 2),
+            _ => false,
+        }
+    }
+
     /// Learns from the refusal of a request stamped at `sent`, when `in_use` was in use.
     pub(crate) fn learn(&mut self, now: u64, sent: u64, in_use: u64) {
         let amount = self.amount;

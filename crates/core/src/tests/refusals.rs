@@ -360,3 +360,31 @@ fn what_is_told_beats_what_was_found_by_trying() {
     let told = quota(&mut world).limits[0];
     assert_eq!((told.limit.amount, told.source), (500, LimitSource::Api));
 }
+
+/// Bedrock's "too many tokens" may be said of input and of output.
+#[test]
+fn tokens_that_are_not_told_apart_are_those_that_were_fullest() {
+    let limits = vec![
+        limit(Dimension::InputTokens, 10_000),
+        limit(Dimension::OutputTokens, 10_000),
+    ];
+    let mut world = World::new(plan_of(limits, ChargeModel::ANTHROPIC));
+    let permits: Vec<Permit> = (0..6).map(|_| world.admit(1_000)).collect();
+    let refused = RateLimited {
+        dimension: Some(Dimension::Tokens),
+        ..RateLimited::default()
+    };
+    world
+        .engine
+        .retry(world.now, permits[5].id, Failure::RateLimited(refused));
+    let limits = quota(&mut world).limits;
+    let amounts: Vec<_> = limits
+        .iter()
+        .map(|limit| (limit.limit.amount, limit.source))
+        .collect();
+    assert_eq!(
+        amounts,
+        [(5_280, LimitSource::Learned), (10_000, LimitSource::Config)],
+        "five were accepted, and half of the sixth would have been, less 4 %"
+    );
+}
