@@ -355,6 +355,7 @@ impl Projection {
         } else {
             self.pace.spread()
         };
+        let mut ended = None;
         for (node, moment) in grid.moments(now).enumerate() {
             let until = moment.saturating_sub(from);
             let within = rate.map_or(rest, |rate| rate.tokens(until).min(rest));
@@ -363,7 +364,13 @@ impl Projection {
                 variance: 0,
                 beyond: u64::from(within < rest) << 10,
             };
-            let left = tail.as_ref().map_or(whole, |tail| tail.within(within));
+            let left = match (&tail, ended) {
+                (_, Some(ended)) => ended,
+                (Some(tail), None) => tail.within(within),
+                (None, None) => whole,
+            };
+            // Once all are expected to have ended, later moments tell nothing new.
+            ended = (tail.is_some() && left.beyond == 0).then_some(left);
             // Of a long call, what it generated before the window began counts no more; half is certain enough.
             let gone = moment.saturating_sub(grid.life()).saturating_sub(running.at);
             let gone = rate.map_or(0, |rate| rate.tokens(gone) / 2).min(unseen);

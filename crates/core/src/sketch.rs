@@ -197,7 +197,8 @@ impl Tail<'_> {
         Moments {
             mean,
             variance: square.saturating_sub(mean * mean),
-            beyond: (end.longer << 10) / self.at.longer,
+            // At most 2^20 × 2^36.
+            beyond: (end.longer * self.inverse) >> 30,
         }
     }
 }

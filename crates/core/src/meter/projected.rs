@@ -39,7 +39,13 @@ impl Meter {
     pub(crate) fn project(&mut self, now: u64, projection: &Projection) {
         let grid = Grid::at(now, self.all.life());
         let Some(outlook) = &mut self.outlook else { return };
-        if !self.outlook_stale && *outlook.grid() == grid && !outlook.is_worn() {
+        if !self.outlook_stale && *outlook.grid() == grid {
+            if outlook.is_worn() {
+                outlook.clear();
+                for (slot, expected) in projection.all(now, grid) {
+                    outlook.set(slot, expected);
+                }
+            }
             return;
         }
         self.outlook_stale = false;
@@ -48,12 +54,11 @@ impl Meter {
             *node = moment;
         }
         // What expires all at once between two nodes still counts until just before: at both of them, to be sure.
-        let all = &self.all;
-        let bulge: [u64; NODES] =
-            array::from_fn(|node| all.bulge(moments[node], moments[(node + 1).min(NODES - 1)]));
+        let mut each = [(0, 0); NODES];
+        self.all.alive_at(&moments, &mut each);
         let alive = array::from_fn(|node| {
-            let around = bulge[node].max(bulge[node.saturating_sub(1)]);
-            all.live_at(moments[node]).saturating_add(around)
+            let around = each[node].1.max(each[node.saturating_sub(1)].1);
+            each[node].0.saturating_add(around)
         });
         outlook.renew(grid, alive);
         for (slot, expected) in projection.all(now, grid) {

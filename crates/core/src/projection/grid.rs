@@ -36,9 +36,14 @@ impl Grid {
         self.life
     }
 
+    /// Returns one moment.
+    pub(crate) const fn moment(&self, node: usize) -> u64 {
+        self.first.saturating_add(self.step.saturating_mul(node as u64))
+    }
+
     /// Returns every moment; the first of them is now itself.
     pub(crate) fn moments(&self, now: u64) -> impl Iterator<Item = u64> {
-        let (first, step) = (self.first, self.step);
-        (0..NODES as u64).map(move |node| first.saturating_add(node.saturating_mul(step)).max(now))
+        let grid = *self;
+        (0..NODES).map(move |node| grid.moment(node).max(now))
     }
 }

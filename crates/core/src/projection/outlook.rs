@@ -8,8 +8,8 @@ use super::grid::{Grid, NODES};
 /// With fewer requests than this running, one of them may also generate all it can.
 pub(crate) const FEW: u32 = 10;
 
-/// The sums are worked out anew when one in so many has ended.
-const WEAR: usize = 8;
+/// The sums are worked out anew when a third has ended: one for every two that run.
+const WEAR: usize = 2;
 
 /// No request is expected to generate more than this.
 pub(crate) const EXPECTED_MAX: u64 = 1 << 31;
@@ -78,7 +78,12 @@ impl Outlook {
 
     /// Returns whether so many have ended that the sums should be worked out anew.
     pub(crate) fn is_worn(&self) -> bool {
-        self.ended.len() > self.count as usize / WEAR
+        let enough = if self.count < FEW {
+            0
+        } else {
+            self.count as usize / WEAR
+        };
+        self.ended.len() > enough
     }
 
     /// Returns how many run.
@@ -88,15 +93,20 @@ impl Outlook {
 
     /// Begins anew on another grid, without any request.
     pub(crate) fn renew(&mut self, grid: Grid, alive: [u64; NODES]) {
-        let (mut each, mut ended) = (core::mem::take(&mut self.each), core::mem::take(&mut self.ended));
-        each.clear();
-        ended.clear();
-        *self = Self {
-            each,
-            ended,
-            alive,
-            ..Self::new(grid)
-        };
+        self.grid = grid;
+        self.alive = alive;
+        self.clear();
+    }
+
+    /// Begins anew without any request; what is charged stays.
+    pub(crate) fn clear(&mut self) {
+        self.each.clear();
+        self.ended.clear();
+        self.count = 0;
+        self.mean = [0; NODES];
+        self.variance = [0; NODES];
+        self.reported = 0;
+        self.largest = None;
     }
 
     /// Adds a request, in place of what was known of it.
@@ -180,10 +190,18 @@ impl Outlook {
 
     /// Takes note of an earlier charge, which lives at the moments of which `lives` says so.
     pub(crate) fn charge_earlier(&mut self, amount: u64, lives: impl Fn(u64) -> bool) {
-        for (alive, moment) in self.alive.iter_mut().zip(self.grid.moments(0)) {
-            if lives(moment) {
-                *alive = alive.saturating_add(amount);
+        // The later the moment, the less lives.
+        let (mut until, mut end) = (0, NODES);
+        while until < end {
+            let middle = usize::midpoint(until, end);
+            if lives(self.grid.moment(middle)) {
+                until = middle + 1;
+            } else {
+                end = middle;
             }
+        }
+        for alive in &mut self.alive[..until] {
+            *alive = alive.saturating_add(amount);
         }
     }
 
@@ -226,6 +244,7 @@ impl Outlook {
     }
 
     /// Asserts that the sums are what adding everything up anew gives.
+    #[cfg(any(test, debug_assertions))]
     pub(crate) fn check(&self) {
         let all = || self.each.iter().flatten().chain(&self.ended);
         for node in 0..NODES {

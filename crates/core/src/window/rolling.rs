@@ -290,28 +290,43 @@ impl Rolling {
         None
     }
 
-    /// Returns what will still count at a later moment of what is charged now.
-    pub(crate) fn live_at(&self, moment: u64) -> u64 {
-        self.sum(self.first_live_at(moment).max(self.first), self.head)
+    /// Returns what will still count at each of some later moments, in ascending order, of what is charged now, and how
+    /// much more will count somewhere before the next of them than on the straight line between the two.
+    pub(crate) fn alive_at(&self, moments: &[u64], each: &mut [(u64, u64)]) {
+        let mut alive = self.live;
+        let mut first = self.first;
+        for (node, moment) in each.iter_mut().zip(moments) {
+            let next = self.first_live_at(*moment).clamp(first, self.head + 1);
+            if next > first {
+                alive = alive.saturating_sub(self.sum(first, next - 1));
+                first = next;
+            }
+            *node = (alive, 0);
+        }
+        first = self.first;
+        for (place, moment) in moments.iter().enumerate() {
+            let next = self.first_live_at(*moment).clamp(first, self.head + 1);
+            if let Some((_, bulge)) = place.checked_sub(1).and_then(|before| each.get_mut(before)) {
+                *bulge = self.bulge(first, next);
+            }
+            first = next;
+        }
     }
 
-    /// Returns how much more will count somewhere between two later moments than on the straight line between what counts
-    /// at them.
-    pub(crate) fn bulge(&self, from: u64, to: u64) -> u64 {
-        let (first, last) = (
-            self.first_live_at(from).max(self.first),
-            self.first_live_at(to).min(self.head + 1),
-        );
-        if last <= first {
+    /// Returns how far what is alive is above the straight line at most, while the buckets from `first` to before `next`
+    /// expire.
+    fn bulge(&self, first: u64, next: u64) -> u64 {
+        if next <= first {
             return 0;
         }
-        let (total, count) = (u128::from(self.sum(first, last - 1)), u128::from(last - first));
-        let (mut gone, mut bulge) = (0_u128, 0);
-        for (passed, charged) in (1_u128..).zip(self.range(first, last - 1)) {
-            gone += u128::from(charged);
-            bulge = bulge.max((total * passed).saturating_sub(gone * count));
+        let (total, count) = (self.sum(first, next - 1), next - first);
+        let (mut gone, mut bulge) = (0_u64, 0);
+        for (passed, charged) in (1..).zip(self.range(first, next - 1)) {
+            gone = gone.saturating_add(charged);
+            let line = total.saturating_mul(passed) / count;
+            bulge = bulge.max(line.saturating_sub(gone));
         }
-        u64::try_from(bulge / count).unwrap_or(u64::MAX)
+        bulge
     }
 
     /// Returns whether a charge that was made at `stamp` will still count at a later moment.
