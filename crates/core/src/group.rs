@@ -18,7 +18,7 @@ use self::lessons::Lessons;
 
 use crate::charge::{Charge, ChargeModel, InputCharge, OutputCharge};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
-use crate::forecast::{Excess, InputFactor};
+use crate::forecast::{Excess, InputFactors};
 use crate::limit::{Discipline, Limit, LimitRef};
 use crate::margin::Margin;
 use crate::meter::{AMOUNT_MAX, Earliest, Meter, Taking};
@@ -88,7 +88,7 @@ pub(crate) struct Group {
     pub(crate) succeeded: bool,
     margin: Margin,
     projection: Projection,
-    input: InputFactor,
+    input: InputFactors,
     excess: Excess,
     budget: RetryBudget,
     pub(crate) totals: Totals,
@@ -129,7 +129,7 @@ impl Group {
             succeeded: false,
             margin,
             projection: Projection::new(plan.guarantee),
-            input: InputFactor::default(),
+            input: InputFactors::default(),
             excess: Excess::default(),
             budget: RetryBudget::default(),
             totals: Totals::default(),
@@ -423,7 +423,7 @@ impl Group {
     fn charge_for(&self, demand: &Demand) -> Charge {
         let mut demand = *demand;
         if self.model.input == InputCharge::Counted {
-            demand.input = crate::units::Tokens::new(self.input.apply(demand.input.value()));
+            demand.input = crate::units::Tokens::new(self.input.apply(demand.class, demand.input.value()));
         }
         let mut charge = self.model.at_admission(&demand);
         for dimension in Dimension::ALL {

@@ -51,7 +51,7 @@ pub use outcome::{Failure, Outcome, Usage};
 pub use output::{Notice, Output, Wake};
 pub use plan::{Guarantee, Learning, Plan, QueueBounds, QuotaId, QuotaKey, QuotaPlan, RetryPolicy};
 pub use projection::CLASSES_MAX;
-pub use request::{Demand, OutputClass, Request};
+pub use request::{Demand, Request, RequestClass};
 pub use signal::{Cause, READINGS_MAX, RateLimited, Reading, Readings, UpstreamSignal, Verdict};
 pub use snapshot::{
     CapEffect, CongestionSnapshot, Growth, LimitSnapshot, OutputSnapshot, QuotaSnapshot, Snapshot, Totals,

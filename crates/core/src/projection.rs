@@ -29,7 +29,7 @@ mod tests;
 use alloc::vec::Vec;
 
 use crate::plan::Guarantee;
-use crate::request::OutputClass;
+use crate::request::RequestClass;
 use crate::sketch::{Moments, SAMPLES_MIN, Sketch};
 use crate::snapshot::OutputSnapshot;
 use crate::units::Tokens;
@@ -61,7 +61,7 @@ pub(crate) struct Projection {
 
 #[derive(Debug, Clone)]
 struct Class {
-    id: OutputClass,
+    id: RequestClass,
     used: u64,
     sketch: Sketch,
     /// The mean of the maxima that requests ask for, times 16.
@@ -71,7 +71,7 @@ struct Class {
 /// A request that runs.
 #[derive(Debug, Clone)]
 struct Running {
-    class: OutputClass,
+    class: RequestClass,
     most: u64,
     answers: u64,
     /// Tokens reported, and when the last of them was.
@@ -132,7 +132,7 @@ impl Projection {
     }
 
     /// Returns what a request of a class needs that may generate `most` tokens in so many answers.
-    pub(crate) fn need(&self, class: OutputClass, most: u64, answers: u64) -> Need {
+    pub(crate) fn need(&self, class: RequestClass, most: u64, answers: u64) -> Need {
         let most = most.min(EXPECTED_MAX);
         let (known, deviations) = match self.guarantee {
             Guarantee::Hard => (None, 0),
@@ -158,7 +158,7 @@ impl Projection {
     }
 
     /// Makes a place for a request that starts now.
-    pub(crate) fn launch(&mut self, now: u64, class: OutputClass, most: u64, answers: u64) -> u32 {
+    pub(crate) fn launch(&mut self, now: u64, class: RequestClass, most: u64, answers: u64) -> u32 {
         self.used(now, class, most);
         let running = Running {
             class,
@@ -196,7 +196,7 @@ impl Projection {
 
     /// Takes note of a request's whole output, and of how long it took. Returns since when what was never reported may
     /// have been generated.
-    pub(crate) fn complete(&mut self, now: u64, slot: Option<u32>, class: OutputClass, output: u64) -> u64 {
+    pub(crate) fn complete(&mut self, now: u64, slot: Option<u32>, class: RequestClass, output: u64) -> u64 {
         self.uses += 1;
         let mean = self.pace.mean();
         if let Some(known) = self.classes.iter_mut().find(|known| known.id == class) {
@@ -277,7 +277,7 @@ impl Projection {
     }
 
     /// Takes note that a class is in use, and of the maximum that a request asks for.
-    pub(crate) fn used(&mut self, now: u64, class: OutputClass, most: u64) {
+    pub(crate) fn used(&mut self, now: u64, class: RequestClass, most: u64) {
         self.uses += 1;
         let uses = self.uses;
         let most = most.min(EXPECTED_MAX);
@@ -299,7 +299,7 @@ impl Projection {
         }
     }
 
-    fn sketch(&self, class: OutputClass) -> Option<&Sketch> {
+    fn sketch(&self, class: RequestClass) -> Option<&Sketch> {
         self.classes
             .iter()
             .find(|known| known.id == class)

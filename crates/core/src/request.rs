@@ -30,18 +30,18 @@ pub struct Demand {
     pub choices: NonZeroU32,
     /// Whether any tokens are generated at all (`false` for embeddings, moderation, token counting).
     pub generates: bool,
-    /// Whose outputs its own will resemble.
-    pub class: OutputClass,
+    /// Which requests it resembles: in the length of outputs, and in how far estimates are off.
+    pub class: RequestClass,
 }
 
-/// Requests whose outputs are alike in length: those of one model, tenant and route, say.
+/// Requests that are alike in the length of their outputs and in how their texts become tokens: those of one model,
+/// tenant and route, say.
 ///
-/// How long outputs are is learned class by class. A quota group keeps the classes that were
-/// used last.
+/// Both are learned class by class. A quota group keeps the classes that were used last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct OutputClass(u32);
+pub struct RequestClass(u32);
 
-impl OutputClass {
+impl RequestClass {
     /// Makes the class of everything that has these names in common, in this order.
     pub fn of(names: &[&str]) -> Self {
         // FNV-1a with a separator that no name contains.
@@ -66,7 +66,7 @@ impl Demand {
         max_output: None,
         choices: NonZeroU32::MIN,
         generates: false,
-        class: OutputClass(0),
+        class: RequestClass(0),
     };
 
     /// A request with a known number of input tokens and no generated output (an embedding, say).
@@ -76,7 +76,7 @@ impl Demand {
             max_output: None,
             choices: NonZeroU32::MIN,
             generates: false,
-            class: OutputClass(0),
+            class: RequestClass(0),
         }
     }
 
@@ -87,7 +87,7 @@ impl Demand {
             max_output,
             choices: NonZeroU32::MIN,
             generates: true,
-            class: OutputClass(0),
+            class: RequestClass(0),
         }
     }
 }

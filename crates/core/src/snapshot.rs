@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use crate::decision::WaitReason;
 use crate::limit::{Discipline, LimitRef, LimitSource};
 use crate::plan::QuotaKey;
-use crate::request::OutputClass;
+use crate::request::RequestClass;
 use crate::time::Timestamp;
 use crate::units::{Amount, Bytes, Tokens};
 use core::time::Duration;
@@ -147,7 +147,7 @@ pub struct Totals {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputSnapshot {
     /// The class.
-    pub class: OutputClass,
+    pub class: RequestClass,
     /// The outputs that are remembered; older ones fade within about an hour.
     pub samples: u32,
     /// The mean of the maxima that requests asked for lately.

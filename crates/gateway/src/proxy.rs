@@ -26,7 +26,7 @@ use http::{Request, Response, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use tidegate_core::provider::Dialect;
-use tidegate_core::{Bytes as ByteCount, Demand, Request as LimiterRequest, Tokens, Usage};
+use tidegate_core::{Bytes as ByteCount, Demand, Request as LimiterRequest, RequestClass, Tokens, Usage};
 use tokio::time::Instant;
 
 use self::forward::{Call, Received};
@@ -188,6 +188,7 @@ impl Exchange<'_> {
             weighed.demand = Demand::REQUEST_ONLY;
         }
         let taken = Instant::now();
+        weighed.demand.class = RequestClass::of(&[model.unwrap_or_default(), self.sight.endpoint.name()]);
         let quota = upstream.route_for(scope, model, weighed.demand.input);
         self.record.group = Some(quota.index);
         weighed.edit(Wishes {

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tidegate_core::{
     Bytes, ChargeModel, Decision, Demand, Dimension, Discipline, Engine, Failure, Guarantee, Learning, Limit,
-    MarginPolicy, Outcome, Output, OutputClass, PermitId, Plan, QuotaKey, QuotaPlan, RateLimited, Request,
+    MarginPolicy, Outcome, Output, PermitId, Plan, QuotaKey, QuotaPlan, RateLimited, Request, RequestClass,
     TicketId, Timestamp, Tokens, Usage,
 };
 use tidegate_mock::limits::{self, Charging, Dimension as Counted, Enforcer, Weights};
@@ -420,7 +420,7 @@ impl Limiter {
         let request = Request {
             quota: QuotaKey::named(QUOTA),
             demand: Demand {
-                class: OutputClass::of(&["model"]),
+                class: RequestClass::of(&["model"]),
                 ..Demand::generating(Tokens::new(10), Some(Tokens::new(asked)))
             },
             bytes: Bytes::ZERO,

@@ -305,6 +305,7 @@ impl Group {
         let model = self.model;
         if let Some(input) = usage.input {
             self.input.sample(
+                flight.request.demand.class,
                 estimated,
                 input.value().saturating_add(usage.cached_input.value()),
             );
@@ -322,7 +323,7 @@ impl Group {
             return;
         }
         let output = usage.output.map_or(0, |output| model.settled_output(output));
-        let spread = self.input.spread(estimated);
+        let spread = self.input.spread(flight.request.demand.class, estimated);
         let reserve = model.output_reserve(&flight.request.demand);
         let can_exceed = model.excess_most(&flight.request.demand) > 0;
         let input = usage

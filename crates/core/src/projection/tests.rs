@@ -44,7 +44,7 @@ proptest! {
         let mut projection = Projection::new(guarantee);
         if trained {
             for call in 0..200_u64 {
-                let class = OutputClass::of(&["0"]);
+                let class = RequestClass::of(&["0"]);
                 let slot = projection.launch(now, class, 4_096, 1);
                 now += 100_000 + call * 10_000;
                 projection.complete(now, Some(slot), class, 10 + call * 20);
@@ -52,12 +52,12 @@ proptest! {
             }
         }
         let mut outlook = Outlook::new(Grid::at(now, LIFE));
-        let mut running: Vec<(u32, OutputClass)> = Vec::new();
+        let mut running: Vec<(u32, RequestClass)> = Vec::new();
         for op in ops {
             let pick = |which: usize| running.get(which % running.len().max(1)).copied();
             match op {
                 Op::Launch(class, most, answers) => {
-                    let class = OutputClass::of(&[["0", "1", "2"][usize::from(class % 3)], ["a", "b"][usize::from(class % 2)]]);
+                    let class = RequestClass::of(&[["0", "1", "2"][usize::from(class % 3)], ["a", "b"][usize::from(class % 2)]]);
                     let slot = projection.launch(now, class, most, answers);
                     running.push((slot, class));
                     let expected = projection.expected(now, slot, outlook.grid()).expect("it runs");
@@ -113,7 +113,7 @@ proptest! {
 #[test]
 fn the_class_that_was_not_used_for_longest_makes_way() {
     let mut projection = Projection::new(Guarantee::default());
-    let class = |number: usize| OutputClass::of(&[alloc::format!("{number}").as_str()]);
+    let class = |number: usize| RequestClass::of(&[alloc::format!("{number}").as_str()]);
     for number in 0..CLASSES_MAX {
         projection.used(START, class(number), 100);
     }
@@ -127,7 +127,7 @@ fn the_class_that_was_not_used_for_longest_makes_way() {
 #[test]
 fn a_cap_is_judged_by_the_outputs_seen() {
     let mut projection = Projection::new(Guarantee::default());
-    let class = OutputClass::of(&["model", "route"]);
+    let class = RequestClass::of(&["model", "route"]);
     for call in 0..1_000_u64 {
         projection.used(START, class, 4_096);
         projection.complete(START, None, class, call);
@@ -147,7 +147,7 @@ fn a_cap_is_judged_by_the_outputs_seen() {
 
 #[test]
 fn nothing_is_promised_before_fifty_outputs_were_seen_and_the_rate_is_known() {
-    let class = OutputClass::default();
+    let class = RequestClass::default();
     let mut projection = Projection::new(Guarantee::default());
     let mut now = START;
     for call in 0..60_u64 {

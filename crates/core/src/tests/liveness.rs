@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Amount, Bytes, Cause, Failure, Guarantee, Learning, LimitSource, MarginPolicy, Outcome, OutputClass,
-    PermitId, RateLimited, Reading, Readings, RefusalReason, TicketId, UpstreamSignal, Usage,
+    Amount, Bytes, Cause, Failure, Guarantee, Learning, LimitSource, MarginPolicy, Outcome, PermitId,
+    RateLimited, Reading, Readings, RefusalReason, RequestClass, TicketId, UpstreamSignal, Usage,
 };
 
 /// Times after this one are never reached: whoever waits until then waits for good.
@@ -222,7 +222,7 @@ fn op() -> impl Strategy<Value = Op> {
             max_output: most.map(Tokens::new),
             choices: NonZeroU32::new(choices).expect("it is positive"),
             generates,
-            class: OutputClass::of(&[["a", "b", "c"][usize::from(class)]]),
+            class: RequestClass::of(&[["a", "b", "c"][usize::from(class)]]),
         });
     let sleep = pause().prop_filter("a year at most", |pause| pause.as_secs() < 31_536_000);
     prop_oneof![
@@ -284,7 +284,7 @@ impl Story {
     fn season(&mut self) {
         for call in 0..80_u64 {
             let demand = Demand {
-                class: OutputClass::of(&["a"]),
+                class: RequestClass::of(&["a"]),
                 ..Demand::generating(Tokens::new(10), Some(Tokens::new(700)))
             };
             let decision = self.world.submit(demand, Duration::MAX);
