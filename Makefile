@@ -101,10 +101,11 @@ check: rust system-packages
 deny:
 	cargo deny --locked --log-level error check licenses sources bans
 
-## sim: one simulation in virtual time, reproducible from SEED
+## sim: limiters against algorithms, then every provider's profile over 20,000 minutes; reproducible from SEED
 .PHONY: sim
 sim: rust
 	cargo run --locked --release --quiet --package tidegate-sim -- --seed $(SEED)
+	cargo run --locked --release --quiet --package tidegate-sim -- profiles --seed $(SEED)
 
 ## bench: the table of budgets, nginx beside it in the same run (PARTS="engine throughput latency streams connections memory")
 .PHONY: bench
