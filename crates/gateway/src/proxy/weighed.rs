@@ -5,7 +5,7 @@ use http::HeaderValue;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body::Body;
 use hyper::body::Incoming;
-use tidegate_core::{Demand, OutputClass, Tokens};
+use tidegate_core::{Demand, Tokens};
 
 use super::Exchange;
 use super::intake::{self, IntakeBounds, IntakeError};
@@ -43,15 +43,11 @@ impl Weighed {
         }
     }
 
-    /// Counts what it may consume as this provider does for this model. Outputs of one model in one quota group are taken
-    /// to be alike.
+    /// Counts what it may consume as this provider does for this model.
     pub(super) fn count(&mut self, provider: Provider, model: Option<&str>) {
         if let (Some(facts), Payload::Full(body)) = (&mut self.facts, &self.payload) {
             facts.count(body, provider, model);
-            self.demand = Demand {
-                class: OutputClass::of(&[model.unwrap_or_default()]),
-                ..facts.demand()
-            };
+            self.demand = facts.demand();
         }
     }
 
@@ -77,9 +73,14 @@ impl Weighed {
         *body = edited.body;
         self.asks_usage = edited.asks_usage;
         self.output_max = edited.output_max;
-        if self.demand != Demand::REQUEST_ONLY {
+        let class = self.demand.class;
+        let request_only = Demand {
+            class,
+            ..Demand::REQUEST_ONLY
+        };
+        if self.demand != request_only {
             self.demand = Demand {
-                class: self.demand.class,
+                class,
                 ..facts.demand()
             };
         }
