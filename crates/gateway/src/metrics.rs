@@ -18,7 +18,7 @@ use tidegate_core::{Cause, Dimension, Failure, RefusalReason, Usage};
 use crate::config::{Config, Group};
 use quota::QuotaGauges;
 pub(crate) use quota::window;
-pub use quota::{LimitView, QuotaView, WaitingView, views};
+pub use quota::{CapView, LimitView, OutputView, QuotaView, WaitingView, views};
 
 /// The label of everything that no configured quota group names.
 const OTHER: &str = "other";

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::CommandError;
 use crate::config::{BaseUrl, Config, ConfigArgs, Group, Scheme, Secret, duration};
-use crate::metrics::window;
+use crate::metrics::{OutputView, window};
 use crate::replay::human_count;
 
 /// Arguments of `tidegate limits`.
@@ -131,6 +131,8 @@ struct QuotaStatus {
     group: String,
     account: String,
     limits: Vec<LimitRow>,
+    #[serde(default)]
+    outputs: Vec<OutputView>,
 }
 
 async fn report(args: &LimitsArgs, config: &Config) -> Result<Report, CommandError> {
@@ -233,6 +235,14 @@ fn configured(config: &Config, notes: Vec<String>) -> Report {
 fn running(admin: String, status: Status) -> Report {
     let (mut limits, mut notes) = (Vec::new(), Vec::new());
     let mut quotas = status.quotas;
+    for quota in &quotas {
+        notes.extend(
+            quota
+                .outputs
+                .iter()
+                .filter_map(|output| lengths(&quota.group, output)),
+        );
+    }
     quotas.sort_by(|a, b| (&a.upstream, &a.group, &a.account).cmp(&(&b.upstream, &b.group, &b.account)));
     for upstream in &status.upstreams {
         for Configured { group, limits: given } in &upstream.configured {
@@ -262,6 +272,32 @@ fn running(admin: String, status: Status) -> Report {
         limits,
         notes,
     }
+}
+
+/// Says how long outputs are and what a cap on them does to the quota, where the provider reserves the maximum and asking
+/// for less would carry more.
+fn lengths(group: &str, output: &OutputView) -> Option<String> {
+    let cap = output
+        .cap
+        .filter(|cap| cap.configured || cap.carries_percent >= 120)?;
+    let OutputView { asked, p50, p99, .. } = output;
+    let permille = cap.cut_per_million.div_ceil(1_000);
+    let cut = format!("{}.{} % of the answers", permille / 10, permille % 10);
+    Some(if cap.configured {
+        format!(
+            "{group}: half of the outputs have at most {p50} tokens, 99 % at most {p99}; max_tokens_cap = {} cuts at most \
+             {cut} short.",
+            cap.tokens
+        )
+    } else {
+        let times = format!("{}.{}", cap.carries_percent / 100, cap.carries_percent % 100 / 10);
+        format!(
+            "{group}: half of the outputs have at most {p50} tokens, 99 % at most {p99}, but {asked} are asked for on \
+             average and reserved. With max_tokens_cap = {} the quota on output would carry {times} times as many \
+             requests, and at most {cut} would be cut short.",
+            cap.tokens
+        )
+    })
 }
 
 fn push(rows: &mut Vec<Row>, upstream: &str, group: &str, account: Option<String>, limits: Vec<LimitRow>) {
@@ -406,4 +442,46 @@ fn table(rows: &[[String; 8]]) -> String {
 /// The first digits of an account, which tell accounts apart well enough for people.
 fn short(account: &str) -> &str {
     account.get(..6).unwrap_or(account)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::CapView;
+
+    #[test]
+    fn a_cap_is_suggested_where_it_would_carry_more_and_explained_where_it_is_configured() {
+        let output = |asked, cap| OutputView {
+            samples: 900,
+            asked,
+            p50: 210,
+            p99: 1_500,
+            cap,
+        };
+        let cap = |configured, carries_percent| CapView {
+            tokens: 1_500,
+            configured,
+            cut_per_million: 9_500,
+            carries_percent,
+        };
+        let suggested = lengths("openai/gpt-4o", &output(4_096, Some(cap(false, 273)))).unwrap();
+        assert_eq!(
+            suggested,
+            "openai/gpt-4o: half of the outputs have at most 210 tokens, 99 % at most 1500, but 4096 are asked for on \
+             average and reserved. With max_tokens_cap = 1500 the quota on output would carry 2.7 times as many \
+             requests, and at most 1.0 % of the answers would be cut short."
+        );
+        let configured = lengths("openai/gpt-4o", &output(1_500, Some(cap(true, 100)))).unwrap();
+        assert_eq!(
+            configured,
+            "openai/gpt-4o: half of the outputs have at most 210 tokens, 99 % at most 1500; max_tokens_cap = 1500 cuts \
+             at most 1.0 % of the answers short."
+        );
+        assert_eq!(
+            lengths("openai/gpt-4o", &output(1_600, Some(cap(false, 106)))),
+            None
+        );
+        // Anthropic reserves nothing.
+        assert_eq!(lengths("claude", &output(4_096, None)), None);
+    }
 }

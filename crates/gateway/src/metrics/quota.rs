@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidegate_core::{
-    Dimension, LimitRef, LimitSnapshot, QuotaSnapshot, Snapshot, Timestamp, WaitReason, WaitingSnapshot,
+    Dimension, LimitRef, LimitSnapshot, OutputCharge, OutputSnapshot, QuotaSnapshot, Snapshot, Timestamp,
+    Tokens, WaitReason, WaitingSnapshot,
 };
 
 use super::{OTHER, group_label, registered};
@@ -48,6 +49,9 @@ pub struct QuotaView {
     pub spent_ms: Option<u64>,
     /// The limits that are known, configured and learned.
     pub limits: Vec<LimitView>,
+    /// How long outputs are, for each model and endpoint that enough is known of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<OutputView>,
     /// The first requests of the line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub line: Vec<WaitingView>,
@@ -89,6 +93,35 @@ pub struct LimitView {
     /// By how much it grows at every minute boundary, where use grew too fast.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grows_by: Option<u64>,
+}
+
+/// How long the outputs of one model at one endpoint are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OutputView {
+    /// How many are remembered; older ones fade within about an hour.
+    pub samples: u32,
+    /// The mean of the maxima that requests ask for.
+    pub asked: u64,
+    /// Half of them are no longer than this.
+    pub p50: u64,
+    /// All but one in a hundred are no longer than this.
+    pub p99: u64,
+    /// What a cap on the maximum output does to the quota, where the provider reserves the maximum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cap: Option<CapView>,
+}
+
+/// What a cap on the maximum output does to the quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CapView {
+    /// The cap: `max_tokens_cap` where it is configured, else the length that 99 % of the outputs keep to.
+    pub tokens: u64,
+    /// Whether it is configured.
+    pub configured: bool,
+    /// At most this many in a million answers are cut short by it.
+    pub cut_per_million: u32,
+    /// How many requests the same quota on output carries with it, in percent of those without.
+    pub carries_percent: u64,
 }
 
 /// One request that waits.
@@ -142,6 +175,7 @@ pub fn views(snapshot: &Snapshot, config: &Config) -> Vec<QuotaView> {
                 .iter()
                 .map(|limit| limit_view(snapshot.now, limit))
                 .collect(),
+            outputs: outputs(quota, config),
             line: quota
                 .first_waiting
                 .iter()
@@ -151,6 +185,42 @@ pub fn views(snapshot: &Snapshot, config: &Config) -> Vec<QuotaView> {
         }
     };
     snapshot.quotas.iter().map(view).collect()
+}
+
+/// Outputs before anything is said of their lengths.
+const OUTPUTS_MIN: u32 = 50;
+
+fn outputs(quota: &QuotaSnapshot, config: &Config) -> Vec<OutputView> {
+    let found = config.groups().find(|(_, group)| group.name == quota.name);
+    let reserves = found.is_some_and(|(_, group)| {
+        matches!(
+            group.charge.output,
+            OutputCharge::Reserved | OutputCharge::ReservedAsInput
+        )
+    });
+    let configured = found.and_then(|(_, group)| group.max_tokens_cap);
+    let view = |output: &OutputSnapshot| {
+        let quantile = |per_million| output.quantile(per_million).unwrap_or_default().value();
+        let tokens = configured.unwrap_or(quantile(990_000)).max(1);
+        let effect = output.effect_of_cap(Tokens::new(tokens));
+        OutputView {
+            samples: output.samples,
+            asked: output.asked.value(),
+            p50: quantile(500_000),
+            p99: quantile(990_000),
+            cap: reserves.then(|| CapView {
+                tokens,
+                configured: configured.is_some(),
+                cut_per_million: effect.cut_per_million,
+                carries_percent: effect.reserved.value().saturating_mul(100) / effect.capped.value().max(1),
+            }),
+        }
+    };
+    let known = quota
+        .outputs
+        .iter()
+        .filter(|output| output.samples >= OUTPUTS_MIN);
+    known.map(view).collect()
 }
 
 fn limit_view(now: Timestamp, limit: &LimitSnapshot) -> LimitView {

@@ -78,3 +78,27 @@ fn quota_gauges_show_the_moment_alone() {
     let idle = metrics.render(&[]);
     assert!(!idle.contains("tidegate_quota_used{"), "{idle}");
 }
+
+#[test]
+fn the_status_says_what_a_cap_on_outputs_would_do() {
+    let mut snapshot = snapshot::busy();
+    let lengths = [(100, 600_000), (400, 400_000), (800, 9_000), (1_000, 0)];
+    let outputs = |samples| tidegate_core::OutputSnapshot {
+        class: tidegate_core::RequestClass::of(&["gpt-4o"]),
+        samples,
+        asked: tidegate_core::Tokens::new(4_000),
+        per_second: Some(60),
+        longer: lengths
+            .map(|(length, longer)| (tidegate_core::Tokens::new(length), longer))
+            .to_vec(),
+    };
+    snapshot.quotas[0].outputs = vec![outputs(200), outputs(10)];
+    let views = views(&snapshot, &config());
+    let [output] = views[0].outputs[..] else {
+        panic!("ten outputs say nothing: {:?}", views[0].outputs);
+    };
+    assert_eq!((output.asked, output.p50, output.p99), (4_000, 400, 800));
+    let cap = output.cap.unwrap();
+    assert_eq!((cap.tokens, cap.configured), (800, false));
+    assert_eq!((cap.cut_per_million, cap.carries_percent), (9_000, 500));
+}
