@@ -268,6 +268,11 @@ impl Engine {
         self.pump(index);
     }
 
+    /// Returns the name of a group of the plan.
+    pub fn name(&self, id: QuotaId) -> Option<&str> {
+        find(&self.plan, id).map(|quota| quota.name.as_str())
+    }
+
     /// Adopts another plan. Charges, lines and everything learned stay; those who wait in a group that is gone are
     /// refused.
     pub fn reconfigure(&mut self, now: Timestamp, plan: Plan) {

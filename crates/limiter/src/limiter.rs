@@ -232,7 +232,13 @@ impl Shared {
                         let _ = sender.send(Err(refusal));
                     }
                 }
-                Output::Notice { notice, .. } => log(&notice),
+                Output::Notice { quota, notice } => {
+                    log(
+                        state.engine.name(quota.id).unwrap_or_default(),
+                        quota.account,
+                        &notice,
+                    );
+                }
             }
         }
         if let Some((at, _)) = state.engine.poll_timeout()
@@ -320,30 +326,44 @@ async fn keep_time(shared: Weak<Shared>, sooner: Arc<Notify>, clock: Clock) {
     }
 }
 
-fn log(notice: &Notice) {
+/// Writes down what happened to a quota group. `account` is a hash that says which of its accounts, 0 where there is one.
+fn log(group: &str, account: u64, notice: &Notice) {
+    let account = (account != 0).then(|| format!("{account:x}"));
     match notice {
         Notice::LimitChanged(limit) => tracing::info!(
+            group,
+            account,
             dimension = limit.dimension.name(),
             window_s = limit.window.as_secs_f64(),
             amount = limit.amount,
             "limit changed"
         ),
         Notice::PromiseBroken { dimension } => tracing::warn!(
+            group,
+            account,
             dimension = dimension.map_or("unknown", |dimension| dimension.name()),
             "the provider refused for rate"
         ),
         Notice::Refused { cause, dimension } => tracing::info!(
+            group,
+            account,
             cause = cause.name(),
             dimension = dimension.map_or("unknown", |dimension| dimension.name()),
             "the provider refused for now"
         ),
-        Notice::Slowed { per_minute } => tracing::info!(per_minute, "shared capacity is short"),
+        Notice::Slowed { per_minute } => {
+            tracing::info!(group, account, per_minute, "shared capacity is short");
+        }
         Notice::QuotaSpent { until } => tracing::warn!(
+            group,
+            account,
             until_unix_s = until.map(|until| until.as_micros() / 1_000_000),
             "the provider says that the quota is spent"
         ),
         Notice::ForeignTraffic { dimension, amount } => {
             tracing::debug!(
+                group,
+                account,
                 dimension = dimension.name(),
                 amount = amount.value(),
                 "somebody else uses the same limits"

@@ -10,8 +10,9 @@ use crate::signal::{RateLimited, Reading, Readings, Verdict};
 use crate::time::Timestamp;
 use crate::units::{Amount, Dimension};
 
-/// Requests of a deployment in ten seconds, for a thousand tokens a minute: 6 a minute (providers.md §3.1).
-const TOKENS_PER_REQUEST: u64 = 1_000;
+/// Tokens a minute for each request in ten seconds, of deployments with 1, 6 and 10 requests a minute for a thousand tokens
+/// (providers.md §3.1).
+const TOKENS_PER_REQUEST: [u64; 3] = [6_000, 1_000, 600];
 
 /// Reads the limits. A limit on tokens below the configured one is a temporary adjustment and holds for hours.
 pub(super) fn readings(headers: &impl Headers) -> Readings {
@@ -83,12 +84,16 @@ fn hopeless(headers: &impl Headers, limited: &RateLimited) -> Option<Verdict> {
 }
 
 /// Returns ten seconds where the limit on requests is the slice of that length that belongs to the limit on tokens: 8 and
-/// 8,000, which is 48 requests a minute.
+/// 8,000, which is 48 requests a minute; 166 and 1,000,000, which is 1,000 a minute.
 ///
-/// A deployment with one request a minute for a thousand tokens (gpt-4.1, gpt-5-mini …) would show the same pair, if its
-/// header counted minutes; a reset above ten seconds tells that it does, and that the window is not known.
+/// A deployment with one request a minute for a thousand tokens (gpt-4.1, gpt-5-mini …) would show the former pair, and one
+/// with a sixth of that (o1) the latter, if its header counted minutes; a reset above ten seconds tells that it does, and
+/// that the window is not known.
 fn requests_window(requests: &Reading, tokens: Option<&Reading>) -> Option<Duration> {
-    let slice = requests.limit?.value().checked_mul(TOKENS_PER_REQUEST)?;
-    let is_slice = slice == tokens?.limit?.value() && requests.reset.is_none_or(|reset| reset <= TEN_SECONDS);
-    is_slice.then_some(TEN_SECONDS)
+    let (requests_most, tokens_most) = (requests.limit?.value(), tokens?.limit?.value());
+    let is_slice = TOKENS_PER_REQUEST
+        .iter()
+        .any(|each| requests_most > 0 && requests_most == tokens_most / each);
+    let may_be_slice = requests.reset.is_none_or(|reset| reset <= TEN_SECONDS);
+    (is_slice && may_be_slice).then_some(TEN_SECONDS)
 }

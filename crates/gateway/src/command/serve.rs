@@ -12,6 +12,7 @@ use super::CommandError;
 use crate::config::{Config, ConfigArgs};
 use crate::log::{self, LogArgs};
 use crate::phase::Phase;
+use crate::provider::Api;
 use crate::serve::Gateway;
 
 /// Arguments of `tidegate serve`.
@@ -65,11 +66,20 @@ fn greet(gateway: &Gateway, config: &Config) -> String {
             upstream.base_url
         );
     }
-    if config.upstreams.iter().any(|upstream| upstream.api_key.is_none()) {
-        let _ = writeln!(text, "point clients here:");
+    let speaks = |api| {
+        let mut upstreams = config.upstreams.iter();
+        upstreams.any(|upstream| upstream.provider.profile().speaks(api))
+    };
+    let _ = writeln!(text, "point clients here:");
+    if speaks(Api::OpenAi) {
         let _ = writeln!(text, "  export OPENAI_BASE_URL=http://{address}/v1");
         let _ = writeln!(text, "  export OPENAI_API_BASE=http://{address}/v1");
+    }
+    if speaks(Api::Anthropic) {
         let _ = writeln!(text, "  export ANTHROPIC_BASE_URL=http://{address}");
+    }
+    for upstream in &config.upstreams {
+        let _ = writeln!(text, "  or, for {0} alone, http://{address}/{0}", upstream.name);
     }
     text
 }

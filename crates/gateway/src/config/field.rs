@@ -235,6 +235,8 @@ impl FromToml for f64 {
     fn from_toml(value: Value) -> Option<Self> {
         match value {
             Value::Float(number) => Some(number),
+            // A whole number is a number too; what is asked for is judged by its size.
+            Value::Integer(number) => Some(number as f64),
             _ => None,
         }
     }

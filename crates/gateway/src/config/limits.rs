@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use tidegate_core::{ChargeModel, Dimension, Discipline, Limit, LimitSource, Zone};
+use tidegate_core::{ChargeModel, Dimension, Discipline, Limit, LimitSource, OutputCharge, Settlement, Zone};
 
 use super::check::{Checker, Finding, repeated};
 use super::field::{Field, Table};
@@ -134,6 +134,15 @@ pub(super) fn group(
     if !fields.burndown.is_absent() {
         let factor = checker.number(&key("burndown"), &fields.burndown, 1, 1..=BURNDOWN_MAX);
         charge.output_percent = u32::try_from(factor).unwrap_or(1).saturating_mul(100);
+        let is_settled = matches!(charge.settlement, Settlement::Usage | Settlement::Late);
+        if !is_settled || charge.output == OutputCharge::Free {
+            let what = format!(
+                "`{}` has no effect: this provider does not charge output by what it was in the end",
+                key("burndown")
+            );
+            let finding = Finding::new(fields.burndown.origin(), what);
+            checker.warnings.push(finding.help("leave it out"));
+        }
     }
     let limits = limits(checker, raw, at, rules);
     let first = models.first().map(ToString::to_string);
@@ -228,6 +237,14 @@ pub(super) fn limits(
         let Some(amount) = amount(checker, &format!("{at}.{name}"), field) else {
             continue;
         };
+        let of_requests = matches!(dimension, Dimension::Requests | Dimension::Concurrency);
+        if let Some(endpoint) = fields.endpoint.value()
+            && !of_requests
+        {
+            let what = format!("`{at}.{name}` has no effect: \"{endpoint}\" takes from requests only");
+            let finding = Finding::new(field.origin(), what);
+            checker.warnings.push(finding.help("leave it out"));
+        }
         let limit = Limit {
             dimension,
             window,

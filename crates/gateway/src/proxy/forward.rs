@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{HOST, HeaderMap, HeaderName};
+use http::header::{Entry, HOST, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{PathAndQuery, Scheme as UriScheme, Uri};
 use http::{Method, Request, response};
 use http_body::Body;
@@ -74,6 +74,9 @@ pub(super) struct Attempts {
     /// What last went wrong, in words for the log.
     pub(super) trouble: Option<String>,
 }
+
+/// Whether SDKs may try again, whatever the status says.
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// The answer's own word on how long the provider worked on it (OpenAI).
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -291,9 +294,13 @@ impl Call<'_> {
             Verdict::Overloaded { retry_after } => Failure::Overloaded { retry_after },
             Verdict::Transient => Failure::Transient { sent: true },
             Verdict::QuotaSpent { until } => {
-                return Ok(received.passed(permit, Outcome::QuotaSpent { until }));
+                let last = received.last_word();
+                return Ok(last.passed(permit, Outcome::QuotaSpent { until }));
             }
-            Verdict::TooLarge(limited) => return Ok(received.passed(permit, Outcome::TooLarge(limited))),
+            Verdict::TooLarge(limited) => {
+                let last = received.last_word();
+                return Ok(last.passed(permit, Outcome::TooLarge(limited)));
+            }
             // What it took stays taken, and it shows nothing about limits or quota.
             Verdict::ClientError => {
                 let output_seen = Tokens::ZERO;
@@ -392,6 +399,17 @@ impl Received {
         permit.end(outcome);
         self.outcome = RequestOutcome::ClientError;
         Attempt::Answered(self)
+    }
+
+    /// Keeps SDKs from trying again what no attempt cures: they retry every 429 unless this header says otherwise, and
+    /// nobody else can tell them (clients.md §5). What the provider says itself stands.
+    fn last_word(mut self) -> Self {
+        if !self.head.status.is_success()
+            && let Entry::Vacant(vacant) = self.head.headers.entry(X_SHOULD_RETRY)
+        {
+            vacant.insert(HeaderValue::from_static("false"));
+        }
+        self
     }
 
     /// Reads the first [`ERROR_BODY_MAX`] bytes of the body, as far as they come in time.

@@ -62,6 +62,9 @@ async fn what_time_does_not_cure_passes_at_once() {
         assert_eq!((answer.status, answer.text()), (status, body));
         assert_eq!(answer.header("x-request-id"), Some("req_1"));
         assert_eq!(answer.header("x-tidegate-attempts"), Some("1"));
+        // SDKs retry every 429, but for this header.
+        let expect = (status == 429).then_some("false");
+        assert_eq!(answer.header("x-should-retry"), expect, "{status} {body}");
         upstream.assert_quiet();
         assert_eq!(in_flight(&gateway), 0);
     }

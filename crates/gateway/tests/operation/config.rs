@@ -699,6 +699,7 @@ const WRONG: &[&str] = &[
     "[[upstreams]]\nprovider = \"openai\"\nalgorithm = \"token_bucket\"\ncharge = \"free\"\nhttp2 = true",
     "[[upstreams]]\nprovider = \"openai\"\npermit_ttl = \"1m\"",
     "[[upstreams]]\nprovider = \"openai\"\nlearn = \"guess\"\nguarantee = \"soft\"\nepsilon = 2.0\nstream_usage = \"no\"\nlimits_refresh = \"1s\"",
+    "[[upstreams]]\nprovider = \"anthropic\"\nepsilon = 0",
     "[[upstreams]]\nprovider = \"openai\"\nepsilon = \"1%\"\nlimits_key = \"env:KEY\"",
     "[[upstreams]]\nprovider = \"anthropic\"\nlimits_key = \"env:KEY\"",
     "[[upstreams]]\nprovider = \"openai\"\npreset = \"openai/teir-1\"",
@@ -726,6 +727,8 @@ const DOUBTFUL: &[&str] = &[
     "[[upstreams]]\nprovider = \"openai\"\napi_key = \"env:KEY\"\nbase_url = \"http://far.example\"",
     "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\"]",
     "[[upstreams]]\nprovider = \"openai\"\nguarantee = \"hard\"\nepsilon = 0.1\n[[upstreams.limits]]\nendpoint = \"other\"\nday = \"utc\"",
+    "[[upstreams]]\nprovider = \"groq\"\n[[upstreams.limits]]\nmodels = [\"a\"]\nrpm = 1\nburndown = 5",
+    "[[upstreams]]\nprovider = \"anthropic\"\n[[upstreams.limits]]\nendpoint = \"count_tokens\"\nrpm = 1\nitpm = 1",
 ];
 
 #[test]

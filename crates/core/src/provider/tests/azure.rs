@@ -40,6 +40,17 @@ fn seconds_without_a_unit() {
             (Dimension::Tokens, Some(1_000_000), None, None, secs(60)),
         ],
     );
+    // One request a minute for a thousand tokens, and ten: a sixth of them in ten seconds.
+    for requests in [166, 1_666] {
+        check_readings(
+            Dialect::Azure,
+            &format!("x-ratelimit-limit-requests: {requests}\nx-ratelimit-limit-tokens: 1000000"),
+            &[
+                (Dimension::Requests, Some(requests), None, None, secs(10)),
+                (Dimension::Tokens, Some(1_000_000), None, None, secs(60)),
+            ],
+        );
+    }
     // The Responses API, 2025-11: unknown.
     check_readings(
         Dialect::Azure,
