@@ -4,6 +4,7 @@
 //! that nobody who reaches it can take the program's. `/healthz` and `/readyz` need no token: they tell nothing, and the
 //! probes of orchestrators carry none.
 
+mod names;
 mod server;
 mod status;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use tidegate_core::Snapshot;
 use tokio::time::Instant;
 
+use self::names::Names;
 use crate::config::Config;
 use crate::limit_api::LimitBoard;
 use crate::metrics::{Metrics, QuotaView, views};
@@ -33,6 +35,8 @@ pub struct AdminState {
     draining: AtomicBool,
     loaded: Mutex<Loaded>,
     board: Arc<LimitBoard>,
+    /// What accounts are called.
+    names: Names,
 }
 
 /// The configuration that is in force, and what became of the last attempt to replace it.
@@ -82,7 +86,13 @@ impl AdminState {
                 failed: None,
             }),
             board,
+            names: Names::default(),
         })
+    }
+
+    /// Returns what accounts are called.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Says that requests are served from now on.
@@ -134,7 +144,12 @@ impl AdminState {
         {
             return Arc::clone(quotas);
         }
-        let quotas = Arc::new(views(&(self.look)(), &self.config()));
+        let snapshot = (self.look)();
+        let mut quotas = views(&snapshot, &self.config());
+        for (view, quota) in quotas.iter_mut().zip(&snapshot.quotas) {
+            view.serves = self.names.of(quota.key.account);
+        }
+        let quotas = Arc::new(quotas);
         *looked = Some((Instant::now(), Arc::clone(&quotas)));
         quotas
     }

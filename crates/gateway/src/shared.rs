@@ -77,9 +77,15 @@ impl Shared {
             _ => None,
         };
         let sharing = bucket.as_deref().or(model);
+        let account = self.accounts.account(route, client_key, sharing);
+        if route.per_model
+            && let Some(name) = route.own.or(sharing)
+        {
+            self.admin.names().note(account, name);
+        }
         QuotaKey {
             id: route.id,
-            account: self.accounts.account(route, client_key, sharing),
+            account,
         }
     }
 

@@ -71,13 +71,19 @@ struct Report {
 }
 
 /// One limit of one quota group, or that none is known of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Row {
     upstream: String,
     group: String,
     /// A keyed hash of whose limit it is, where each key or model has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<String>,
+    /// The model that a group of unlisted ones has this account for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serves: Option<String>,
+    /// Requests a minute that slow start lets through, while no limit is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probing_rpm: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<LimitRow>,
 }
@@ -130,6 +136,8 @@ struct QuotaStatus {
     upstream: String,
     group: String,
     account: String,
+    serves: Option<String>,
+    probing_rpm: Option<u64>,
     limits: Vec<LimitRow>,
     #[serde(default)]
     outputs: Vec<OutputView>,
@@ -217,9 +225,7 @@ fn configured(config: &Config, notes: Vec<String>) -> Report {
         for group in upstream.all_groups() {
             push(
                 &mut limits,
-                &upstream.name,
-                &group.name,
-                None,
+                Row::unused(&upstream.name, &group.name),
                 group.limits.iter().map(LimitRow::of).collect(),
             );
         }
@@ -251,11 +257,10 @@ fn running(admin: String, status: Status) -> Report {
                 .partition(|quota| quota.upstream == upstream.name && quota.group == *group);
             quotas = rest;
             if used.is_empty() {
-                push(&mut limits, &upstream.name, group, None, given.clone());
+                push(&mut limits, Row::unused(&upstream.name, group), given.clone());
             }
             for quota in used {
-                let account = (quota.account != "0").then_some(quota.account);
-                push(&mut limits, &quota.upstream, &quota.group, account, quota.limits);
+                push_used(&mut limits, quota);
             }
         }
         if let Some(asked) = &upstream.limits {
@@ -264,8 +269,7 @@ fn running(admin: String, status: Status) -> Report {
     }
     // Groups of an earlier configuration.
     for quota in quotas {
-        let account = (quota.account != "0").then_some(quota.account);
-        push(&mut limits, &quota.upstream, &quota.group, account, quota.limits);
+        push_used(&mut limits, quota);
     }
     Report {
         from: admin,
@@ -300,17 +304,43 @@ fn lengths(group: &str, output: &OutputView) -> Option<String> {
     })
 }
 
-fn push(rows: &mut Vec<Row>, upstream: &str, group: &str, account: Option<String>, limits: Vec<LimitRow>) {
-    let row = |limit| Row {
-        upstream: upstream.to_owned(),
-        group: group.to_owned(),
-        account: account.clone(),
-        limit,
+/// Adds the rows of a group that is in use.
+fn push_used(rows: &mut Vec<Row>, quota: QuotaStatus) {
+    let row = Row {
+        upstream: quota.upstream,
+        group: quota.group,
+        account: (quota.account != "0").then_some(quota.account),
+        serves: quota.serves,
+        probing_rpm: quota.probing_rpm.filter(|_| quota.limits.is_empty()),
+        limit: None,
     };
+    push(rows, row, quota.limits);
+}
+
+/// Adds a row for each limit, or one that says that there are none.
+fn push(rows: &mut Vec<Row>, row: Row, limits: Vec<LimitRow>) {
     if limits.is_empty() {
-        rows.push(row(None));
+        rows.push(row);
+        return;
     }
-    rows.extend(limits.into_iter().map(|limit| row(Some(limit))));
+    rows.extend(limits.into_iter().map(|limit| Row {
+        limit: Some(limit),
+        ..row.clone()
+    }));
+}
+
+impl Row {
+    /// A group that nobody has used yet.
+    fn unused(upstream: &str, group: &str) -> Self {
+        Self {
+            upstream: upstream.to_owned(),
+            group: group.to_owned(),
+            account: None,
+            serves: None,
+            probing_rpm: None,
+            limit: None,
+        }
+    }
 }
 
 impl LimitRow {
@@ -363,19 +393,27 @@ fn page(report: &Report) -> String {
     ];
     for row in &report.limits {
         let account = row.account.as_deref().map_or(NOTHING, short).to_owned();
-        let label = match row.group.split_once('/') {
-            Some((_, label)) => label,
-            None => Group::UNLISTED,
+        let label = match (row.group.split_once('/'), &row.serves) {
+            (Some((_, label)), _) => label.to_owned(),
+            (None, Some(serves)) if serves != Group::UNLISTED => format!("{}: {serves}", Group::UNLISTED),
+            (None, _) => Group::UNLISTED.to_owned(),
         };
-        let (amount, of, window, source, age) = match &row.limit {
-            None => (
+        let (amount, of, window, source, age) = match (&row.limit, row.probing_rpm) {
+            (None, Some(pace)) => (
+                human_count(pace),
+                "requests",
+                "60s",
+                "probing",
+                NOTHING.to_owned(),
+            ),
+            (None, None) => (
                 "not known yet".to_owned(),
                 NOTHING,
                 NOTHING,
                 NOTHING,
                 NOTHING.to_owned(),
             ),
-            Some(limit) => {
+            (Some(limit), _) => {
                 let age = match (limit.source.as_str(), limit.age_s) {
                     // What was configured does not age.
                     ("config" | "preset", _) | (_, None) => NOTHING.to_owned(),
@@ -392,7 +430,7 @@ fn page(report: &Report) -> String {
         };
         rows.push([
             row.upstream.clone(),
-            label.to_owned(),
+            label,
             account,
             amount,
             of.replace('_', " "),

@@ -79,7 +79,11 @@ fn greet(gateway: &Gateway, config: &Config) -> String {
         let _ = writeln!(text, "  export ANTHROPIC_BASE_URL=http://{address}");
     }
     for upstream in &config.upstreams {
-        let _ = writeln!(text, "  or, for {0} alone, http://{address}/{0}", upstream.name);
+        let _ = writeln!(
+            text,
+            "  the paths of {0} alone: http://{address}/{0}/…",
+            upstream.name
+        );
     }
     text
 }

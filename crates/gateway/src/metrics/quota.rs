@@ -27,6 +27,9 @@ pub struct QuotaView {
     pub model: String,
     /// Which account of the group: a keyed hash in hexadecimal digits, `0` where there is only one.
     pub account: String,
+    /// The model (or what else has limits of its own) that a group of unlisted ones has this account for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serves: Option<String>,
     /// How many requests wait.
     pub waiting: u64,
     /// How many bytes they hold.
@@ -158,6 +161,7 @@ pub fn views(snapshot: &Snapshot, config: &Config) -> Vec<QuotaView> {
             group: quota.name.clone(),
             model,
             account: format!("{:x}", quota.key.account),
+            serves: None,
             waiting: quota.waiting as u64,
             waiting_bytes: quota.waiting_bytes.value(),
             in_flight: quota.in_flight as u64,

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use tidegate_gateway::provider::Provider;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
@@ -150,6 +151,76 @@ async fn it_greets_reloads_drains_and_keeps_secrets() {
         "requests are logged: {}",
         program.said
     );
+    assert!(!program.said.contains("canary"), "{}", program.said);
+}
+
+/// Keys travel in four headers and in the query, and providers repeat them in their errors.
+#[tokio::test]
+async fn the_keys_of_no_provider_are_shown() {
+    let upstream = Upstream::start().await.always(|seen| {
+        let echo = r#"{"error":{"code":400,"message":"what is sk-canary-client?"}}"#;
+        seen.answer_json(400, echo);
+    });
+    let mut text = "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 1\n".to_owned();
+    for provider in Provider::ALL {
+        text += &format!("[[upstreams]]\nprovider = \"{provider}\"\nbase_url = \"http://{upstream}\"\n");
+    }
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write_config(&mut file, &text);
+    let path = file.path().to_str().unwrap();
+    let log = "tidegate=trace,tidegate_gateway=trace";
+    let mut program = Program::start(&["serve", "--config", path, "--log", log]);
+    let line = program.out("listening on http://").await;
+    let address = line.rsplit('/').next().unwrap().parse().unwrap();
+    let line = program.out("admin on http://").await;
+    let admin = line.rsplit('/').next().unwrap().parse().unwrap();
+    for provider in Provider::ALL {
+        program.out(&format!("http://{address}/{provider}")).await;
+        for name in ["authorization", "x-api-key", "api-key", "x-goog-api-key", "query"] {
+            let mut path = format!("/{provider}/v1/chat/completions");
+            if name == "query" {
+                path += "?key=sk-canary-client";
+            }
+            let mut request = post(&path, CHAT_BODY);
+            request.headers_mut().remove("authorization");
+            match name {
+                "query" => None,
+                "authorization" => request
+                    .headers_mut()
+                    .insert(name, "Bearer sk-canary-client".parse().unwrap()),
+                _ => request
+                    .headers_mut()
+                    .insert(name, "sk-canary-client".parse().unwrap()),
+            };
+            let answer = send(address, request).await;
+            assert_eq!(answer.status, 400, "{provider}, {name}: {}", answer.text());
+        }
+        // What Tidegate says itself repeats the path, but not the query.
+        let answer = send(
+            address,
+            post(&format!("/no-{provider}/x?key=sk-canary-client"), "{}"),
+        )
+        .await;
+        assert_eq!(answer.status, 404, "{provider}");
+        assert!(!answer.text().contains("canary"), "{}", answer.text());
+    }
+    for page in ["/status", "/metrics"] {
+        let answer = send(admin, get(page)).await;
+        assert_eq!(answer.status, 200, "{page}");
+        assert!(answer.text().contains("bedrock-mantle"), "{page}");
+        assert!(!answer.text().contains("canary"), "{page}: {}", answer.text());
+    }
+    program.signal("TERM");
+    let status = soon("it ends", program.child.wait()).await.unwrap();
+    assert!(status.success());
+    let mut rest = String::new();
+    program.out.get_mut().read_to_string(&mut rest).await.unwrap();
+    program.log.get_mut().read_to_string(&mut rest).await.unwrap();
+    program.said.push_str(&rest);
+    for provider in Provider::ALL {
+        let line = format!("upstream=\"{provider}\"");
+        assert!(program.said.contains(&line), "{provider}: {}", program.said);
+    }
     assert!(!program.said.contains("canary"), "{}", program.said);
 }
 
