@@ -117,6 +117,11 @@ impl Cause {
     }
 }
 
+/// What waits are rounded to, in microseconds.
+const WAIT_STEP: u64 = 1_000;
+/// An hour, a day and a month, in microseconds.
+const LONG_WINDOWS: [u128; 3] = [3_600_000_000, 86_400_000_000, 30 * 86_400_000_000];
+
 /// A refusal that time cures, as far as headers and body tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RateLimited {
@@ -141,23 +146,38 @@ pub struct RateLimited {
 }
 
 impl RateLimited {
-    /// Returns the provider's window: as its numbers solve it, `wait × limit / (used + requested − limit)`, else as it is
-    /// named.
-    ///
-    /// Worked example (providers.md §2.2): limit 30,000, used 29,937, requested 385, wait 644 ms: 60 s.
+    /// Returns the provider's window: as its numbers solve it, else as it is named.
     pub fn window(&self) -> Option<Duration> {
         self.solved_window().or(self.named_window)
     }
 
+    /// Returns the window that the numbers tell, if they obey the law of a bucket that refills continuously:
+    /// `wait × limit / (used + requested − limit)`.
+    ///
+    /// Worked example (providers.md §2.2): limit 30,000, used 29,937, requested 385, wait 644 ms: 60 s. Where another window
+    /// is named, they may tell the end of a fixed one, or be worth nothing because the wait is told in whole milliseconds.
+    /// So they are believed against the name only where they make an hour, a day or a month to a thousandth ("tokens per
+    /// min", and a wait of 114 hours).
     pub(crate) fn solved_window(&self) -> Option<Duration> {
         let (limit, used) = (self.limit?.value(), self.used?.value());
         let over = used.checked_add(self.requested?.value())?.checked_sub(limit)?;
         if over == 0 {
             return None;
         }
-        let micros =
-            u128::from(crate::time::micros(self.retry_after?)) * u128::from(limit) / u128::from(over);
-        Some(Duration::from_micros(u64::try_from(micros).ok()?))
+        let per_over = |wait: u64| u128::from(wait) * u128::from(limit) / u128::from(over);
+        let solved = per_over(crate::time::micros(self.retry_after?));
+        let off = per_over(WAIT_STEP);
+        let is_about =
+            |window: u128, part: u128| off <= window / part && solved.abs_diff(window) <= off + window / part;
+        let named = self
+            .named_window
+            .map(|named| u128::from(crate::time::micros(named)));
+        let window = match named {
+            None => Some(solved).filter(|window| is_about(*window, 10)),
+            Some(named) if is_about(named, 10) => Some(named),
+            Some(_) => LONG_WINDOWS.into_iter().find(|window| is_about(*window, 1_000)),
+        }?;
+        Some(Duration::from_micros(u64::try_from(window).ok()?))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod days;
+mod freed;
 mod learned;
 mod liveness;
 mod loops;
