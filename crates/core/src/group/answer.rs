@@ -71,6 +71,7 @@ impl Group {
         let Told {
             dimension, span, by, ..
         } = told;
+        self.doubt_hearsay(dimension, reading, span);
         if meter_of(&mut self.meters, self.minute, dimension, reading, span).is_none() {
             self.adopt(now, reading, told);
         }
@@ -101,7 +102,7 @@ impl Group {
     /// Makes a meter for a limit that somebody tells of and that is not in the plan: an amount and a window are needed.
     ///
     /// A window solved from the numbers of one header may be chance, and a limit of a day that is none would choke the
-    /// group: two headers in a row have to agree. A refusal is believed at once.
+    /// group: two headers have to agree, and none between them may tell otherwise. A refusal is believed at once.
     fn adopt(&mut self, now: u64, reading: &Reading, told: Told) {
         let dimension = told.dimension;
         let (Some(limit), Span::About(window)) = (reading.limit, told.span) else {
@@ -140,6 +141,33 @@ impl Group {
             meter.hold(other.held());
         }
         self.meters.push(meter);
+    }
+
+    /// Forgets what a header told of a limit whose window this one contradicts: a bucket with so much in use, or at most one
+    /// unit less, is whole again at another time.
+    fn doubt_hearsay(&mut self, dimension: Dimension, reading: &Reading, span: Span) {
+        let (Some(limit), Some(remaining), Some(reset)) = (reading.limit, reading.remaining, reading.reset)
+        else {
+            return;
+        };
+        let reset = u128::from(micros(reset));
+        let used = limit.saturating_sub(remaining).value();
+        for place in &mut self.hearsay {
+            let Some((of, window, amount)) = *place else {
+                continue;
+            };
+            let is_told_again = matches!(span, Span::About(told) if told == window);
+            if of != dimension || amount != limit || is_told_again {
+                continue;
+            }
+            let whole_after =
+                |used: u64| u128::from(window) * u128::from(used) / u128::from(limit.value().max(1));
+            let (least, most) = (whole_after(used.saturating_sub(1)), whole_after(used));
+            let off = 1_000_000 + most / 100;
+            if reset + off < least || reset > most + off {
+                *place = None;
+            }
+        }
     }
 
     /// Gives the slices of a limit on requests their shares of its new amount.

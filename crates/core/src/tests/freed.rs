@@ -70,3 +70,27 @@ fn numbers_that_contradict_the_named_window_teach_no_window() {
         assert_eq!(windows(&mut world), [(Dimension::Tokens, 60)], "{wait:?}");
     }
 }
+
+/// The reset of a fixed window looks like a bucket of a day now and then.
+#[test]
+fn two_chance_numbers_with_others_between_make_no_limit_of_a_day() {
+    let mut world = World::new(plan(vec![limit(Dimension::Tokens, 60_000)]));
+    for (used, reset, window) in [
+        (41, 59_040, Some(secs(86_400))),
+        (541, 40_000, None),
+        (1_041, 20_000, None),
+        (41, 59_040, Some(secs(86_400))),
+    ] {
+        let permit = world.admit(500);
+        let reading = Reading {
+            limit: Some(Amount::new(60_000)),
+            remaining: Some(Amount::new(60_000 - used)),
+            reset: Some(Duration::from_millis(reset)),
+            window,
+            ..Reading::default()
+        };
+        observe(&mut world, &permit, Dimension::Tokens, reading);
+        world.sleep(secs(20));
+    }
+    assert_eq!(windows(&mut world), [(Dimension::Tokens, 60)]);
+}
