@@ -3,14 +3,15 @@
 //!
 //! There is no limit to learn, so nothing is charged and no amount is lowered: requests are spaced, and the space between
 //! them follows the refusals. The first of them takes the pace of the last seconds down to 70 %; those of requests that
-//! were on their way by then change nothing (one decrease per round trip). Every five seconds without a refusal in
+//! were on their way by then change nothing (one decrease per round trip), nor do those that come before anything was
+//! accepted again: an outage says nothing of the pace. Every five seconds without a refusal in
 //! which somebody waits add 4 % of the pace that was refused. Once nobody has waited for a minute, it is over.
 
 use crate::window::Bucket;
 
 /// What one refusal leaves of the pace, in percent.
 const KEPT: u64 = 70;
-/// What every clean interval adds, in percent of the pace that was refused.
+/// What every clean interval adds, in percent of the pace that was refused, or of a faster one that was not.
 const STEP: u64 = 4;
 /// The length of an interval, in microseconds.
 const INTERVAL: u64 = 5_000_000;
@@ -62,6 +63,11 @@ impl Congestion {
         (self.since, self.pressed_at, self.pressed) = (now, now, false);
     }
 
+    /// Keeps the pace: the provider refuses still.
+    pub(super) const fn stay(&mut self, now: u64) {
+        (self.since, self.pressed_at, self.pressed) = (now, now, false);
+    }
+
     /// Keeps the pace from growing until `until`.
     pub(super) fn steady(&mut self, until: u64) {
         self.steady_until = self.steady_until.max(until);
@@ -98,7 +104,8 @@ impl Congestion {
         if now.saturating_sub(self.since) >= INTERVAL {
             self.since = now;
             if core::mem::replace(&mut self.pressed, false) {
-                self.set(self.per_minute + (self.refused * STEP).div_ceil(100));
+                let known = self.refused.max(self.per_minute);
+                self.set(self.per_minute + (known * STEP).div_ceil(100));
             }
         }
         now.saturating_sub(self.pressed_at.max(self.steady_until)) >= OVER

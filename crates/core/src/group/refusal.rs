@@ -471,7 +471,13 @@ impl Group {
 
     fn congested(&mut self, now: u64, refused: &RateLimited, notices: &mut Vec<Notice>) {
         let per_minute = self.lessons.per_minute(now);
+        let has_evidence = self.lessons.has_evidence();
         let congestion = match &mut self.lessons.congestion {
+            // While nothing is accepted at all, no pace is too fast: there is nothing to measure.
+            Some(congestion) if !has_evidence => {
+                congestion.stay(now);
+                congestion
+            }
             Some(congestion) => {
                 congestion.refused(now, per_minute);
                 congestion

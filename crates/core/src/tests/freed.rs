@@ -94,3 +94,48 @@ fn two_chance_numbers_with_others_between_make_no_limit_of_a_day() {
     }
     assert_eq!(windows(&mut world), [(Dimension::Tokens, 60)]);
 }
+
+/// Half a minute in which everything is refused.
+#[test]
+fn a_short_outage_does_not_take_the_pace_to_nothing() {
+    let mut world = World::new(plan(vec![limit(Dimension::Requests, 1_000_000)]));
+    let mut running: Vec<(Timestamp, Permit)> = Vec::new();
+    let mut served = Vec::new();
+    let (began, ends) = (START + secs(20), START + secs(50));
+    while world.now < START + secs(170) {
+        if let Decision::Admit(permit) = world.ask(1) {
+            running.push((world.now, permit));
+        }
+        for output in world.sleep(Duration::from_millis(100)) {
+            if let Output::Admit { permit, .. } = output {
+                running.push((world.now, permit));
+            }
+        }
+        let now = world.now;
+        let (due, rest): (Vec<_>, Vec<_>) = running
+            .into_iter()
+            .partition(|(sent, _)| now.since(*sent) >= Duration::from_millis(300));
+        running = rest;
+        for (sent, permit) in due {
+            if (began..ends).contains(&sent) {
+                let refused = RateLimited {
+                    cause: Cause::Congestion,
+                    ..RateLimited::default()
+                };
+                world.engine.retry(now, permit.id, Failure::RateLimited(refused));
+            } else {
+                world
+                    .engine
+                    .settle(now, permit.id, Outcome::Completed(Usage::default()));
+                served.push(now);
+            }
+        }
+        for output in world.outputs() {
+            if let Output::Admit { permit, .. } = output {
+                running.push((world.now, permit));
+            }
+        }
+    }
+    let last = served.iter().filter(|at| **at >= START + secs(110)).count();
+    assert!(last >= 360, "of ten a second, {last} in the last minute");
+}
