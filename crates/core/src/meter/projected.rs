@@ -218,7 +218,7 @@ impl Meter {
                 surprise.max((root(variance).saturating_add(1)).saturating_mul(need.deviations) / 1_000)
             };
             let room = room.saturating_sub(signed(guard));
-            if need.rate.is_none() && node == NODES - 1 {
+            if need.rate.is_none() && node == NODES - 1 && !alone {
                 // Time alone frees only what is charged; where no rate is known, no more of the rest is known than its end.
                 let charged = signed(size).saturating_sub(free.at(node));
                 if room.saturating_add(charged) < signed(new) {

@@ -139,3 +139,68 @@ fn a_short_outage_does_not_take_the_pace_to_nothing() {
     let last = served.iter().filter(|at| **at >= START + secs(110)).count();
     assert!(last >= 360, "of ten a second, {last} in the last minute");
 }
+
+/// What others might use is no reason to hold up one that would be alone.
+#[test]
+fn one_that_may_fill_the_window_is_woken_while_others_use_it_too() {
+    let mut world = World::new(plan_of(
+        vec![limit(Dimension::OutputTokens, 1_000)],
+        ChargeModel::ANTHROPIC,
+    ));
+    let demand = Demand {
+        max_output: Some(Tokens::new(1_000)),
+        generates: true,
+        ..Demand::input_only(Tokens::new(10))
+    };
+    let Decision::Admit(permit) = world.submit(demand, secs(600)) else {
+        panic!("nothing is in use")
+    };
+    for remaining in [1_000, 500] {
+        world.sleep(secs(1));
+        let reading = Reading {
+            limit: Some(Amount::new(1_000)),
+            remaining: Some(Amount::new(remaining)),
+            ..Reading::default()
+        };
+        observe(&mut world, &permit, Dimension::OutputTokens, reading);
+        settled(&mut world, &permit, 10);
+        if remaining == 1_000 {
+            break;
+        }
+    }
+    // Another one tells of others.
+    let small = Demand {
+        max_output: Some(Tokens::new(10)),
+        ..demand
+    };
+    let Decision::Admit(permit) = world.submit(small, secs(600)) else {
+        panic!("almost nothing is in use")
+    };
+    world.sleep(secs(1));
+    let reading = Reading {
+        limit: Some(Amount::new(1_000)),
+        remaining: Some(Amount::new(500)),
+        ..Reading::default()
+    };
+    observe(&mut world, &permit, Dimension::OutputTokens, reading);
+    settled(&mut world, &permit, 10);
+    let began = world.now;
+    let Decision::Wait(_) = world.submit(demand, secs(600)) else {
+        panic!("others use half of it")
+    };
+    let mut admitted = false;
+    while !admitted && world.engine.poll_timeout().is_some() {
+        admitted = world
+            .step()
+            .iter()
+            .any(|output| matches!(output, Output::Admit { .. }));
+        if world.now.since(began) > secs(590) {
+            break;
+        }
+    }
+    assert!(
+        admitted && world.now.since(began) < secs(70),
+        "{:?}",
+        world.now.since(began)
+    );
+}
