@@ -12,6 +12,10 @@ const FOREIGN_BURST: u64 = 2;
 /// At most this part of a limit is held back for others' traffic that has not been seen yet.
 const FOREIGN_RESERVE: u64 = 5;
 
+/// Others are expected to have used what they use in so long, in microseconds, however long ago anything was known: where
+/// nobody is let in, nothing is found out.
+const BLIND_MAX: u64 = 5 * 60_000_000;
+
 /// What the provider's answer revealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Revealed {
@@ -196,7 +200,9 @@ impl Meter {
         if live == 0 {
             return 0;
         }
-        let blind = now.saturating_sub(self.foreign_known).saturating_add(self.margin);
+        // In a quiet night nobody asks: whoever comes first in the morning finds out.
+        let blind = now.saturating_sub(self.foreign_known).min(BLIND_MAX);
+        let blind = blind.saturating_add(self.margin);
         let expected = u128::from(live) * u128::from(blind) / u128::from(self.all.life());
         let expected = u64::try_from(expected)
             .unwrap_or(u64::MAX)

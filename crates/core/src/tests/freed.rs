@@ -204,3 +204,32 @@ fn one_that_may_fill_the_window_is_woken_while_others_use_it_too() {
         world.now.since(began)
     );
 }
+
+/// Others used some of a day's limit in the morning; nobody has asked since.
+#[test]
+fn what_others_might_use_of_a_day_holds_nobody_up_for_hours() {
+    let day = Limit::rolling(Dimension::Requests, secs(86_400), amount(1_000));
+    let mut world = World::new(plan(vec![day]));
+    for (left, count) in [(999, 1), (550, 50), (151, 299)] {
+        let mut last = None;
+        for _ in 0..count {
+            let permit = world.admit(1);
+            if let Some(last) = last.replace(permit) {
+                settled(&mut world, &last, 1);
+            }
+        }
+        let permit = last.expect("some were sent");
+        world.sleep(secs(1));
+        let reading = Reading {
+            limit: Some(Amount::new(1_000)),
+            remaining: Some(Amount::new(left)),
+            ..Reading::default()
+        };
+        observe(&mut world, &permit, Dimension::Requests, reading);
+        settled(&mut world, &permit, 1);
+        world.sleep(secs(600));
+    }
+    world.sleep(secs(11 * 3_600));
+    let decision = world.submit(Demand::REQUEST_ONLY, secs(60));
+    assert!(!matches!(decision, Decision::Refuse(_)), "{decision:?}");
+}
