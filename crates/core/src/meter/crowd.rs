@@ -24,6 +24,8 @@ pub(crate) struct Crowd {
     patience: u64,
     /// When the amount was last lowered.
     lowered: u64,
+    /// Whether one more has been tried since then.
+    is_raised: bool,
 }
 
 impl Meter {
@@ -39,6 +41,7 @@ impl Meter {
             successes: 0,
             patience: PATIENCE,
             lowered: now,
+            is_raised: false,
         })));
         meter
     }
@@ -56,11 +59,16 @@ impl Meter {
             return false;
         };
         crowd.successes = 0;
-        // Those of the first crowd tell how many were accepted; only a later refusal says that one more was too many.
-        if sent > crowd.lowered && ahead + 1 >= amount {
-            crowd.patience = (crowd.patience * 2).min(PATIENCE_MAX);
-        }
         let lower = ahead.max(1);
+        // Only a refusal of one more than was found says that one more is too many. Fewer than that tell of another limit,
+        // of which what was found before says nothing.
+        if sent > crowd.lowered {
+            if core::mem::take(&mut crowd.is_raised) && ahead + 1 >= amount {
+                crowd.patience = (crowd.patience * 2).min(PATIENCE_MAX);
+            } else if lower < amount {
+                crowd.patience = PATIENCE;
+            }
+        }
         if lower >= amount {
             return false;
         }
@@ -81,6 +89,7 @@ impl Meter {
         crowd.successes += 1;
         if crowd.successes >= amount.saturating_mul(crowd.patience) {
             crowd.successes = 0;
+            crowd.is_raised = true;
             self.set_amount(told, amount.saturating_add(1), LimitSource::Learned);
         }
     }

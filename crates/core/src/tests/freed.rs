@@ -233,3 +233,48 @@ fn what_others_might_use_of_a_day_holds_nobody_up_for_hours() {
     let decision = world.submit(Demand::REQUEST_ONLY, secs(60));
     assert!(!matches!(decision, Decision::Refuse(_)), "{decision:?}");
 }
+
+/// Fewer were accepted for a while, after it was found often that one more is too many.
+#[test]
+fn a_number_in_flight_that_fell_is_found_again() {
+    let mut world = World::new(plan(vec![limit(Dimension::Requests, 100_000_000)]));
+    let refused = || {
+        Failure::RateLimited(RateLimited {
+            cause: Cause::Concurrency,
+            ..RateLimited::default()
+        })
+    };
+    let mut most = 20;
+    let mut running: Vec<Permit> = Vec::new();
+    let mut old = 0;
+    for round in 0..30_000 {
+        match round {
+            20_000 => most = 4,
+            20_100 => most = 20,
+            _ => {}
+        }
+        while running.len() < 64 {
+            match world.ask(1) {
+                Decision::Admit(permit) => running.push(permit),
+                _ => break,
+            }
+        }
+        running.extend(permits(world.outputs()));
+        running.extend(permits(world.sleep(Duration::from_millis(10))));
+        // Those are refused that were sent when enough were running.
+        let mut last = running.len().saturating_sub(most).min(running.len() - old);
+        while last > 0 {
+            last -= 1;
+            let permit = running.pop().expect("there are more");
+            world.engine.retry(world.now, permit.id, refused());
+        }
+        old = running.len();
+        if !running.is_empty() {
+            let ends = running.remove(0);
+            settled(&mut world, &ends, 1);
+            old -= 1;
+        }
+        running.extend(permits(world.sleep(Duration::from_millis(10))));
+    }
+    assert!(running.len() >= 16, "{} of 20", running.len());
+}
