@@ -249,7 +249,7 @@ impl Group {
             attempts: 0,
             reason: WaitReason::Line,
         };
-        if let Some(limit) = self.never_fits(&charge) {
+        if let Some(limit) = self.never_fits(now, &charge) {
             return Entry::Refuse(Refusal {
                 reason: RefusalReason::NeverFits,
                 limit: Some(limit),
@@ -328,12 +328,12 @@ impl Group {
             return Step::Idle;
         };
         let charge = head.charge;
-        if let Some(limit) = self.never_fits(&charge) {
+        if let Some(limit) = self.never_fits(now, &charge) {
             // A limit was lowered while it waited; what it would only hold is cut to what fits.
             let charge = self.charge_for(&head.request.demand);
             let bytes = head.request.bytes.value();
             let waiting = self.queue.remove(arrival);
-            if let (None, Some(waiting)) = (self.never_fits(&charge), waiting) {
+            if let (None, Some(waiting)) = (self.never_fits(now, &charge), waiting) {
                 self.queue.join(arrival, Waiting { charge, ..waiting });
                 return self.step(now);
             }
@@ -421,6 +421,7 @@ impl Group {
     }
 
     fn charge_for(&self, demand: &Demand) -> Charge {
+        let plain = self.model.at_admission(demand);
         let mut demand = *demand;
         if self.model.input == InputCharge::Counted {
             demand.input = crate::units::Tokens::new(self.input.apply(demand.class, demand.input.value()));
@@ -429,6 +430,14 @@ impl Group {
         for dimension in Dimension::ALL {
             let amount = charge.amount(dimension).min(Amount::new(AMOUNT_MAX));
             charge.set(dimension, amount);
+        }
+        for meter in self.meters.iter().filter(|meter| meter.is_known()) {
+            // A correction is no certain need: it is cut to what fits, or it would lock out those who can be served.
+            let (dimension, most) = (meter.dimension(), Amount::new(meter.amount()));
+            let estimated = plain.amount(dimension);
+            if charge.amount(dimension) > estimated.max(most) {
+                charge.set(dimension, estimated.max(most));
+            }
         }
         let generated = |meter: &&Meter| meter.taking() == Taking::AsGenerated;
         if let Some(least) = self.meters.iter().filter(generated).map(Meter::amount).min() {
@@ -446,9 +455,9 @@ impl Group {
             .need(demand.class, self.model.output_reserve(demand), answers)
     }
 
-    fn never_fits(&self, charge: &Charge) -> Option<LimitRef> {
+    fn never_fits(&self, now: u64, charge: &Charge) -> Option<LimitRef> {
         let too_large = |meter: &&Meter| {
-            meter.is_known() && !meter.can_ever_fit(charge.amount(meter.dimension()).value())
+            meter.is_known() && !meter.can_ever_fit(now, charge.amount(meter.dimension()).value())
         };
         self.meters.iter().find(too_large).map(Meter::name)
     }

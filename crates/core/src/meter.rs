@@ -41,6 +41,9 @@ const PACE_BURST: u64 = 10;
 /// on when, so that only even traffic measures it.
 const TRIAL_BURST: u64 = 25;
 
+/// For so long, in microseconds, a request larger than what an answer told is refused for good.
+const TOLD_LIFE: u64 = 15 * 60_000_000;
+
 /// When a charge can be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Earliest {
@@ -382,8 +385,14 @@ impl Meter {
     }
 
     /// Returns whether a request of this weight can ever pass.
-    pub(crate) fn can_ever_fit(&self, weight: u64) -> bool {
-        weight <= self.amount || self.lesson.is_some()
+    pub(crate) fn can_ever_fit(&self, now: u64, weight: u64) -> bool {
+        weight <= self.amount || !self.is_certain(now)
+    }
+
+    /// Returns whether the amount is certain: neither found by trying, nor told by an answer that is long past. Whoever
+    /// needs more than an uncertain one goes when nothing else is in use: nobody else would ever ask whether it still holds.
+    fn is_certain(&self, now: u64) -> bool {
+        self.lesson.is_none() && (self.source.is_given() || now.saturating_sub(self.told) < TOLD_LIFE)
     }
 
     /// Returns whether `weight` can be taken now, by a request with this need of output.
@@ -406,8 +415,8 @@ impl Meter {
                 Some(at) => return Earliest::At(at.max(now)),
                 None => weight.min(self.amount),
             },
-            None if weight > self.amount => return Earliest::Never,
-            None => weight,
+            None if weight > self.amount && self.is_certain(now) => return Earliest::Never,
+            None => weight.min(self.amount),
         };
         if weight == 0 {
             return Earliest::At(now);

@@ -213,7 +213,7 @@ impl Group {
             retry_after: Some(Duration::from_micros(resume.saturating_sub(now).max(1_000))),
         };
         let charge = self.charge_for(&flight.request.demand);
-        if let Some(limit) = self.never_fits(&charge) {
+        if let Some(limit) = self.never_fits(now, &charge) {
             self.totals.refused += 1;
             return Err(Refusal {
                 reason: RefusalReason::NeverFits,

@@ -140,6 +140,23 @@ fn a_short_outage_does_not_take_the_pace_to_nothing() {
     assert!(last >= 360, "of ten a second, {last} in the last minute");
 }
 
+/// A correction is no certain need: what fits as it was estimated is never refused for good.
+#[test]
+fn estimates_corrected_upwards_do_not_lock_out() {
+    let charge = ChargeModel {
+        unset_output: 0,
+        ..ChargeModel::SETTLED
+    };
+    let mut world = World::new(plan_of(vec![limit(Dimension::Tokens, 10_000)], charge));
+    for _ in 0..60 {
+        let permit = world.admit(100);
+        settled(&mut world, &permit, 1_000);
+        world.sleep(secs(30));
+    }
+    world.sleep(secs(120));
+    world.admit(5_000);
+}
+
 /// What others might use is no reason to hold up one that would be alone.
 #[test]
 fn one_that_may_fill_the_window_is_woken_while_others_use_it_too() {
@@ -232,6 +249,31 @@ fn what_others_might_use_of_a_day_holds_nobody_up_for_hours() {
     world.sleep(secs(11 * 3_600));
     let decision = world.submit(Demand::REQUEST_ONLY, secs(60));
     assert!(!matches!(decision, Decision::Refuse(_)), "{decision:?}");
+}
+
+/// A limit told once that is smaller than any request.
+#[test]
+fn a_tiny_limit_that_a_header_told_is_asked_about_again() {
+    let mut world = World::new(plan(vec![limit(Dimension::Tokens, 60_000)]));
+    let permit = world.admit(500);
+    let reading = Reading {
+        limit: Some(Amount::new(1)),
+        ..Reading::default()
+    };
+    observe(&mut world, &permit, Dimension::Tokens, reading);
+    settled(&mut world, &permit, 500);
+    let Decision::Refuse(refusal) = world.ask(500) else {
+        panic!("it is larger than the limit")
+    };
+    assert_eq!(refusal.reason, RefusalReason::NeverFits);
+    world.sleep(secs(3_600));
+    let permit = world.admit(500);
+    let reading = Reading {
+        limit: Some(Amount::new(60_000)),
+        ..Reading::default()
+    };
+    observe(&mut world, &permit, Dimension::Tokens, reading);
+    world.admit(500);
 }
 
 /// Fewer were accepted for a while, after it was found often that one more is too many.
