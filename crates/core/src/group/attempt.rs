@@ -268,13 +268,14 @@ impl Group {
         }
     }
 
-    /// Holds again what a running attempt holds, in meters made by a reload.
+    /// Holds again what a running attempt holds, and the room that is kept for those who run, in meters made by a reload.
     pub(crate) fn hold(&mut self, now: u64, flight: &mut InFlight) {
         for meter in &mut self.meters {
             if meter.dimension() == Dimension::Concurrency {
                 meter.hold(1);
             }
         }
+        self.keep_room();
         if flight.slot.is_none() {
             self.expect(now, flight);
             if let Some(slot) = flight.slot {

@@ -138,3 +138,29 @@ fn use_from_before_a_limit_was_lowered_expires_in_one_window() {
     assert!(matches!(world.step()[..], [Output::Admit { .. }]));
     assert!(world.now.since(START) < secs(62), "{}", world.now);
 }
+
+/// An output token weighs five in the end, so room is kept for those who run.
+#[test]
+fn a_reload_keeps_the_room_that_settlement_takes() {
+    let charge = ChargeModel {
+        output_percent: 500,
+        ..ChargeModel::BEDROCK
+    };
+    let plan = plan_of(vec![limit(Dimension::Tokens, 10_000)], charge);
+    let mut world = World::new(plan.clone());
+    let demand = Demand {
+        max_output: Some(Tokens::new(500)),
+        generates: true,
+        ..Demand::input_only(Tokens::new(100))
+    };
+    let Decision::Admit(_) = world.submit(demand, secs(1)) else {
+        panic!("nothing is in use")
+    };
+    let refused = |world: &mut World| {
+        let large = Demand::input_only(Tokens::new(6_000));
+        matches!(world.submit(large, Duration::ZERO), Decision::Refuse(_))
+    };
+    assert!(refused(&mut world), "600 are charged, and 4,000 kept free");
+    world.engine.reconfigure(world.now, plan);
+    assert!(refused(&mut world), "they are after a reload");
+}
