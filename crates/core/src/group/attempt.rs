@@ -343,7 +343,8 @@ impl Group {
             let actual = match (meter.dimension(), model.settlement) {
                 (Dimension::Requests | Dimension::Concurrency, _) | (_, Settlement::Never) => None,
                 (Dimension::InputTokens | Dimension::Tokens, Settlement::CachedInput) => {
-                    Some(charged.saturating_sub(free))
+                    let input = flight.charge.amount(Dimension::InputTokens).value();
+                    Some(charged.saturating_sub(free.min(input)))
                 }
                 (Dimension::OutputTokens, Settlement::CachedInput) => None,
                 (Dimension::InputTokens, Settlement::Usage | Settlement::Late) => input,

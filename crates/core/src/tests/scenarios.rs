@@ -538,3 +538,23 @@ fn accounts_that_never_succeeded_lock_nobody_out() {
         Decision::Refuse(_)
     ));
 }
+
+/// Only input can be read from the cache, whatever a provider reports.
+#[test]
+fn cached_input_gives_no_output_back() {
+    let mut world = World::new(plan_of(vec![limit(Dimension::Tokens, 1_000)], ChargeModel::GROQ));
+    let demand = Demand::generating(Tokens::new(500), Some(Tokens::new(400)));
+    let Decision::Admit(permit) = world.submit(demand, Duration::ZERO) else {
+        panic!("nothing is in use")
+    };
+    let usage = crate::Usage {
+        input: Some(Tokens::ZERO),
+        cached_input: Tokens::new(10_000),
+        output: Some(Tokens::new(1)),
+    };
+    world
+        .engine
+        .settle(world.now, permit.id, crate::Outcome::Completed(usage));
+    let large = world.submit(Demand::input_only(Tokens::new(700)), Duration::ZERO);
+    assert!(matches!(large, Decision::Refuse(_)), "400 are in use: {large:?}");
+}
