@@ -38,6 +38,8 @@ const RAMP_STEP: u64 = 10_000;
 const FULL: u128 = 95;
 /// Limits whose use comes within this percentage of the fullest one may be the one that refused.
 const NEAR: u128 = 90;
+/// How many refusals in a row are waited for as long as they say and no longer.
+const STATED_TURNS: u32 = 2;
 /// An unnamed refusal is never by a limit over more than this many minutes: its day would not be told so.
 const UNNAMED_MINUTES: u64 = 10;
 
@@ -53,9 +55,15 @@ impl Group {
         notices: &mut Vec<Notice>,
     ) -> (u64, WaitReason) {
         let is_fresh = self.lessons.is_fresh(flight.granted);
+        let turn = self.lessons.turn();
         let pause = match refused.retry_after {
+            // What was waited for twice in vain is no measure: a provider, or a proxy before it, that says "in 0 s" each time
+            // would be asked as often as it can answer.
+            Some(wait) if is_fresh && turn > STATED_TURNS => {
+                micros(wait).max(retry::pause(policy, turn - STATED_TURNS, jitter))
+            }
             Some(wait) => micros(wait),
-            None => retry::pause(policy, self.lessons.turn(), jitter),
+            None => retry::pause(policy, turn, jitter),
         };
         let pause = now.saturating_add(pause.clamp(1_000, HOLD_MAX));
         if refused.cause != Cause::Rate {

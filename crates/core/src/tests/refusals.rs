@@ -118,6 +118,40 @@ fn broken_billing_is_not_hammered() {
     world.admit(1);
 }
 
+/// `retry-after: 0`, time and again: it is obeyed twice, and from then on waited for longer and longer.
+#[test]
+fn a_wait_that_never_helps_is_not_relied_on() {
+    for stated in [Duration::ZERO, Duration::from_millis(20)] {
+        let mut world = World::new(plan(vec![limit(Dimension::Requests, 1_000_000)]));
+        let mut permit = world.admit(1);
+        let refused = RateLimited {
+            retry_after: Some(stated),
+            ..RateLimited::default()
+        };
+        let mut sent = vec![0];
+        while world.now < START + secs(60) {
+            let failure = Failure::RateLimited(refused);
+            if let Decision::Admit(again) = world.engine.retry(world.now, permit.id, failure) {
+                permit = again;
+            } else {
+                permit = loop {
+                    let admitted = world.step().into_iter().find_map(|output| match output {
+                        Output::Admit { permit, .. } => Some(permit),
+                        _ => None,
+                    });
+                    if let Some(admitted) = admitted {
+                        break admitted;
+                    }
+                };
+            }
+            sent.push(world.now.since(START).as_millis());
+        }
+        assert!(sent[2] < 100, "{stated:?} is believed twice: {sent:?}");
+        assert!(sent[3] >= 750, "{stated:?}: {sent:?}");
+        assert!((7..=10).contains(&sent.len()), "{stated:?}: {sent:?}");
+    }
+}
+
 /// One model of a group is not on the plan; the others go on.
 #[test]
 fn a_refusal_for_good_now_and_then_holds_nobody_up() {
