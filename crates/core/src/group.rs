@@ -37,6 +37,9 @@ const LEARNING_WINDOW: u32 = 8;
 /// The shortest sleep between two looks at a full limit, in microseconds.
 const LOOK_AGAIN: u64 = 500;
 
+/// What a reload leaves of a longer pause, in microseconds: five minutes.
+const HOLD_RELOADED: u64 = 300 * 1_000_000;
+
 /// The longest pause that a provider can impose, in microseconds: thirty days.
 const HOLD_MAX: u64 = 30 * 86_400 * 1_000_000;
 
@@ -183,6 +186,8 @@ impl Group {
         self.slice = plan.slice.map_or(0, micros);
         self.discipline = plan.discipline;
         self.margin.follow(plan.margin);
+        // A pause of days may have been a mistake, and a reload is what people reach for.
+        self.hold_until = self.hold_until.min(now.saturating_add(HOLD_RELOADED));
         self.projection.follow(plan.guarantee);
         let older = core::mem::replace(&mut self.meters, meters(now, plan, &self.margin));
         for meter in &mut self.meters {

@@ -164,3 +164,21 @@ fn a_reload_keeps_the_room_that_settlement_takes() {
     world.engine.reconfigure(world.now, plan);
     assert!(refused(&mut world), "they are after a reload");
 }
+
+#[test]
+fn a_reload_shortens_a_pause_of_days() {
+    let limits = vec![limit(Dimension::Requests, 10)];
+    let mut world = World::new(plan(limits.clone()));
+    let permit = world.admit(1);
+    let refused = crate::RateLimited {
+        retry_after: Some(Duration::from_secs(20 * 86_400)),
+        ..crate::RateLimited::default()
+    };
+    world
+        .engine
+        .retry(world.now, permit.id, crate::Failure::RateLimited(refused));
+    world.sleep(Duration::from_secs(2 * 86_400));
+    world.engine.reconfigure(world.now, plan(limits));
+    let hold = world.engine.snapshot(world.now).quotas[0].hold_until.unwrap();
+    assert_eq!(hold.since(world.now), Duration::from_secs(300));
+}
