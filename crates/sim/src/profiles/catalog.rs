@@ -176,7 +176,7 @@ pub(super) fn openai(name: &'static str, limits: &[(Dimension, Duration, u64)]) 
         endpoint: "chat/completions",
         pools: vec![Pool::new(provider.charging(), enforced.collect())],
         counts_failures: true,
-        plan: bucketed(plan(
+        plan: daily_buckets(plan(
             ChargeModel::OPENAI,
             Learning::Answers,
             limits
@@ -206,7 +206,7 @@ fn openai_project() -> Profile {
                 ..Pool::new(provider.charging(), project)
             },
         ],
-        plan: bucketed(plan(
+        plan: daily_buckets(plan(
             ChargeModel::OPENAI,
             Learning::Answers,
             vec![
@@ -554,6 +554,17 @@ fn plan(charge: ChargeModel, learning: Learning, limits: Vec<Limit>) -> QuotaPla
         slice: shorter.map(|limit| limit.window),
         ..QuotaPlan::new("trial", limits, charge)
     }
+}
+
+/// Keeps limits of a day as buckets, as the gateway does for OpenAI; those of a minute stay rolling, which is safe whatever
+/// the provider does.
+fn daily_buckets(mut plan: QuotaPlan) -> QuotaPlan {
+    for limit in &mut plan.limits {
+        if limit.window >= DAY {
+            limit.discipline = Discipline::TokenBucket;
+        }
+    }
+    plan
 }
 
 /// Keeps every limit as the bucket that the provider keeps.
