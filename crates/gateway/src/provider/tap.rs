@@ -44,8 +44,7 @@ const JSON: [&str; 3] = [
 ];
 
 impl ResponseTap {
-    /// Makes the tap for an answer with these headers. `strip` takes out the usage that [`super::ensure_usage`] asked
-    /// for.
+    /// Makes the tap for an answer with these headers. `strip` takes out the usage that the gateway asked for.
     pub fn new(endpoint: Endpoint, headers: &HeaderMap, strip: bool) -> Self {
         let text = |name| {
             headers
