@@ -9,4 +9,5 @@ mod config;
 mod golden;
 mod log;
 mod metrics;
+mod quotas;
 mod snapshot;
