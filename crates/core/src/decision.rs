@@ -4,6 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::limit::LimitRef;
+use crate::plan::{BudgetUnit, Period};
 use crate::time::Timestamp;
 
 /// Identifies a permit until it is settled.
@@ -54,6 +55,10 @@ pub struct Ticket {
     pub eta: Timestamp,
     /// What it waits for.
     pub reason: WaitReason,
+    /// How many are expected to be served before it, itself included: 1 is the next.
+    pub place: u64,
+    /// Whether it waits for what its own tenant has sent or asked for, rather than for others.
+    pub is_own: bool,
 }
 
 /// What a waiting request waits for.
@@ -71,6 +76,14 @@ pub enum WaitReason {
     Learning,
     /// Capacity that everybody shares is short, and less of it is asked for.
     Congestion,
+    /// A limit of its own tenant has no room for it.
+    Tenant(LimitRef),
+    /// A limit of its route has no room for it.
+    Route(LimitRef),
+    /// The rest of its tenant's budget is held by requests under way.
+    Budget,
+    /// Its tenant has more than its share, and what is beyond that is spread evenly, so that others find room.
+    Share,
 }
 
 impl WaitReason {
@@ -83,6 +96,10 @@ impl WaitReason {
             Self::Backoff => "backoff",
             Self::Learning => "learning",
             Self::Congestion => "congestion",
+            Self::Tenant(_) => "tenant",
+            Self::Route(_) => "route",
+            Self::Budget => "budget",
+            Self::Share => "share",
         }
     }
 }
@@ -107,6 +124,82 @@ pub struct Refusal {
     pub limit: Option<LimitRef>,
     /// How long to stay away before the same request would be served; `None` where waiting does not help.
     pub retry_after: Option<Duration>,
+    /// What is used up, where that is why.
+    pub spent: Option<Spent>,
+}
+
+/// Something that is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spent {
+    /// What.
+    pub what: Allotment,
+    /// How much of it was used, in its unit: requests, tokens, millionths of a dollar, microseconds, or depth.
+    pub used: u64,
+    /// The most that may be.
+    pub most: u64,
+}
+
+/// What can be used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Allotment {
+    /// A tenant's budget.
+    Budget(BudgetUnit, Period),
+    /// Requests of a run.
+    RunCalls,
+    /// Tokens of a run.
+    RunTokens,
+    /// Money of a run.
+    RunCost,
+    /// Time of a run.
+    RunTime,
+    /// Runs within runs.
+    RunDepth,
+    /// Repetitions of the same step.
+    RunRepeats,
+}
+
+impl Allotment {
+    /// Everything that can be used up.
+    pub const ALL: [Self; 10] = [
+        Self::Budget(BudgetUnit::Tokens, Period::Day),
+        Self::Budget(BudgetUnit::Tokens, Period::Month),
+        Self::Budget(BudgetUnit::Cost, Period::Day),
+        Self::Budget(BudgetUnit::Cost, Period::Month),
+        Self::RunCalls,
+        Self::RunTokens,
+        Self::RunCost,
+        Self::RunTime,
+        Self::RunDepth,
+        Self::RunRepeats,
+    ];
+
+    /// Returns the name used in headers, logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Budget(BudgetUnit::Tokens, Period::Day) => "tokens_per_day",
+            Self::Budget(BudgetUnit::Tokens, Period::Month) => "tokens_per_month",
+            Self::Budget(BudgetUnit::Cost, Period::Day) => "dollars_per_day",
+            Self::Budget(BudgetUnit::Cost, Period::Month) => "dollars_per_month",
+            Self::RunCalls => "run_calls",
+            Self::RunTokens => "run_tokens",
+            Self::RunCost => "run_dollars",
+            Self::RunTime => "run_time",
+            Self::RunDepth => "run_depth",
+            Self::RunRepeats => "run_repeats",
+        }
+    }
+}
+
+impl Refusal {
+    /// Makes a refusal that names nothing but its reason.
+    pub const fn of(reason: RefusalReason) -> Self {
+        Self {
+            reason,
+            limit: None,
+            retry_after: None,
+            spent: None,
+        }
+    }
 }
 
 /// Why a request was refused.
@@ -120,6 +213,12 @@ pub enum RefusalReason {
     QueueFull,
     /// The queue holds as many bytes as it may.
     QueueBytes,
+    /// Its tenant has as many requests waiting as it may, or they hold as many bytes.
+    TenantQueueFull,
+    /// Its tenant's budget is spent.
+    BudgetSpent,
+    /// Its run has used what a run may.
+    RunSpent,
     /// Its quota group is not in the plan.
     UnknownQuota,
     /// There are more accounts in use than are kept track of.
@@ -140,6 +239,9 @@ impl RefusalReason {
             Self::Deadline => "deadline",
             Self::QueueFull => "queue_full",
             Self::QueueBytes => "queue_bytes",
+            Self::TenantQueueFull => "tenant_queue_full",
+            Self::BudgetSpent => "budget_spent",
+            Self::RunSpent => "run_spent",
             Self::UnknownQuota => "unknown_quota",
             Self::TooManyAccounts => "too_many_accounts",
             Self::RetriesSpent => "retries_spent",

@@ -107,6 +107,8 @@ impl Engine {
                     },
                     eta: Timestamp::from_micros(eta),
                     reason: waiting.reason,
+                    place: 1 + group.queue.len() as u64,
+                    is_own: false,
                 };
                 self.bytes_waiting = self.bytes_waiting.saturating_add(waiting.request.bytes.value());
                 // Behind others nothing changes but, perhaps, the next deadline.
@@ -232,6 +234,8 @@ impl Engine {
                     id,
                     eta: Timestamp::from_micros(eta),
                     reason,
+                    place: 1,
+                    is_own: false,
                 })
             }
             Err(refusal) => Decision::Refuse(refusal),
@@ -350,6 +354,8 @@ impl Engine {
             now: Timestamp::from_micros(now),
             quotas,
             waiting_bytes: Bytes::new(self.bytes_waiting),
+            allowances: Vec::new(),
+            runs: Vec::new(),
         }
     }
 
@@ -531,9 +537,5 @@ fn flight_mut(permits: &mut [Slot], permit: PermitId) -> Option<&mut InFlight> {
 }
 
 const fn refusal(reason: RefusalReason) -> Refusal {
-    Refusal {
-        reason,
-        limit: None,
-        retry_after: None,
-    }
+    Refusal::of(reason)
 }

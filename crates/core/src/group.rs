@@ -259,6 +259,7 @@ impl Group {
                 reason: RefusalReason::NeverFits,
                 limit: Some(limit),
                 retry_after: None,
+                spent: None,
             });
         }
         if self.lessons.is_closed(now) {
@@ -279,6 +280,7 @@ impl Group {
                 reason: reason_refused,
                 limit,
                 retry_after: Some(wait),
+                spent: None,
             })
         };
         let limit = if let WaitReason::Limit(limit) = reason {
@@ -323,6 +325,7 @@ impl Group {
                     reason: RefusalReason::Deadline,
                     limit,
                     retry_after,
+                    spent: None,
                 },
             );
         }
@@ -346,6 +349,7 @@ impl Group {
                 reason: RefusalReason::NeverFits,
                 limit: Some(limit),
                 retry_after: None,
+                spent: None,
             };
             return Step::Expire(arrival, bytes, refusal);
         }

@@ -14,6 +14,7 @@
 extern crate alloc;
 
 mod calendar;
+mod caller;
 mod charge;
 mod decision;
 mod engine;
@@ -26,11 +27,13 @@ mod meter;
 mod outcome;
 mod output;
 mod plan;
+mod price;
 mod projection;
 pub mod provider;
 mod queue;
 mod request;
 mod retry;
+mod run;
 mod signal;
 mod sketch;
 mod snapshot;
@@ -41,20 +44,29 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use caller::{Caller, Priority, RouteId, TenantId};
 pub use charge::{Charge, ChargeModel, InputCharge, OutputCharge, Settlement};
-pub use decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId, WaitReason};
+pub use decision::{
+    Allotment, Decision, Permit, PermitId, Refusal, RefusalReason, Spent, Ticket, TicketId, WaitReason,
+};
 pub use engine::{ACCOUNTS_MAX, Engine};
 pub use estimate::TextShape;
 pub use limit::{Discipline, Limit, LimitRef, LimitSource, Zone};
 pub use margin::MarginPolicy;
 pub use outcome::{Failure, Outcome, Usage};
 pub use output::{Notice, Output, Wake};
-pub use plan::{Guarantee, Learning, Plan, QueueBounds, QuotaId, QuotaKey, QuotaPlan, RetryPolicy};
+pub use plan::{
+    Budget, BudgetUnit, Guarantee, Learning, Order, Period, Plan, QueueBounds, QuotaId, QuotaKey, QuotaPlan,
+    RetryPolicy, RoutePlan, RunPlan, TenantPlan, TierPlan,
+};
+pub use price::{Cost, Price};
 pub use projection::CLASSES_MAX;
 pub use request::{Demand, Request, RequestClass};
+pub use run::{RunId, RunStep};
 pub use signal::{Cause, READINGS_MAX, RateLimited, Reading, Readings, UpstreamSignal, Verdict};
 pub use snapshot::{
-    CapEffect, CongestionSnapshot, Growth, LimitSnapshot, OutputSnapshot, QuotaSnapshot, Snapshot, Totals,
+    AllowanceSnapshot, BudgetSnapshot, CapEffect, CongestionSnapshot, Growth, LimitSnapshot, OutputSnapshot,
+    Owner, QuotaSnapshot, RUNS_SHOWN, RunSnapshot, SHARES_SHOWN, ShareSnapshot, Snapshot, Totals,
     WAITING_SHOWN, WaitingSnapshot,
 };
 pub use time::Timestamp;

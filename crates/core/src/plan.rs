@@ -2,8 +2,10 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 use core::time::Duration;
 
+use crate::caller::{RouteId, TenantId};
 use crate::charge::ChargeModel;
 use crate::limit::{Discipline, Limit};
 use crate::margin::MarginPolicy;
@@ -15,16 +17,21 @@ pub struct QuotaId(u64);
 impl QuotaId {
     /// Returns the identifier of the group called `name` (FNV-1a, 64 bits).
     pub const fn of(name: &str) -> Self {
-        let bytes = name.as_bytes();
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let mut at = 0;
-        while at < bytes.len() {
-            hash ^= bytes[at] as u64;
-            hash = hash.wrapping_mul(0x0100_0000_01b3);
-            at += 1;
-        }
-        Self(hash)
+        Self(fnv64(name))
     }
+}
+
+/// Hashes a name (FNV-1a, 64 bits).
+pub(crate) const fn fnv64(name: &str) -> u64 {
+    let bytes = name.as_bytes();
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash ^= bytes[at] as u64;
+        hash = hash.wrapping_mul(0x0100_0000_01b3);
+        at += 1;
+    }
+    hash
 }
 
 /// One quota group at run time: a group of the plan, and which account uses it.
@@ -182,8 +189,166 @@ impl Default for RetryPolicy {
     }
 }
 
+/// In which order the requests of one tenant and tier are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Order {
+    /// First come, first served.
+    #[default]
+    Arrival,
+    /// The earliest deadline first.
+    Deadline,
+}
+
+/// A span of the calendar, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Period {
+    /// From midnight to midnight.
+    Day,
+    /// From the first of a month to the first of the next.
+    Month,
+}
+
+impl Period {
+    /// Returns the name used in configuration and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Month => "month",
+        }
+    }
+}
+
+/// What a budget counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BudgetUnit {
+    /// Tokens, input and output together.
+    Tokens,
+    /// Money, in millionths of a US dollar ([`crate::Cost`]).
+    Cost,
+}
+
+/// The most that a tenant may use in each span of the calendar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Budget {
+    /// What is counted.
+    pub unit: BudgetUnit,
+    /// Over which span.
+    pub period: Period,
+    /// The most of it.
+    pub amount: u64,
+}
+
+/// What one tenant may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantPlan {
+    /// Its name, unique in the plan. [`TenantPlan::EACH_OTHER`] stands for every tenant that is not listed, each with
+    /// limits of its own.
+    pub name: String,
+    /// Its share next to others of its tier: twice the weight is twice the quota.
+    pub weight: NonZeroU32,
+    /// In which order its own requests are served.
+    pub order: Order,
+    /// Limits of its own, over all quota groups.
+    pub limits: Vec<Limit>,
+    /// What it may use in a day or month.
+    pub budgets: Vec<Budget>,
+    /// The most of its requests that wait in one quota group.
+    pub waiting_max: usize,
+    /// The most bytes that its waiting requests hold in one quota group.
+    pub waiting_bytes_max: u64,
+}
+
+impl TenantPlan {
+    /// The name of what holds for every tenant that is not listed.
+    pub const EACH_OTHER: &'static str = "*";
+
+    /// Makes a tenant with the usual weight and no limits.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            weight: NonZeroU32::MIN,
+            order: Order::Arrival,
+            limits: Vec::new(),
+            budgets: Vec::new(),
+            waiting_max: usize::MAX,
+            waiting_bytes_max: u64::MAX,
+        }
+    }
+
+    /// Returns the tenant's identifier.
+    pub fn id(&self) -> TenantId {
+        TenantId::of(&self.name)
+    }
+}
+
+/// Limits on what goes by one route, over all quota groups and tenants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutePlan {
+    /// Its name, unique in the plan.
+    pub name: String,
+    /// Its limits.
+    pub limits: Vec<Limit>,
+}
+
+impl RoutePlan {
+    /// Returns the route's identifier.
+    pub fn id(&self) -> RouteId {
+        RouteId::of(&self.name)
+    }
+}
+
+/// What a priority tier is guaranteed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TierPlan {
+    /// At least this part of the quota goes to it while it waits, in percent.
+    pub share_percent: u8,
+}
+
+impl TierPlan {
+    /// The usual: nothing starves, but what is only to take what others leave (theory.md §3.2).
+    pub const USUAL: [Self; 4] = [
+        Self { share_percent: 5 },
+        Self { share_percent: 5 },
+        Self { share_percent: 5 },
+        Self { share_percent: 0 },
+    ];
+}
+
+/// What one run of an agent may use. `None`: as much as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunPlan {
+    /// Requests.
+    pub calls: Option<u64>,
+    /// Tokens, input and output together.
+    pub tokens: Option<u64>,
+    /// Money, in millionths of a US dollar.
+    pub cost: Option<u64>,
+    /// Time since its first request.
+    pub time: Option<Duration>,
+    /// Runs within runs: a run that nobody started has depth 1.
+    pub depth: Option<u32>,
+    /// The same step, among the last twenty.
+    pub repeats: Option<u32>,
+    /// A run is forgotten when nothing was heard of it for so long.
+    pub idle: Duration,
+}
+
+impl Default for RunPlan {
+    fn default() -> Self {
+        Self {
+            calls: None,
+            tokens: None,
+            cost: None,
+            time: None,
+            depth: None,
+            repeats: None,
+            idle: Duration::from_secs(3_600),
+        }
+    }
+}
+
 /// Everything that is configured about limits.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The quota groups, each with a name of its own.
     pub quotas: Vec<QuotaPlan>,
@@ -191,4 +356,26 @@ pub struct Plan {
     pub queue: QueueBounds,
     /// When failed attempts are tried again.
     pub retry: RetryPolicy,
+    /// The tenants that are known by name.
+    pub tenants: Vec<TenantPlan>,
+    /// Routes with limits of their own.
+    pub routes: Vec<RoutePlan>,
+    /// What each tier is guaranteed, in the order of [`crate::Priority::ALL`].
+    pub tiers: [TierPlan; 4],
+    /// What a run of an agent may use.
+    pub runs: RunPlan,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            quotas: Vec::new(),
+            queue: QueueBounds::default(),
+            retry: RetryPolicy::default(),
+            tenants: Vec::new(),
+            routes: Vec::new(),
+            tiers: TierPlan::USUAL,
+            runs: RunPlan::default(),
+        }
+    }
 }

@@ -2,7 +2,10 @@
 
 use core::num::NonZeroU32;
 
+use crate::caller::{Caller, Priority, RouteId, TenantId};
 use crate::plan::QuotaKey;
+use crate::price::Price;
+use crate::run::RunStep;
 use crate::time::Timestamp;
 use crate::units::{Bytes, Tokens};
 
@@ -17,6 +20,31 @@ pub struct Request {
     pub bytes: Bytes,
     /// The moment after which nobody waits for it any more.
     pub deadline: Timestamp,
+    /// Who asks, how urgent it is, and by which route.
+    pub caller: Caller,
+    /// What its tokens cost.
+    pub price: Price,
+    /// The run of an agent that it belongs to.
+    pub run: Option<RunStep>,
+}
+
+impl Request {
+    /// Makes a request of nobody in particular.
+    pub const fn new(quota: QuotaKey, demand: Demand, deadline: Timestamp) -> Self {
+        Self {
+            quota,
+            demand,
+            bytes: Bytes::ZERO,
+            deadline,
+            caller: Caller {
+                tenant: TenantId::ANYONE,
+                priority: Priority::Normal,
+                route: RouteId::NONE,
+            },
+            price: Price::NONE,
+            run: None,
+        }
+    }
 }
 
 /// What a request may consume, before any provider's charge model has looked at it.

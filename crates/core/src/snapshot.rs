@@ -3,10 +3,13 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::decision::WaitReason;
+use crate::caller::{Caller, Priority, RouteId, TenantId};
+use crate::decision::{Spent, WaitReason};
 use crate::limit::{Discipline, LimitRef, LimitSource};
-use crate::plan::QuotaKey;
+use crate::plan::{Budget, QuotaKey};
+use crate::price::Cost;
 use crate::request::RequestClass;
+use crate::run::RunId;
 use crate::time::Timestamp;
 use crate::units::{Amount, Bytes, Tokens};
 use core::time::Duration;
@@ -20,7 +23,14 @@ pub struct Snapshot {
     pub quotas: Vec<QuotaSnapshot>,
     /// Bytes held by all waiting requests.
     pub waiting_bytes: Bytes,
+    /// Tenants and routes with limits or budgets of their own, as far as they were used.
+    pub allowances: Vec<AllowanceSnapshot>,
+    /// The runs that were heard of last, at most [`RUNS_SHOWN`].
+    pub runs: Vec<RunSnapshot>,
 }
+
+/// The most runs that a snapshot lists.
+pub const RUNS_SHOWN: usize = 100;
 
 /// A quota group at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +45,10 @@ pub struct QuotaSnapshot {
     pub waiting: usize,
     /// Bytes that they hold.
     pub waiting_bytes: Bytes,
-    /// The first of them, at most [`WAITING_SHOWN`].
+    /// The first of them in the order in which they are to be served, at most [`WAITING_SHOWN`].
     pub first_waiting: Vec<WaitingSnapshot>,
+    /// Tenants that used it lately or wait, the largest users first, at most [`SHARES_SHOWN`].
+    pub shares: Vec<ShareSnapshot>,
     /// Permits that are not settled.
     pub in_flight: usize,
     /// Until when the provider told the group to pause.
@@ -74,6 +86,9 @@ pub struct Growth {
     /// When next.
     pub next: Timestamp,
 }
+
+/// The most tenants that a snapshot lists for each group.
+pub const SHARES_SHOWN: usize = 100;
 
 /// The most waiting requests that a snapshot lists for each group.
 pub const WAITING_SHOWN: usize = 100;
@@ -114,6 +129,79 @@ pub struct WaitingSnapshot {
     pub reason: WaitReason,
     /// When it is expected to be admitted, where that is known.
     pub eta: Option<Timestamp>,
+    /// Who asks, how urgent it is, and by which route.
+    pub caller: Caller,
+}
+
+/// What a tenant has of a quota group, in one priority tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShareSnapshot {
+    /// Whose.
+    pub tenant: TenantId,
+    /// In which tier.
+    pub priority: Priority,
+    /// Its weight.
+    pub weight: u32,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Bytes that they hold.
+    pub waiting_bytes: Bytes,
+    /// What was sent for it in the last window, as parts of the whole quota in a million.
+    pub used_per_million: u64,
+}
+
+/// What a tenant or route may use of limits and budgets of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowanceSnapshot {
+    /// Whose.
+    pub owner: Owner,
+    /// Its limits.
+    pub limits: Vec<LimitSnapshot>,
+    /// Its budgets.
+    pub budgets: Vec<BudgetSnapshot>,
+}
+
+/// Who has limits of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// A tenant.
+    Tenant(TenantId),
+    /// A route.
+    Route(RouteId),
+}
+
+/// A budget at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetSnapshot {
+    /// The budget.
+    pub budget: Budget,
+    /// What was used of it in this period.
+    pub used: u64,
+    /// What requests under way hold.
+    pub held: u64,
+    /// When the next period begins.
+    pub renews: Timestamp,
+}
+
+/// A run of an agent at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunSnapshot {
+    /// Which.
+    pub run: RunId,
+    /// Requests so far.
+    pub calls: u64,
+    /// Tokens so far, those of requests under way by their estimate.
+    pub tokens: u64,
+    /// Money so far, likewise.
+    pub cost: Cost,
+    /// Since its first request.
+    pub time: Duration,
+    /// Its depth: 1 if no other run started it.
+    pub depth: u32,
+    /// How often its latest step was seen among the last twenty.
+    pub repeats: u32,
+    /// What is used to 80 % or more, the fullest first.
+    pub warning: Option<Spent>,
 }
 
 /// Counters of one quota group.

@@ -71,10 +71,8 @@ impl World {
         self.engine.submit(
             self.now,
             Request {
-                quota,
-                demand,
                 bytes: crate::Bytes::new(100),
-                deadline,
+                ..Request::new(quota, demand, deadline)
             },
         )
     }

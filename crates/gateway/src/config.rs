@@ -310,6 +310,7 @@ impl Config {
             quotas,
             queue: self.queue,
             retry: self.retry,
+            ..Plan::default()
         }
     }
 

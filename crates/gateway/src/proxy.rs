@@ -202,10 +202,12 @@ impl Exchange<'_> {
         });
         let limiter = &self.shared.limiter;
         let asked = LimiterRequest {
-            quota: self.shared.quota_key(upstream, quota, client_key, model),
-            demand: weighed.demand,
             bytes: ByteCount::new(BYTES_PER_REQUEST.saturating_add(weighed.bytes())),
-            deadline: limiter.now() + wait,
+            ..LimiterRequest::new(
+                self.shared.quota_key(upstream, quota, client_key, model),
+                weighed.demand,
+                limiter.now() + wait,
+            )
         };
         self.record.model = named;
         self.record.stream = weighed.stream;

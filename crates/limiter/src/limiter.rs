@@ -117,12 +117,11 @@ impl Limiter {
             Some(_) => Demand::generating(input, output),
             None => Demand::input_only(input),
         };
-        let request = Request {
-            quota: QuotaKey::named(DEFAULT_QUOTA),
+        let request = Request::new(
+            QuotaKey::named(DEFAULT_QUOTA),
             demand,
-            bytes: tidegate_core::Bytes::ZERO,
-            deadline: Timestamp::from_micros(u64::MAX),
-        };
+            Timestamp::from_micros(u64::MAX),
+        );
         self.acquire(request).await
     }
 
@@ -293,11 +292,7 @@ impl Drop for Place<'_> {
 }
 
 const fn closed() -> Refusal {
-    Refusal {
-        reason: RefusalReason::Closed,
-        limit: None,
-        retry_after: None,
-    }
+    Refusal::of(RefusalReason::Closed)
 }
 
 /// Sleeps until the engine wants to be called, for as long as the limiter lives.

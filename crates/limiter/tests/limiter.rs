@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidegate::core::{Bytes, QueueBounds};
+use tidegate::core::QueueBounds;
 use tidegate::{
     Demand, Failure, Limiter, Permit, Plan, QuotaKey, Refusal, RefusalReason, Request, Tokens, Usage,
     WaitReason,
@@ -11,12 +11,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 fn request(limiter: &Limiter, patience: Duration) -> Request {
-    Request {
-        quota: QuotaKey::named("default"),
-        demand: Demand::REQUEST_ONLY,
-        bytes: Bytes::ZERO,
-        deadline: limiter.now() + patience,
-    }
+    Request::new(
+        QuotaKey::named("default"),
+        Demand::REQUEST_ONLY,
+        limiter.now() + patience,
+    )
 }
 
 async fn acquire(limiter: &Limiter) -> Permit {

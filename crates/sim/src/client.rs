@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use tidegate_core::{
-    Amount, Bytes, ChargeModel, Decision, Demand, Dimension, Discipline as Keeping, Engine, Failure, Limit,
+    Amount, ChargeModel, Decision, Demand, Dimension, Discipline as Keeping, Engine, Failure, Limit,
     MarginPolicy, Outcome, Output, PermitId, Plan, QueueBounds, QuotaKey, QuotaPlan, RateLimited, Readings,
     Request, TicketId, Timestamp, Tokens, UpstreamSignal, Usage,
 };
@@ -121,12 +121,11 @@ impl Client {
     pub fn offer(&mut self, now: u64, id: u64, tokens: u64, sent: &mut Vec<u64>) {
         match self {
             Self::Engine(client) => {
-                let request = Request {
-                    quota: QuotaKey::named(QUOTA),
-                    demand: Demand::input_only(Tokens::new(tokens)),
-                    bytes: Bytes::ZERO,
-                    deadline: Timestamp::from_micros(u64::MAX),
-                };
+                let request = Request::new(
+                    QuotaKey::named(QUOTA),
+                    Demand::input_only(Tokens::new(tokens)),
+                    Timestamp::from_micros(u64::MAX),
+                );
                 match client.engine.submit(Timestamp::from_micros(now), request) {
                     Decision::Admit(permit) => {
                         client.permits.insert(id, permit.id);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tidegate_core::{
-    Bytes, ChargeModel, Decision, Demand, Dimension, Discipline, Engine, Failure, Guarantee, Learning, Limit,
+    ChargeModel, Decision, Demand, Dimension, Discipline, Engine, Failure, Guarantee, Learning, Limit,
     MarginPolicy, Outcome, Output, PermitId, Plan, QuotaKey, QuotaPlan, RateLimited, Request, RequestClass,
     TicketId, Timestamp, Tokens, Usage,
 };
@@ -417,15 +417,14 @@ impl Limiter {
             } => (engine, tickets, permits),
         };
         let at = Timestamp::from_micros(now);
-        let request = Request {
-            quota: QuotaKey::named(QUOTA),
-            demand: Demand {
+        let request = Request::new(
+            QuotaKey::named(QUOTA),
+            Demand {
                 class: RequestClass::of(&["model"]),
                 ..Demand::generating(Tokens::new(10), Some(Tokens::new(asked)))
             },
-            bytes: Bytes::ZERO,
-            deadline: at + Duration::from_secs(3_600),
-        };
+            at + Duration::from_secs(3_600),
+        );
         match engine.submit(at, request) {
             Decision::Admit(permit) => {
                 permits.insert(id, permit.id);

@@ -211,6 +211,7 @@ impl Group {
             reason,
             limit: None,
             retry_after: Some(Duration::from_micros(resume.saturating_sub(now).max(1_000))),
+            spent: None,
         };
         let charge = self.charge_for(&flight.request.demand);
         if let Some(limit) = self.never_fits(now, &charge) {
@@ -219,6 +220,7 @@ impl Group {
                 reason: RefusalReason::NeverFits,
                 limit: Some(limit),
                 retry_after: None,
+                spent: None,
             });
         }
         if matches!(failure, Failure::Overloaded { .. } | Failure::Transient { .. }) {

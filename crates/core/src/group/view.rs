@@ -1,5 +1,6 @@
 //! A quota group as people see it.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::Group;
@@ -55,6 +56,7 @@ impl Group {
                         deadline: Timestamp::from_micros(waiting.deadline),
                         reason: waiting.reason,
                         eta,
+                        caller: waiting.request.caller,
                     }
                 });
         QuotaSnapshot {
@@ -64,6 +66,7 @@ impl Group {
             waiting: self.queue.len(),
             waiting_bytes: Bytes::new(self.queue.bytes()),
             first_waiting: first_waiting.collect(),
+            shares: Vec::new(),
             in_flight: self.in_flight as usize,
             hold_until: (self.hold_until > now).then(|| Timestamp::from_micros(self.hold_until)),
             learning: self.is_learning(),

@@ -319,10 +319,8 @@ impl Story {
                     now + *patience
                 };
                 let request = Request {
-                    quota: QuotaKey::named(QUOTA),
-                    demand: *demand,
                     bytes: Bytes::new(*bytes),
-                    deadline,
+                    ..Request::new(QuotaKey::named(QUOTA), *demand, deadline)
                 };
                 let decision = self.world.engine.submit(now, request);
                 self.decided(id, decision);

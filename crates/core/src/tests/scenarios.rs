@@ -475,12 +475,7 @@ fn accounts_are_bounded_and_idle_ones_make_room() {
             account,
             ..QuotaKey::named(QUOTA)
         };
-        let request = Request {
-            quota,
-            demand: Demand::REQUEST_ONLY,
-            bytes: crate::Bytes::ZERO,
-            deadline: world.now,
-        };
+        let request = Request::new(quota, Demand::REQUEST_ONLY, world.now);
         world.engine.submit(world.now, request)
     };
     let accounts = crate::ACCOUNTS_MAX as u64;
@@ -504,15 +499,14 @@ fn accounts_are_bounded_and_idle_ones_make_room() {
 fn accounts_that_never_succeeded_lock_nobody_out() {
     let mut world = World::new(plan(vec![limit(Dimension::Requests, 1)]));
     for account in 0..2 * crate::ACCOUNTS_MAX as u64 {
-        let request = Request {
-            quota: QuotaKey {
+        let request = Request::new(
+            QuotaKey {
                 account,
                 ..QuotaKey::named(QUOTA)
             },
-            demand: Demand::REQUEST_ONLY,
-            bytes: crate::Bytes::ZERO,
-            deadline: world.now,
-        };
+            Demand::REQUEST_ONLY,
+            world.now,
+        );
         let Decision::Admit(permit) = world.engine.submit(world.now, request) else {
             panic!("{account} has a limit of its own")
         };
@@ -527,12 +521,7 @@ fn accounts_that_never_succeeded_lock_nobody_out() {
         world.engine.settle(world.now, permit.id, outcome);
     }
     // The one that did is remembered.
-    let request = Request {
-        quota: QuotaKey::named(QUOTA),
-        demand: Demand::REQUEST_ONLY,
-        bytes: crate::Bytes::ZERO,
-        deadline: world.now,
-    };
+    let request = Request::new(QuotaKey::named(QUOTA), Demand::REQUEST_ONLY, world.now);
     assert!(matches!(
         world.engine.submit(world.now, request),
         Decision::Refuse(_)

@@ -165,10 +165,12 @@ fn plan(requests: u64, tokens: u64) -> Plan {
 
 fn request(now: Timestamp) -> Request {
     Request {
-        quota: QuotaKey::named(NAME),
-        demand: Demand::generating(Tokens::new(500), Some(Tokens::new(100))),
         bytes: Bytes::new(2_048),
-        deadline: now + Duration::from_secs(300),
+        ..Request::new(
+            QuotaKey::named(NAME),
+            Demand::generating(Tokens::new(500), Some(Tokens::new(100))),
+            now + Duration::from_secs(300),
+        )
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, Response, StatusCode};
-use tidegate_core::{Dimension, LimitRef, Refusal, RefusalReason};
+use tidegate_core::{Allotment, BudgetUnit, Dimension, LimitRef, Period, Refusal, RefusalReason, Spent};
 
 use super::{BadBody, Shape};
 
@@ -52,8 +52,14 @@ impl ErrorReply {
     /// The limiter refused.
     ///
     /// A request that can never be sent is the client's fault (400, never retried); one that cannot be sent in time is
-    /// a refusal for rate (429) with the exact time to come back, to be retried only if SDKs honor that time.
+    /// a refusal for rate (429) with the exact time to come back, to be retried only if SDKs honor that time. What is used
+    /// up is a 402 that no SDK retries: time does not cure it soon, and a loop around `RateLimitError` would only spin.
     pub fn refusal(refusal: &Refusal) -> Self {
+        Self::refusal_of(refusal, Asker::default())
+    }
+
+    /// The same, naming who asked.
+    pub fn refusal_of(refusal: &Refusal, asker: Asker<'_>) -> Self {
         let limit = refusal.limit.as_ref().map(describe);
         let wait = refusal.retry_after;
         let again = wait.map_or(String::new(), |wait| {
@@ -84,6 +90,20 @@ impl ErrorReply {
             RefusalReason::QueueBytes => Self::rate_limited(format!(
                 "Rate limit reached: the requests that are waiting hold too much memory.{because}{again}"
             )),
+            RefusalReason::TenantQueueFull => Self::rate_limited(format!(
+                "Rate limit reached: too many of your own requests are waiting.{because}{again}"
+            )),
+            RefusalReason::BudgetSpent | RefusalReason::RunSpent => {
+                return Self::new(
+                    StatusCode::PAYMENT_REQUIRED,
+                    "budget_exceeded",
+                    refusal.spent.map_or_else(
+                        || "The budget of this request is spent.".to_owned(),
+                        |spent| used_up(&spent, asker, wait),
+                    ),
+                )
+                .hopeless();
+            }
             RefusalReason::TooManyAccounts => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "overloaded",
@@ -312,6 +332,94 @@ impl ErrorReply {
             }
         }
         response
+    }
+}
+
+/// Who asked, for the words of a refusal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asker<'a> {
+    /// The tenant's name.
+    pub tenant: Option<&'a str>,
+    /// What the client calls its run.
+    pub run: Option<&'a str>,
+}
+
+/// Says what is used up: whose it was, how much of it, and when there is more.
+fn used_up(spent: &Spent, asker: Asker<'_>, wait: Option<Duration>) -> String {
+    let named = |kind: &str, name: Option<&str>| match name {
+        Some(name) => format!("{kind} \"{}\"", echo(name)),
+        None => format!("This {}", kind.to_lowercase()),
+    };
+    let run = named("Run", asker.run);
+    let (used, most) = (spent.used, spent.most);
+    match spent.what {
+        Allotment::Budget(unit, period) => {
+            let tenant = named("Tenant", asker.tenant);
+            let span = match period {
+                Period::Day => "today",
+                Period::Month => "this month",
+            };
+            let (used, most) = match unit {
+                BudgetUnit::Tokens => (format!("{used}"), format!("{most} tokens")),
+                BudgetUnit::Cost => (dollars(used), dollars(most)),
+            };
+            let renews = wait.map_or(String::new(), |wait| {
+                format!(" The budget renews in {}.", duration(wait))
+            });
+            format!(
+                "{tenant} has used {used} of its {most} {span}, and this request does not fit into the rest.{renews}"
+            )
+        }
+        Allotment::RunCalls => format!("{run} has made {used} of its {most} calls and is stopped."),
+        Allotment::RunTokens => {
+            format!(
+                "{run} has used {used} of its {most} tokens, and this request does not fit into the rest."
+            )
+        }
+        Allotment::RunCost => format!(
+            "{run} has used {} of its {}, and this request does not fit into the rest.",
+            dollars(used),
+            dollars(most)
+        ),
+        Allotment::RunTime => {
+            let [used, most] = [used, most].map(|micros| duration(Duration::from_micros(micros)));
+            format!("{run} has been going on for {used} of its {most} and is stopped.")
+        }
+        Allotment::RunDepth => format!("{run} is at depth {used}; runs may be nested {most} deep."),
+        Allotment::RunRepeats => format!(
+            "{run} repeats itself: it has made the same call {used} times among its last 20 steps, and {most} are allowed."
+        ),
+    }
+}
+
+/// Says an amount of money: "$12.50", with more digits where it is small.
+fn dollars(micros: u64) -> String {
+    let (whole, rest) = (micros / 1_000_000, micros % 1_000_000);
+    let digits = format!("{rest:06}");
+    let digits = digits.trim_end_matches('0');
+    format!("${whole}.{digits:0<2}")
+}
+
+/// Says a length of time in its largest units: "3d 4h", "2m 5s".
+fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let parts = [
+        (seconds / 86_400, "d"),
+        (seconds % 86_400 / 3_600, "h"),
+        (seconds % 3_600 / 60, "m"),
+        (seconds % 60, "s"),
+    ];
+    let shown: Vec<_> = parts
+        .iter()
+        .skip_while(|(count, _)| *count == 0)
+        .take(2)
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, unit)| format!("{count}{unit}"))
+        .collect();
+    if shown.is_empty() {
+        "less than a second".to_owned()
+    } else {
+        shown.join(" ")
     }
 }
 

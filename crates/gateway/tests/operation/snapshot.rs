@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_core::{
-    Amount, Bytes, Dimension, Discipline, LimitRef, LimitSnapshot, LimitSource, QuotaId, QuotaKey,
+    Amount, Bytes, Caller, Dimension, Discipline, LimitRef, LimitSnapshot, LimitSource, QuotaId, QuotaKey,
     QuotaSnapshot, Snapshot, Timestamp, Totals, WaitReason, WaitingSnapshot,
 };
 
@@ -20,6 +20,7 @@ pub(crate) fn busy() -> Snapshot {
         deadline: now + MINUTE,
         reason: WaitReason::Limit(tokens.limit),
         eta: Some(now + Duration::from_millis(2_500)),
+        caller: Caller::default(),
     };
     let behind = WaitingSnapshot {
         place: 2,
@@ -56,6 +57,9 @@ pub(crate) fn busy() -> Snapshot {
             },
         ],
         waiting_bytes: Bytes::new(4_096),
+        allowances: Vec::new(),
+        runs: Vec::new(),
+        shares: Vec::new(),
     }
 }
 

@@ -99,6 +99,7 @@ impl ErrorReply {
     fn anthropic_kind(&self) -> &'static str {
         match self.status.as_u16() {
             401 => "authentication_error",
+            402 => "billing_error",
             403 => "permission_error",
             404 => "not_found_error",
             413 => "request_too_large",
@@ -114,6 +115,7 @@ impl ErrorReply {
     fn google_status(&self) -> &'static str {
         match self.status.as_u16() {
             401 => "UNAUTHENTICATED",
+            402 => "FAILED_PRECONDITION",
             403 => "PERMISSION_DENIED",
             404 => "NOT_FOUND",
             429 => "RESOURCE_EXHAUSTED",
@@ -127,7 +129,7 @@ impl ErrorReply {
     /// Returns AWS's name for errors of this status.
     pub(super) fn bedrock_kind(&self) -> &'static str {
         match self.status.as_u16() {
-            401 | 403 => "AccessDeniedException",
+            401..=403 => "AccessDeniedException",
             404 => "ResourceNotFoundException",
             429 => "ThrottlingException",
             408 | 504 => "ModelTimeoutException",

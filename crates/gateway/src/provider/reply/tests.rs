@@ -17,7 +17,25 @@ fn refusal(reason: RefusalReason, dimension: Option<Dimension>, retry_after: Opt
         reason,
         limit,
         retry_after: retry_after.map(Duration::from_micros),
+        spent: None,
     })
+}
+
+fn spent(what: Allotment, used: u64, most: u64) -> ErrorReply {
+    let (reason, wait) = match what {
+        Allotment::Budget(..) => (RefusalReason::BudgetSpent, Some(Duration::from_secs(93_784))),
+        _ => (RefusalReason::RunSpent, None),
+    };
+    let refusal = Refusal {
+        retry_after: wait,
+        spent: Some(Spent { what, used, most }),
+        ..Refusal::of(reason)
+    };
+    let asker = Asker {
+        tenant: Some("search-team"),
+        run: Some("run-7"),
+    };
+    ErrorReply::refusal_of(&refusal, asker)
 }
 
 fn every_reply() -> Vec<(&'static str, ErrorReply)> {
@@ -44,6 +62,42 @@ fn every_reply() -> Vec<(&'static str, ErrorReply)> {
             "refusal_queue_bytes",
             refusal(Reason::QueueBytes, Some(Dimension::Concurrency), Some(1)),
         ),
+        (
+            "refusal_tenant_queue_full",
+            refusal(
+                Reason::TenantQueueFull,
+                Some(Dimension::Requests),
+                Some(2_000_000),
+            ),
+        ),
+        (
+            "refusal_budget_tokens",
+            spent(
+                Allotment::Budget(BudgetUnit::Tokens, Period::Day),
+                990_000,
+                1_000_000,
+            ),
+        ),
+        (
+            "refusal_budget_dollars",
+            spent(
+                Allotment::Budget(BudgetUnit::Cost, Period::Month),
+                499_990_000,
+                500_000_000,
+            ),
+        ),
+        ("refusal_run_calls", spent(Allotment::RunCalls, 50, 50)),
+        ("refusal_run_tokens", spent(Allotment::RunTokens, 99_000, 100_000)),
+        (
+            "refusal_run_dollars",
+            spent(Allotment::RunCost, 1_999_500, 2_000_000),
+        ),
+        (
+            "refusal_run_time",
+            spent(Allotment::RunTime, 901_000_000, 900_000_000),
+        ),
+        ("refusal_run_depth", spent(Allotment::RunDepth, 4, 3)),
+        ("refusal_run_repeats", spent(Allotment::RunRepeats, 6, 5)),
         ("refusal_unknown_quota", refusal(Reason::UnknownQuota, None, None)),
         (
             "refusal_too_many_accounts",

@@ -1,8 +1,8 @@
 //! Our side: callers, the engine, and what reaches us.
 
 use tidegate_core::{
-    Bytes, Decision, Failure, Outcome, Output, PermitId, Request, Timestamp as At, Tokens, UpstreamSignal,
-    Usage, Verdict,
+    Decision, Failure, Outcome, Output, PermitId, Request, Timestamp as At, Tokens, UpstreamSignal, Usage,
+    Verdict,
 };
 
 use super::{Answer, CALLERS_MAX, Call, Event, MINUTE, SECOND, World};
@@ -34,12 +34,7 @@ impl World<'_> {
             u32::try_from(self.calls.len() - 1).unwrap_or(u32::MAX)
         });
         self.calls[id as usize] = Some(call);
-        let request = Request {
-            quota: self.quota,
-            demand: asked.demand,
-            bytes: Bytes::ZERO,
-            deadline: At::from_micros(u64::MAX),
-        };
+        let request = Request::new(self.quota, asked.demand, At::from_micros(u64::MAX));
         match self.engine.submit(At::from_micros(self.now), request) {
             Decision::Admit(permit) => self.granted(id, permit.id),
             Decision::Wait(ticket) => {
