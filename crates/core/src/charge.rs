@@ -220,6 +220,30 @@ impl Charge {
         Amount::new(self.0[dimension.index()])
     }
 
+    /// Adds another charge, dimension by dimension.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (sum, amount) in self.0.iter_mut().zip(other.0) {
+            *sum = sum.saturating_add(amount);
+        }
+    }
+
+    /// Takes another charge away, dimension by dimension.
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        for (sum, amount) in self.0.iter_mut().zip(other.0) {
+            *sum = sum.saturating_sub(amount);
+        }
+    }
+
+    /// Returns so many parts of it in a number of parts, rounded up.
+    #[must_use]
+    pub(crate) fn part(&self, parts: u64, of: u64) -> Self {
+        let of = u128::from(of.max(1));
+        Self(self.0.map(|amount| {
+            let part = (u128::from(amount) * u128::from(parts)).div_ceil(of);
+            u64::try_from(part).unwrap_or(u64::MAX)
+        }))
+    }
+
     /// Sets the amount in one dimension.
     pub const fn set(&mut self, dimension: Dimension, amount: Amount) {
         self.0[dimension.index()] = amount.value();

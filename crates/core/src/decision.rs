@@ -19,6 +19,7 @@ pub struct PermitId {
 pub struct TicketId {
     pub(crate) arrival: u64,
     pub(crate) group: u32,
+    pub(crate) slot: u32,
 }
 
 impl fmt::Display for TicketId {

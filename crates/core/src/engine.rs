@@ -2,18 +2,21 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
+use core::time::Duration;
 
+use crate::allowance::{Allowances, Allowed};
 use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
-use crate::group::{Entry, Group, InFlight, Step};
+use crate::group::{Desk, Entry, Expectation, Group, InFlight, Step};
 use crate::limit::Limit;
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Notice, Output, Wake};
 use crate::plan::{Plan, QuotaId, QuotaKey};
-use crate::queue::Waiting;
+use crate::queue::{Place, Waiting};
 use crate::request::Request;
 use crate::retry::Jitter;
+use crate::run::{RunId, Runs};
 use crate::signal::UpstreamSignal;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Owner, RunSnapshot, Snapshot};
 use crate::time::Timestamp;
 use crate::units::{Bytes, Tokens};
 
@@ -22,6 +25,8 @@ pub const ACCOUNTS_MAX: usize = 4_096;
 
 /// Later times are taken to be this one, so that there is always a later one to wait for.
 const NOW_MAX: u64 = 1 << 62;
+/// The most tenants that are taken for present before they are seen.
+const SUPPOSED_MAX: usize = 1_000;
 /// More bytes than this for one request are counted as this many: 64 GiB.
 const BYTES_MAX: Bytes = Bytes::new(1 << 36);
 
@@ -45,6 +50,11 @@ pub struct Engine {
     arrivals: u64,
     bytes_waiting: u64,
     jitter: Jitter,
+    /// Limits and budgets of tenants and routes.
+    allowances: Allowances,
+    runs: Runs,
+    /// When the engine was made, in microseconds.
+    began: u64,
     closed: bool,
 }
 
@@ -59,6 +69,9 @@ impl Engine {
     /// Makes an engine. Equal plans, seeds and calls give equal answers.
     pub fn new(now: Timestamp, plan: Plan, seed: u64) -> Self {
         Self {
+            allowances: Allowances::new(&plan),
+            runs: Runs::default(),
+            began: now.as_micros().min(NOW_MAX),
             plan,
             now: now.as_micros().min(NOW_MAX),
             groups: Vec::new(),
@@ -86,44 +99,157 @@ impl Engine {
             Ok(index) => index,
             Err(reason) => return Decision::Refuse(refusal(reason)),
         };
-        let (now, bytes_waiting) = (self.now, self.bytes_waiting);
-        let Some(group) = self.groups.get_mut(index as usize) else {
-            return Decision::Refuse(refusal(RefusalReason::UnknownQuota));
-        };
+        let hold = self.groups[index as usize].hold_of(&request);
+        if let Some(step) = &request.run
+            && let Err(spent) = self.runs.enter(self.now, &self.plan.runs, step, hold)
+        {
+            self.groups[index as usize].totals.refused += 1;
+            return Decision::Refuse(Refusal {
+                spent: Some(spent),
+                ..Refusal::of(RefusalReason::RunSpent)
+            });
+        }
+        let decision = self.decide(index, request);
+        if let (Decision::Refuse(_), Some(step)) = (&decision, &request.run) {
+            self.runs.leave(step, hold);
+        }
+        decision
+    }
+
+    fn decide(&mut self, index: u32, request: Request) -> Decision {
+        let now = self.now;
+        let group = &mut self.groups[index as usize];
         group.advance(now);
-        match group.enter(now, request, &self.plan.queue, bytes_waiting) {
+        let mut desk = Desk {
+            index,
+            bounds: &self.plan.queue,
+            allowances: &mut self.allowances,
+            jitter: &mut self.jitter,
+        };
+        match group.enter(now, request, &mut desk) {
             Entry::Admit(waiting) => {
                 let arrival = self.arrivals + 1;
                 self.arrivals = arrival;
                 Decision::Admit(self.launch(index, arrival, waiting))
             }
-            Entry::Wait { eta, waiting } => {
-                let arrival = self.arrivals + 1;
-                self.arrivals = arrival;
-                let ticket = Ticket {
-                    id: TicketId {
-                        arrival,
-                        group: index,
-                    },
-                    eta: Timestamp::from_micros(eta),
-                    reason: waiting.reason,
-                    place: 1 + group.queue.len() as u64,
-                    is_own: false,
-                };
-                self.bytes_waiting = self.bytes_waiting.saturating_add(waiting.request.bytes.value());
-                // Behind others nothing changes but, perhaps, the next deadline.
-                let behind =
-                    !group.queue.line_is_empty() && group.wake.is_some_and(|(at, _)| at <= waiting.deadline);
-                group.queue.join(arrival, waiting);
-                if !behind {
-                    self.rearm(index);
+            Entry::Wait(flow, waiting, expected) => {
+                if let Some(reason) = self.make_room(index, flow, &waiting) {
+                    self.groups[index as usize].totals.refused += 1;
+                    let wait = expected.eta.saturating_sub(now).max(1_000);
+                    return Decision::Refuse(Refusal {
+                        limit: expected.limit(),
+                        retry_after: Some(Duration::from_micros(wait)),
+                        ..Refusal::of(reason)
+                    });
                 }
-                Decision::Wait(ticket)
+                Decision::Wait(self.line_up(index, flow, waiting, &expected))
             }
             Entry::Refuse(refusal) => {
                 group.totals.refused += 1;
                 Decision::Refuse(refusal)
             }
+        }
+    }
+
+    /// Puts a request in line.
+    fn line_up(&mut self, index: u32, flow: u32, waiting: Waiting, expected: &Expectation) -> Ticket {
+        let arrival = self.arrivals + 1;
+        self.arrivals = arrival;
+        self.bytes_waiting = self.bytes_waiting.saturating_add(waiting.request.bytes.value());
+        let (now, deadline, reason) = (self.now, waiting.deadline, waiting.reason);
+        let group = &mut self.groups[index as usize];
+        let could_go = group.could_go(now, &waiting);
+        let slot = group.queue.join(arrival, flow, waiting);
+        // Behind others nothing changes but, perhaps, the next deadline.
+        if could_go || group.may_change(flow) {
+            self.pump(index);
+        } else if group.wake.is_none_or(|(at, _)| at > deadline) {
+            self.rearm(index);
+        }
+        Ticket {
+            id: TicketId {
+                arrival,
+                group: index,
+                slot,
+            },
+            eta: Timestamp::from_micros(expected.eta),
+            reason,
+            place: expected.place,
+            is_own: expected.is_own,
+        }
+    }
+
+    /// Makes room for one more to wait, at the cost of the newest request of whoever has the most waiting. Returns why there
+    /// is none if that is the one who comes.
+    fn make_room(&mut self, index: u32, flow: u32, waiting: &Waiting) -> Option<RefusalReason> {
+        let bounds = self.plan.queue;
+        let bytes = waiting.request.bytes.value();
+        let queue = &self.groups[index as usize].queue;
+        if queue.len() >= bounds.requests_max {
+            let own = queue.flow(flow).map_or(0, |flow| u64::from(flow.waiting));
+            let largest = queue.newest_of_largest(|flow| u64::from(flow.waiting));
+            match largest.filter(|(_, waiting)| *waiting > own + 1) {
+                Some((slot, _)) => self.push_out(index, slot, RefusalReason::QueueFull),
+                None => return Some(RefusalReason::QueueFull),
+            }
+        }
+        while self.bytes_waiting.saturating_add(bytes) > bounds.bytes_max {
+            let own = self.groups[index as usize]
+                .queue
+                .flow(flow)
+                .map_or(0, |flow| flow.bytes);
+            let largest = (0..)
+                .zip(&self.groups)
+                .filter_map(|(at, group)| {
+                    let (slot, held) = group.queue.newest_of_largest(|flow| flow.bytes)?;
+                    Some((held, at, slot))
+                })
+                .max();
+            match largest.filter(|(held, ..)| *held > own.saturating_add(bytes)) {
+                Some((_, at, slot)) => self.push_out(at, slot, RefusalReason::QueueBytes),
+                None => return Some(RefusalReason::QueueBytes),
+            }
+        }
+        None
+    }
+
+    /// Refuses somebody who waits, in favor of somebody else.
+    fn push_out(&mut self, index: u32, slot: u32, reason: RefusalReason) {
+        let now = self.now;
+        let group = &mut self.groups[index as usize];
+        let Some(place) = group.queue.remove(slot) else {
+            return;
+        };
+        group.totals.refused += 1;
+        let mut refusal = refusal(reason);
+        let expected = group.expect_turn(now, place.flow, &place.waiting, &mut self.allowances);
+        refusal.limit = expected.limit();
+        let wait = expected.eta.saturating_sub(now).max(1_000);
+        refusal.retry_after = Some(Duration::from_micros(wait));
+        self.dismiss(index, slot, &place, refusal);
+        self.rearm(index);
+    }
+
+    /// Tells somebody who waited that they will not be sent.
+    fn dismiss(&mut self, index: u32, slot: u32, place: &Place, refusal: Refusal) {
+        self.forget(index, place);
+        self.outputs.push_back(Output::Refuse {
+            ticket: TicketId {
+                arrival: place.arrival,
+                group: index,
+                slot,
+            },
+            refusal,
+        });
+    }
+
+    /// Forgets what somebody held while they waited.
+    fn forget(&mut self, index: u32, place: &Place) {
+        let request = &place.waiting.request;
+        self.bytes_waiting = self.bytes_waiting.saturating_sub(request.bytes.value());
+        if let Some(step) = &request.run {
+            let hold = self.groups[index as usize].hold_of(request);
+            self.runs.leave(step, hold);
         }
     }
 
@@ -180,13 +306,19 @@ impl Engine {
         };
         group.advance(now);
         let key = group.key;
-        let waits = group.settle(now, flight, outcome, &mut self.notices);
+        let allowed = flight.allowed;
+        if let Some(step) = &flight.request.run {
+            let hold = group.hold_of(&flight.request);
+            self.runs.settle(now, step, hold, &flight.request, &outcome);
+        }
+        let waits = group.settle(now, flight, outcome, &mut self.allowances, &mut self.notices);
         if !self.notices.is_empty() {
             self.publish(key);
         }
         if waits {
             self.pump(index);
         }
+        self.wake_waiters(allowed);
     }
 
     /// Ends a failed attempt and asks for another: the request goes back to its place in line with its old deadline,
@@ -199,48 +331,60 @@ impl Engine {
             return Decision::Refuse(refusal(RefusalReason::RetriesSpent));
         };
         let (index, arrival) = (flight.group, flight.arrival);
-        let (request, charge) = (flight.request, flight.charge);
+        let (request, allowed) = (flight.request, flight.allowed);
         let Some(group) = self.groups.get_mut(index as usize) else {
             return Decision::Refuse(refusal(RefusalReason::UnknownQuota));
         };
         group.advance(now);
+        let mut desk = Desk {
+            index,
+            bounds: &self.plan.queue,
+            allowances: &mut self.allowances,
+            jitter: &mut self.jitter,
+        };
         let outcome = group.fail(
             now,
             flight,
             failure,
             &self.plan.retry,
-            &mut self.jitter,
+            &mut desk,
             &mut self.notices,
         );
-        let (eta, reason) = group.eta(now, &charge, &request.demand);
         let (key, gone) = (group.key, group.gone);
-        self.publish(key);
         let decision = match outcome {
-            Ok(()) if self.closed || gone => {
-                self.groups[index as usize].queue.remove(arrival);
+            Ok(slot) if self.closed || gone => {
+                group.queue.remove(slot);
                 Decision::Refuse(refusal(if gone {
                     RefusalReason::UnknownQuota
                 } else {
                     RefusalReason::Closed
                 }))
             }
-            Ok(()) => {
+            Ok(slot) => {
                 self.bytes_waiting = self.bytes_waiting.saturating_add(request.bytes.value());
                 let id = TicketId {
                     arrival,
                     group: index,
+                    slot,
                 };
+                let (eta, reason) = group.eta_of(now, slot);
                 Decision::Wait(Ticket {
                     id,
                     eta: Timestamp::from_micros(eta),
                     reason,
                     place: 1,
-                    is_own: false,
+                    is_own: true,
                 })
             }
             Err(refusal) => Decision::Refuse(refusal),
         };
+        if let (Decision::Refuse(_), Some(step)) = (&decision, &request.run) {
+            let hold = group.hold_of(&request);
+            self.runs.leave(step, hold);
+        }
+        self.publish(key);
         self.pump(index);
+        self.wake_waiters(allowed);
         decision
     }
 
@@ -250,10 +394,37 @@ impl Engine {
         let Some(group) = self.groups.get_mut(ticket.group as usize) else {
             return;
         };
-        if let Some(waiting) = group.queue.remove(ticket.arrival) {
+        if !group.queue.holds(ticket.slot, ticket.arrival) {
+            return;
+        }
+        if let Some(place) = group.queue.remove(ticket.slot) {
+            group.advance(self.now);
             group.totals.cancelled += 1;
-            self.bytes_waiting = self.bytes_waiting.saturating_sub(waiting.request.bytes.value());
+            self.forget(ticket.group, &place);
             self.pump(ticket.group);
+        }
+    }
+
+    /// Returns what a run has used so far.
+    pub fn run(&mut self, now: Timestamp, run: RunId) -> Option<RunSnapshot> {
+        self.pass(now);
+        self.runs.snapshot(self.now, &self.plan.runs, run)
+    }
+
+    /// Lets those look again who wait for an allowance in which there may be room now.
+    fn wake_waiters(&mut self, allowed: Allowed) {
+        if allowed == Allowed::NONE {
+            return;
+        }
+        for (index, owner) in self.allowances.waiters(allowed) {
+            let Some(group) = self.groups.get_mut(index as usize) else {
+                continue;
+            };
+            match owner {
+                Owner::Tenant(tenant) => group.queue.unblock_tenant(tenant),
+                Owner::Route(route) => group.queue.unblock_route(route),
+            }
+            self.pump(index);
         }
     }
 
@@ -282,8 +453,14 @@ impl Engine {
     pub fn reconfigure(&mut self, now: Timestamp, plan: Plan) {
         self.pass(now);
         self.plan = plan;
+        self.allowances.reconfigure(self.now, &self.plan);
         for group in &mut self.groups {
             group.advance(self.now);
+            let allowances = &self.allowances;
+            let window = group.window();
+            group
+                .queue
+                .reconfigure(window, self.plan.tiers, |tenant| allowances.bounds(tenant).terms);
             let quota = self.plan.quotas.iter().find(|quota| quota.id() == group.key.id);
             if let Some(quota) = quota {
                 group.reconfigure(self.now, quota);
@@ -354,8 +531,8 @@ impl Engine {
             now: Timestamp::from_micros(now),
             quotas,
             waiting_bytes: Bytes::new(self.bytes_waiting),
-            allowances: Vec::new(),
-            runs: Vec::new(),
+            allowances: self.allowances.snapshots(now),
+            runs: self.runs.snapshots(now, &self.plan.runs),
         }
     }
 
@@ -371,7 +548,13 @@ impl Engine {
             };
         }
         let plan = find(&self.plan, key.id).ok_or(RefusalReason::UnknownQuota)?;
-        let group = Group::new(self.now, key, plan);
+        let mut group = Group::new(self.now, key, plan, self.plan.tiers);
+        if self.now.saturating_sub(self.began) < group.presence() {
+            // Nobody is known to be away yet.
+            for (tenant, weight) in self.allowances.listed().take(SUPPOSED_MAX) {
+                group.queue.suppose(self.now, tenant, weight);
+            }
+        }
         if self.groups.len() < ACCOUNTS_MAX {
             let index = u32::try_from(self.groups.len()).map_err(|_| RefusalReason::TooManyAccounts)?;
             self.groups.push(group);
@@ -435,28 +618,22 @@ impl Engine {
         let now = self.now;
         self.groups[index as usize].advance(now);
         loop {
-            match self.groups[index as usize].step(now) {
-                Step::Admit(arrival, waiting) => {
-                    self.bytes_waiting = self.bytes_waiting.saturating_sub(waiting.request.bytes.value());
-                    let permit = self.launch(index, arrival, waiting);
-                    self.outputs.push_back(Output::Admit {
-                        ticket: TicketId {
-                            arrival,
-                            group: index,
-                        },
-                        permit,
-                    });
-                }
-                Step::Expire(arrival, bytes, refusal) => {
+            match self.groups[index as usize].step(now, index, &mut self.allowances) {
+                Step::Admit(slot, place) => {
+                    let bytes = place.waiting.request.bytes.value();
                     self.bytes_waiting = self.bytes_waiting.saturating_sub(bytes);
+                    let arrival = place.arrival;
+                    let permit = self.launch(index, arrival, place.waiting);
+                    let ticket = TicketId {
+                        arrival,
+                        group: index,
+                        slot,
+                    };
+                    self.outputs.push_back(Output::Admit { ticket, permit });
+                }
+                Step::Expire(slot, place, refusal) => {
                     self.groups[index as usize].totals.refused += 1;
-                    self.outputs.push_back(Output::Refuse {
-                        ticket: TicketId {
-                            arrival,
-                            group: index,
-                        },
-                        refusal,
-                    });
+                    self.dismiss(index, slot, &place, refusal);
                 }
                 Step::Idle => break,
             }
@@ -466,18 +643,10 @@ impl Engine {
 
     /// Refuses everybody who waits in a group.
     fn empty(&mut self, index: usize, reason: RefusalReason) {
-        let group = &mut self.groups[index];
-        while let Some((arrival, waiting)) = group.queue.pop() {
-            group.totals.refused += 1;
-            self.bytes_waiting = self.bytes_waiting.saturating_sub(waiting.request.bytes.value());
-            let ticket = TicketId {
-                arrival,
-                group: u32::try_from(index).unwrap_or(u32::MAX),
-            };
-            self.outputs.push_back(Output::Refuse {
-                ticket,
-                refusal: refusal(reason),
-            });
+        let number = u32::try_from(index).unwrap_or(u32::MAX);
+        while let Some((slot, place)) = self.groups[index].queue.pop() {
+            self.groups[index].totals.refused += 1;
+            self.dismiss(number, slot, &place, refusal(reason));
         }
     }
 

@@ -3,11 +3,13 @@
 mod answer;
 mod attempt;
 mod congestion;
+mod eta;
 mod inform;
 mod lessons;
 mod probe;
 mod refusal;
 mod spent;
+mod turn;
 mod view;
 
 use alloc::string::String;
@@ -15,7 +17,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use self::lessons::Lessons;
+use self::turn::{Turn, too_late};
 
+use crate::allowance::{Allowances, Hold, Verdict};
 use crate::charge::{Charge, ChargeModel, InputCharge, OutputCharge};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::forecast::{Excess, InputFactors};
@@ -23,11 +27,11 @@ use crate::limit::{Discipline, Limit, LimitRef};
 use crate::margin::Margin;
 use crate::meter::{AMOUNT_MAX, Earliest, Meter, Taking};
 use crate::output::Wake;
-use crate::plan::{Learning, QueueBounds, QuotaKey, QuotaPlan};
+use crate::plan::{Learning, QueueBounds, QuotaKey, QuotaPlan, TierPlan};
 use crate::projection::{Need, Projection};
-use crate::queue::{Queue, Waiting};
+use crate::queue::{Place, Queue, Waiting};
 use crate::request::{Demand, Request};
-use crate::retry::RetryBudget;
+use crate::retry::{Jitter, RetryBudget};
 use crate::snapshot::Totals;
 use crate::time::micros;
 use crate::units::{Amount, Dimension};
@@ -44,21 +48,41 @@ const HOLD_RELOADED: u64 = 300 * 1_000_000;
 const HOLD_MAX: u64 = 30 * 86_400 * 1_000_000;
 
 pub(crate) use attempt::InFlight;
+pub(crate) use eta::Expectation;
+
+/// The shortest time between two looks for those who will be too late, in microseconds.
+const SHED_LOOK: u64 = 1_000_000;
+
+/// The most requests that are looked at then.
+const SHED_MAX: usize = 2_000;
 
 /// What happens next in a group.
 #[derive(Debug)]
 pub(crate) enum Step {
-    Admit(u64, Waiting),
-    Expire(u64, u64, Refusal),
+    /// Whoever stood at this place goes.
+    Admit(u32, Place),
+    /// Whoever stood at this place will not go.
+    Expire(u32, Place, Refusal),
     Idle,
 }
 
 /// What a new request is told.
 #[derive(Debug)]
 pub(crate) enum Entry {
+    /// It goes.
     Admit(Waiting),
-    Wait { eta: u64, waiting: Waiting },
+    /// It waits, in this flow's line.
+    Wait(u32, Waiting, Expectation),
     Refuse(Refusal),
+}
+
+/// What of the engine a group needs to decide on a request.
+pub(crate) struct Desk<'a> {
+    /// The group's own number.
+    pub(crate) index: u32,
+    pub(crate) bounds: &'a QueueBounds,
+    pub(crate) allowances: &'a mut Allowances,
+    pub(crate) jitter: &'a mut Jitter,
 }
 
 #[derive(Debug, Clone)]
@@ -75,6 +99,10 @@ pub(crate) struct Group {
     discipline: Discipline,
     meters: Vec<Meter>,
     pub(crate) queue: Queue,
+    /// The head of the line that does not fit yet and keeps its place: where it stands, and its arrival.
+    head: Option<(u32, u64)>,
+    /// When those who will be too late were last looked for.
+    shed_at: u64,
     pub(crate) in_flight: u32,
     hold_until: u64,
     /// Requests that may be in flight while no limit is known.
@@ -103,7 +131,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(now: u64, key: QuotaKey, plan: &QuotaPlan) -> Self {
+    pub(crate) fn new(now: u64, key: QuotaKey, plan: &QuotaPlan, tiers: [TierPlan; 4]) -> Self {
         let margin = Margin::new(plan.margin);
         let meters = meters(now, plan, &margin);
         let is_known = meters.iter().any(Meter::is_known);
@@ -116,7 +144,9 @@ impl Group {
             slice: plan.slice.map_or(0, micros),
             discipline: plan.discipline,
             meters,
-            queue: Queue::default(),
+            queue: Queue::new(now, micros(plan.window), tiers),
+            head: None,
+            shed_at: now,
             in_flight: 0,
             hold_until: 0,
             learning_window: LEARNING_WINDOW,
@@ -216,8 +246,12 @@ impl Group {
         let is_known = !self.is_learning();
         self.lessons
             .reconfigure(now, plan.learning == Learning::Probe, self.minute, is_known);
-        let mut queue = core::mem::take(&mut self.queue);
-        queue.weigh(|request| self.charge_for(&request.demand));
+        let empty = Queue::new(now, self.minute, TierPlan::USUAL);
+        let mut queue = core::mem::replace(&mut self.queue, empty);
+        queue.weigh(|request| {
+            let charge = self.charge_for(&request.demand);
+            (charge, self.cost_of(&charge))
+        });
         self.queue = queue;
     }
 
@@ -234,180 +268,254 @@ impl Group {
     }
 
     /// Decides on a new request.
-    pub(crate) fn enter(
-        &mut self,
-        now: u64,
-        request: Request,
-        bounds: &QueueBounds,
-        bytes_waiting: u64,
-    ) -> Entry {
+    pub(crate) fn enter(&mut self, now: u64, request: Request, desk: &mut Desk<'_>) -> Entry {
         self.last_used = now;
         self.budget.request(now);
         let charge = self.charge_for(&request.demand);
-        let latest = now.saturating_add(micros(bounds.wait_max));
-        let deadline = request.deadline.as_micros().min(latest);
+        let latest = now.saturating_add(micros(desk.bounds.wait_max));
+        let bounds = desk.allowances.bounds(request.caller.tenant);
         let mut waiting = Waiting {
             request,
             charge,
+            cost: self.cost_of(&charge),
+            allowed: desk.allowances.of(now, request.caller),
             arrived: now,
-            deadline,
+            deadline: request.deadline.as_micros().min(latest),
             attempts: 0,
             reason: WaitReason::Line,
         };
         if let Some(limit) = self.never_fits(now, &charge) {
             return Entry::Refuse(Refusal {
-                reason: RefusalReason::NeverFits,
                 limit: Some(limit),
-                retry_after: None,
-                spent: None,
+                ..Refusal::of(RefusalReason::NeverFits)
             });
         }
         if self.lessons.is_closed(now) {
             return Entry::Refuse(self.lessons.spent(now));
         }
-        let need = self.need(&request.demand);
-        if self.queue.line_is_empty() && self.is_open(now) && self.fits(now, &charge, &need) {
-            self.take(now, &charge);
-            return Entry::Admit(waiting);
+        let flow = self.queue.enter(now, request.caller, bounds.terms);
+        let (hold, need) = (self.hold_of(&request), self.need(&request.demand));
+        let verdict = desk
+            .allowances
+            .verdict(now, waiting.allowed, &charge, hold, desk.index);
+        if let Verdict::Refuse(refusal) = verdict {
+            return Entry::Refuse(refusal);
         }
-        if self.queue.line_is_empty() {
-            self.press(now, &charge, &need);
+        let is_next = !self.queue.somebody_is_ready() && self.queue.is_first(flow, request.caller.route);
+        if is_next && self.is_open(now) && verdict == Verdict::Now {
+            if self.even_at(now, flow, &charge) > now {
+                waiting.reason = WaitReason::Share;
+            } else if self.fits(now, &charge, &need) {
+                self.take(now, &charge);
+                desk.allowances.take(now, waiting.allowed, &charge, hold);
+                self.queue.serve(now, flow, waiting.cost);
+                return Entry::Admit(waiting);
+            } else {
+                self.press(now, &charge, &need);
+            }
         }
-        let (eta, reason) = self.eta(now, &charge, &request.demand);
-        let refuse = |reason_refused, limit| {
-            let wait = Duration::from_micros(eta.saturating_sub(now).max(1_000));
-            Entry::Refuse(Refusal {
-                reason: reason_refused,
-                limit,
-                retry_after: Some(wait),
-                spent: None,
-            })
-        };
-        let limit = if let WaitReason::Limit(limit) = reason {
-            Some(limit)
-        } else {
-            None
-        };
-        if eta > deadline || deadline <= now {
-            return refuse(RefusalReason::Deadline, limit);
+        let expected = self.expect_turn(now, flow, &waiting, desk.allowances);
+        if let Some(reason) = self.is_refused(now, flow, &waiting, &expected, desk) {
+            // Up to a tenth more, so that those who are refused together do not come back together.
+            let wait = expected.eta.saturating_sub(now).max(1_000);
+            let extra = u128::from(wait / 10) * u128::from(desk.jitter.next() >> 32) >> 32;
+            return Entry::Refuse(Refusal {
+                limit: expected.limit(),
+                retry_after: Some(Duration::from_micros(
+                    wait.saturating_add(u64::try_from(extra).unwrap_or(0)),
+                )),
+                ..Refusal::of(reason)
+            });
         }
-        if self.queue.len() >= bounds.requests_max {
-            return refuse(RefusalReason::QueueFull, limit);
+        match (verdict, waiting.reason) {
+            (Verdict::Later(_, reason) | Verdict::Event(reason), _) => waiting.reason = reason,
+            (_, WaitReason::Line) => waiting.reason = expected.reason,
+            _ => {}
         }
-        if bytes_waiting.saturating_add(waiting.request.bytes.value()) > bounds.bytes_max {
-            return refuse(RefusalReason::QueueBytes, limit);
+        Entry::Wait(flow, waiting, expected)
+    }
+
+    /// Returns why a request may not wait, if it may not.
+    fn is_refused(
+        &self,
+        now: u64,
+        flow: u32,
+        waiting: &Waiting,
+        expected: &Expectation,
+        desk: &Desk<'_>,
+    ) -> Option<RefusalReason> {
+        if expected.eta > waiting.deadline || waiting.deadline <= now {
+            return Some(RefusalReason::Deadline);
         }
-        waiting.reason = reason;
-        Entry::Wait { eta, waiting }
+        let bounds = desk.allowances.bounds(waiting.request.caller.tenant);
+        if bounds.waiting_max == usize::MAX && bounds.waiting_bytes_max == u64::MAX {
+            return None;
+        }
+        let tenant = self.queue.flow(flow)?.tenant;
+        let (count, bytes) = self.queue.waiting_of(tenant);
+        let is_full = count >= bounds.waiting_max
+            || bytes.saturating_add(waiting.request.bytes.value()) > bounds.waiting_bytes_max;
+        is_full.then_some(RefusalReason::TenantQueueFull)
+    }
+
+    /// Returns what a request may use of budgets: its input, and the most output that it asks for.
+    pub(crate) fn hold_of(&self, request: &Request) -> Hold {
+        use crate::units::Tokens;
+        let output = request.demand.max_output.map_or(0, |most| {
+            most.value()
+                .saturating_mul(u64::from(request.demand.choices.get()))
+        });
+        let output = if request.demand.generates { output } else { 0 };
+        let input = request.demand.input;
+        Hold {
+            tokens: input.value().saturating_add(output),
+            cost: request
+                .price
+                .cost(input, Tokens::ZERO, Tokens::new(output))
+                .as_micros(),
+        }
     }
 
     /// Takes the next step that time and capacity allow; called until it is idle.
-    pub(crate) fn step(&mut self, now: u64) -> Step {
+    pub(crate) fn step(&mut self, now: u64, index: u32, allowances: &mut Allowances) -> Step {
         self.queue.resume(now);
+        self.queue.unblock(now);
+        self.queue.note_since(now);
         let hopeless = self.lessons.hopeless_until(now);
-        if let Some((arrival, waiting)) = self.queue.expire(now.max(hopeless)) {
-            if waiting.deadline > now {
-                let bytes = waiting.request.bytes.value();
-                return Step::Expire(arrival, bytes, self.lessons.spent(now));
-            }
-            let limit = if let WaitReason::Limit(limit) = waiting.reason {
-                Some(limit)
-            } else {
-                None
-            };
-            let (eta, _) = self.eta(now, &waiting.charge, &waiting.request.demand);
-            let retry_after = Some(Duration::from_micros(eta.saturating_sub(now).max(1_000)));
-            let bytes = waiting.request.bytes.value();
-            return Step::Expire(
-                arrival,
-                bytes,
-                Refusal {
-                    reason: RefusalReason::Deadline,
-                    limit,
-                    retry_after,
-                    spent: None,
-                },
-            );
+        if let Some(slot) = self.queue.expired(now.max(hopeless)) {
+            return self.expire(now, slot, allowances);
+        }
+        if let Some(step) = self.shed(now) {
+            return step;
         }
         if !self.is_open(now) {
             return Step::Idle;
         }
-        let Some((arrival, head)) = self.queue.head() else {
+        match self.turn(now, index, allowances) {
+            Turn::Send(slot) => {
+                let Some(place) = self.queue.place(slot) else {
+                    return Step::Idle;
+                };
+                let (flow, cost) = (place.flow, place.waiting.cost);
+                let (charge, allowed) = (place.waiting.charge, place.waiting.allowed);
+                let hold = self.hold_of(&place.waiting.request);
+                self.take(now, &charge);
+                allowances.take(now, allowed, &charge, hold);
+                // Served while it still stands in line, so that its flow is not taken for a newcomer.
+                self.queue.serve(now, flow, cost);
+                match self.queue.remove(slot) {
+                    Some(place) => Step::Admit(slot, place),
+                    None => Step::Idle,
+                }
+            }
+            Turn::Drop(slot, refusal) => match self.queue.remove(slot) {
+                Some(place) => Step::Expire(slot, place, refusal),
+                None => Step::Idle,
+            },
+            Turn::Nobody => Step::Idle,
+        }
+    }
+
+    /// Takes somebody out of the line whose deadline has passed, or whose quota is spent until after it.
+    fn expire(&mut self, now: u64, slot: u32, allowances: &mut Allowances) -> Step {
+        let Some(place) = self.queue.remove(slot) else {
             return Step::Idle;
         };
-        let charge = head.charge;
-        if let Some(limit) = self.never_fits(now, &charge) {
-            // A limit was lowered while it waited; what it would only hold is cut to what fits.
-            let charge = self.charge_for(&head.request.demand);
-            let bytes = head.request.bytes.value();
-            let waiting = self.queue.remove(arrival);
-            if let (None, Some(waiting)) = (self.never_fits(now, &charge), waiting) {
-                self.queue.join(arrival, Waiting { charge, ..waiting });
-                return self.step(now);
-            }
-            let refusal = Refusal {
-                reason: RefusalReason::NeverFits,
-                limit: Some(limit),
-                retry_after: None,
-                spent: None,
-            };
-            return Step::Expire(arrival, bytes, refusal);
+        if place.waiting.deadline > now {
+            return Step::Expire(slot, place, self.lessons.spent(now));
         }
-        let need = self.need(&head.request.demand);
-        if !self.fits(now, &charge, &need) {
-            self.press(now, &charge, &need);
-            return Step::Idle;
+        let expected = self.expect_turn(now, place.flow, &place.waiting, allowances);
+        let limit = match place.waiting.reason {
+            WaitReason::Limit(limit) | WaitReason::Tenant(limit) | WaitReason::Route(limit) => Some(limit),
+            _ => None,
+        };
+        let refusal = too_late(limit, expected.eta.saturating_sub(now));
+        Step::Expire(slot, place, refusal)
+    }
+
+    /// Takes one of those out of the line who will be too late at the pace of the last window, of tiers that have not been
+    /// empty for as long: they are told now instead of then.
+    fn shed(&mut self, now: u64) -> Option<Step> {
+        if now.saturating_sub(self.shed_at) < SHED_LOOK || self.queue.line_is_empty() {
+            return None;
         }
-        self.take(now, &charge);
-        self.queue
-            .remove(arrival)
-            .map_or(Step::Idle, |waiting| Step::Admit(arrival, waiting))
+        let Some((slot, wait)) = self.queue.hopeless(now, SHED_MAX).into_iter().next() else {
+            self.shed_at = now;
+            return None;
+        };
+        let place = self.queue.remove(slot)?;
+        let limit = match place.waiting.reason {
+            WaitReason::Limit(limit) | WaitReason::Tenant(limit) | WaitReason::Route(limit) => Some(limit),
+            _ => None,
+        };
+        Some(Step::Expire(slot, place, too_late(limit, wait)))
     }
 
     /// Returns when to look again, and why.
     pub(crate) fn next_wake(&self, now: u64) -> Option<(u64, Wake)> {
         let deadline = self.queue.next_deadline().map(|at| (at, Wake::Deadline));
         let resume = self.queue.next_resume().map(|at| (at, Wake::Backoff));
-        let head = self.queue.head().and_then(|(_, head)| {
-            let opens = self.opens_at(now);
-            if opens > now {
-                return Some((opens, Wake::Hold));
-            }
-            if !self.is_open(now) {
-                return None;
-            }
-            let need = self.need(&head.request.demand);
-            match self.earliest(now, &Charge::ZERO, &head.charge, &need).0 {
-                Earliest::At(at) => {
-                    let at = at.max(self.lessons.ready_at());
-                    Some((at.max(now.saturating_add(LOOK_AGAIN)), Wake::Capacity))
-                }
-                Earliest::Event | Earliest::Never => None,
-            }
-        });
-        [head, resume, deadline].into_iter().flatten().min()
+        let opens = self.opens_at(now);
+        let line = if self.queue.line_is_empty() || (opens <= now && !self.is_open(now)) {
+            None
+        } else if opens > now {
+            Some((opens, Wake::Hold))
+        } else {
+            let blocked = self.queue.next_unblock().map(|at| (at, Wake::Capacity));
+            [self.head_wake(now), blocked].into_iter().flatten().min()
+        };
+        [line, resume, deadline].into_iter().flatten().min()
     }
 
-    /// Returns when a request at the end of the line is expected to be admitted, and what it waits for.
-    pub(crate) fn eta(&self, now: u64, charge: &Charge, demand: &Demand) -> (u64, WaitReason) {
-        let (earliest, limit) = self.earliest(now, self.queue.demand(), charge, &self.need(demand));
-        let at = match earliest {
-            Earliest::At(at) => at,
-            Earliest::Event | Earliest::Never => now,
+    /// Returns when the head of the line will fit.
+    fn head_wake(&self, now: u64) -> Option<(u64, Wake)> {
+        let (slot, arrival) = self.head?;
+        let head = self.queue.place(slot).filter(|place| place.arrival == arrival)?;
+        let need = self.need(&head.waiting.request.demand);
+        match self.earliest(now, &Charge::ZERO, &head.waiting.charge, &need).0 {
+            Earliest::At(at) => {
+                let at = at.max(self.lessons.ready_at());
+                Some((at.max(now.saturating_add(LOOK_AGAIN)), Wake::Capacity))
+            }
+            Earliest::Event | Earliest::Never => None,
+        }
+    }
+
+    /// Returns whether a request that comes to the line might go at once, whoever else waits.
+    pub(crate) fn could_go(&self, now: u64, waiting: &Waiting) -> bool {
+        self.is_open(now) && self.fits(now, &waiting.charge, &self.need(&waiting.request.demand))
+    }
+
+    /// Returns when somebody who waits is expected to be admitted, and what for.
+    pub(crate) fn eta_of(&self, now: u64, slot: u32) -> (u64, WaitReason) {
+        let Some(place) = self.queue.place(slot) else {
+            return (now, WaitReason::Line);
         };
-        let opens = self.opens_at(now);
-        let paced = self
-            .lessons
-            .ready_after(self.queue.demand().amount(Dimension::Requests).value());
-        let eta = at.max(opens).max(paced);
-        let reason = match limit {
-            _ if opens > now => WaitReason::Hold,
-            _ if !self.is_open(now) => WaitReason::Learning,
-            _ if paced > at => self.lessons.reason(),
-            Some(limit) => WaitReason::Limit(limit),
-            None => WaitReason::Line,
+        let (waiting, pause) = (&place.waiting, place.paused.unwrap_or(now));
+        let need = self.need(&waiting.request.demand);
+        let (eta, reason) = self.eta(now, &Charge::ZERO, &waiting.charge, &need);
+        (eta.max(pause), reason)
+    }
+
+    /// Returns the length of the provider's minute, in microseconds.
+    pub(crate) const fn window(&self) -> u64 {
+        self.minute
+    }
+
+    /// Returns for how long somebody counts as present, in microseconds.
+    pub(crate) const fn presence(&self) -> u64 {
+        self.minute.saturating_mul(10)
+    }
+
+    /// Returns whether the line has to be looked at because somebody of this flow has come: the head may be another now.
+    pub(crate) fn may_change(&self, flow: u32) -> bool {
+        let Some((slot, _)) = self.head else { return true };
+        let Some(head) = self.queue.place(slot) else {
+            return true;
         };
-        (eta, reason)
+        self.queue
+            .flow(flow)
+            .is_none_or(|flow| flow.waiting <= 1 || flow.priority < head.waiting.request.caller.priority)
     }
 
     /// Returns whether anything may be admitted at all.

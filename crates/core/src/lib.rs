@@ -13,6 +13,7 @@
 
 extern crate alloc;
 
+mod allowance;
 mod calendar;
 mod caller;
 mod charge;

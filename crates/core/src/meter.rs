@@ -1,6 +1,7 @@
 //! One limit at run time: what it allows, what is in use, and who uses it.
 
 mod crowd;
+mod even;
 mod lesson;
 mod projected;
 mod ramp;
@@ -19,6 +20,7 @@ use crate::time::micros;
 use crate::units::Dimension;
 use crate::window::{Bucket, Rolling, WINDOW_MAX, WINDOW_MIN};
 
+use even::Expiries;
 pub(crate) use lesson::Lesson;
 pub(crate) use reading::Revealed;
 
@@ -114,6 +116,8 @@ pub(crate) struct Meter {
     outlook_stale: bool,
     /// What refusals taught that nobody told.
     lesson: Option<Box<Lesson>>,
+    /// What expires in the next window, as it was looked at last.
+    expiries: Option<Box<Expiries>>,
 }
 
 impl Meter {
@@ -157,6 +161,7 @@ impl Meter {
             outlook: None,
             outlook_stale: true,
             lesson: None,
+            expiries: None,
         };
         if taking == Taking::AsGenerated {
             meter.outlook = Some(projected::outlook(now, meter.all.life()));
@@ -397,6 +402,21 @@ impl Meter {
 
     /// Returns whether `weight` can be taken now, by a request with this need of output.
     pub(crate) fn fits(&self, now: u64, weight: u64, need: &Need) -> bool {
+        let is_plain = self.bucket.is_none()
+            && self.outlook.is_none()
+            && self.lesson.is_none()
+            && self.pacer.is_none()
+            && self.foreign.is_none();
+        if is_plain && self.is_known() && self.dimension() != Dimension::Concurrency {
+            // The usual case, without looking for the time at which it would.
+            let committed = self.all.live().saturating_add(self.held).saturating_add(weight);
+            if committed <= self.amount || weight == 0 {
+                return true;
+            }
+            if self.all.live() > 0 && weight <= self.amount {
+                return false;
+            }
+        }
         match self.earliest(now, 0, weight, need) {
             Earliest::At(at) => at <= now,
             Earliest::Event | Earliest::Never => false,
@@ -501,6 +521,40 @@ impl Meter {
         let slack = u128::from(self.amount) * u128::from(self.margin) / u128::from(self.window);
         let slack = u64::try_from(slack).unwrap_or(u64::MAX).saturating_add(1);
         self.amount.saturating_sub(slack).max(1)
+    }
+
+    /// Returns whether there is room for anything at all, as far as is easily seen.
+    pub(crate) fn has_room(&self) -> bool {
+        if !self.is_known() || self.outlook.is_some() || self.lesson.is_some() {
+            return true;
+        }
+        match (&self.bucket, self.dimension()) {
+            (_, Dimension::Concurrency) => self.held < self.amount,
+            (Some(bucket), _) => bucket.level() > 0,
+            (None, _) => self.all.live().saturating_add(self.held) < self.amount,
+        }
+    }
+
+    /// Returns the part of the limit that `weight` is, of `whole`; `None` where it is no limit by which shares are
+    /// measured.
+    pub(crate) fn part(&self, weight: u64, whole: u64) -> Option<u64> {
+        let measures =
+            self.is_known() && self.dimension() != Dimension::Concurrency && self.window <= PACED_MAX;
+        measures.then(|| {
+            let inverse = (1_u64 << 62) / self.amount;
+            let part = ((u128::from(weight) * u128::from(inverse)) >> 32) * u128::from(whole);
+            u64::try_from(part >> 30)
+                .unwrap_or(u64::MAX)
+                .min(whole.saturating_mul(4))
+        })
+    }
+
+    /// Returns the requests that are in flight, where those are counted.
+    pub(crate) const fn concurrent(&self) -> u64 {
+        match self.dimension() {
+            Dimension::Concurrency => self.held,
+            _ => 0,
+        }
     }
 
     /// Charges an admitted request.

@@ -83,7 +83,7 @@ struct Running {
 }
 
 /// What a request that wants to start is expected to need.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Need {
     pub(crate) mean: u64,
     pub(crate) variance: u64,

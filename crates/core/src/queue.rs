@@ -1,11 +1,41 @@
-//! The waiting requests of one quota group, first come first served.
+//! The waiting requests of one quota group: flows in priority tiers, and what each of them waits with.
+//!
+//! ```text
+//!  tier high    ─ flow (tenant a) ─ lane (route, size) ─ requests in the order of the flow
+//!  tier normal  ─ flow (tenant a) ─ …
+//!               ─ flow (tenant b) ─ …
+//! ```
+//!
+//! Within a tier the flow with the least service goes first (virtual token counter, theory.md §3.1). Lanes keep requests
+//! of one route and about one size, so that a head which cannot go holds up neither other routes nor smaller requests.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+mod flow;
+mod line;
+mod recent;
+mod tier;
 
+use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::num::NonZeroU32;
+
+use crate::allowance::Allowed;
+use crate::caller::{Caller, Priority, TenantId};
 use crate::charge::Charge;
 use crate::decision::WaitReason;
+use crate::plan::{Order, TierPlan};
 use crate::request::Request;
-use crate::units::{Amount, Dimension};
+
+pub(crate) use flow::Flow;
+pub(crate) use line::Cursor;
+pub(crate) use recent::Clock;
+pub(crate) use tier::Tier;
+
+/// The cost of a whole window of the scarcest limit: costs are parts of it.
+pub(crate) const WINDOW_COST: u64 = 1 << 30;
+
+/// The most flows that are remembered in one group when nobody of them waits.
+const FLOWS_MAX: usize = 10_000;
 
 /// A request that waits.
 #[derive(Debug, Clone)]
@@ -13,6 +43,10 @@ pub(crate) struct Waiting {
     pub(crate) request: Request,
     /// What it will take.
     pub(crate) charge: Charge,
+    /// The largest part that it takes of any limit, of [`WINDOW_COST`].
+    pub(crate) cost: u64,
+    /// Under which allowances it is.
+    pub(crate) allowed: Allowed,
     /// When it came, in microseconds.
     pub(crate) arrived: u64,
     /// When nobody waits for it any more, in microseconds.
@@ -23,30 +57,92 @@ pub(crate) struct Waiting {
     pub(crate) reason: WaitReason,
 }
 
-/// Those who stand in line, in order of arrival, and those who pause before another attempt.
-#[derive(Debug, Clone, Default)]
+/// Where a waiting request stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) arrival: u64,
+    pub(crate) flow: u32,
+    /// Until when it pauses before another attempt; it stands in no lane until then.
+    pub(crate) paused: Option<u64>,
+    pub(crate) waiting: Waiting,
+}
+
+/// How a flow is served.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) weight: NonZeroU32,
+    pub(crate) order: Order,
+}
+
+/// Everybody who waits, and everybody who was served lately.
+#[derive(Debug, Clone)]
 pub(crate) struct Queue {
-    line: BTreeMap<u64, Waiting>,
-    paused: BTreeMap<u64, (u64, Waiting)>,
-    resume: BTreeSet<(u64, u64)>,
-    deadlines: BTreeSet<(u64, u64)>,
-    /// What everybody in line will take.
-    demand: Charge,
+    /// Those who wait; a place is used by one after the other.
+    places: Vec<Option<Place>>,
+    free: Vec<u32>,
+    flows: Vec<Option<Flow>>,
+    flows_free: Vec<u32>,
+    index: BTreeMap<(Priority, TenantId), u32>,
+    pub(crate) tiers: [Tier; 4],
+    /// Lanes whose head cannot go before a time: that time, flow and lane.
+    blocked: BTreeSet<(u64, u32, u32)>,
+    /// Those who pause, by the end of the pause.
+    resume: BTreeSet<(u64, u32)>,
+    /// Deadlines with arrival and place; those of requests that have left are thrown away when they come up.
+    deadlines: BinaryHeap<Reverse<(u64, u64, u32)>>,
+    len: usize,
+    /// How many stand in line.
+    in_line: usize,
     bytes: u64,
+    clock: Clock,
+    /// Counts dispatches, so that among equals the one that was served longest ago goes first.
+    dispatches: u64,
+    /// The weights of all flows that are present.
+    present_weight: u64,
+    present: usize,
+    swept: u64,
 }
 
 impl Queue {
+    /// Makes an empty queue of a group whose window has this length, in microseconds.
+    pub(crate) fn new(now: u64, window: u64, tiers: [TierPlan; 4]) -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            flows: Vec::new(),
+            flows_free: Vec::new(),
+            index: BTreeMap::new(),
+            tiers: tiers.map(Tier::new),
+            blocked: BTreeSet::new(),
+            resume: BTreeSet::new(),
+            deadlines: BinaryHeap::new(),
+            len: 0,
+            in_line: 0,
+            bytes: 0,
+            clock: Clock::new(window),
+            dispatches: 0,
+            present_weight: 0,
+            present: 0,
+            swept: now,
+        }
+    }
+
     /// Returns how many wait, in line or pausing.
-    pub(crate) fn len(&self) -> usize {
-        self.line.len() + self.paused.len()
+    pub(crate) const fn len(&self) -> usize {
+        self.len
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.line.is_empty() && self.paused.is_empty()
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
-    pub(crate) fn line_is_empty(&self) -> bool {
-        self.line.is_empty()
+    pub(crate) const fn line_is_empty(&self) -> bool {
+        self.in_line == 0
+    }
+
+    /// Returns whether somebody stands in line whom nothing but the group's own limits holds up.
+    pub(crate) fn somebody_is_ready(&self) -> bool {
+        self.tiers.iter().any(|tier| !tier.ready.is_empty())
     }
 
     /// Returns the bytes that all waiting requests hold.
@@ -54,156 +150,279 @@ impl Queue {
         self.bytes
     }
 
-    /// Returns what everybody in line will take.
-    pub(crate) const fn demand(&self) -> &Charge {
-        &self.demand
+    pub(crate) fn place(&self, slot: u32) -> Option<&Place> {
+        self.places.get(slot as usize)?.as_ref()
     }
 
-    /// Returns until when one pauses, if it does.
-    pub(crate) fn pauses_until(&self, arrival: u64) -> Option<u64> {
-        self.paused.get(&arrival).map(|(until, _)| *until)
+    pub(crate) fn place_mut(&mut self, slot: u32) -> Option<&mut Place> {
+        self.places.get_mut(slot as usize)?.as_mut()
     }
 
-    pub(crate) fn head(&self) -> Option<(u64, &Waiting)> {
-        self.line
-            .first_key_value()
-            .map(|(arrival, waiting)| (*arrival, waiting))
+    /// Returns the place of a ticket, if it is still its own.
+    pub(crate) fn holds(&self, slot: u32, arrival: u64) -> bool {
+        self.place(slot).is_some_and(|place| place.arrival == arrival)
     }
 
-    /// Returns everybody, in order of arrival, those in line first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &Waiting)> {
-        let line = self.line.iter().map(|(arrival, waiting)| (*arrival, waiting));
-        line.chain(
-            self.paused
-                .iter()
-                .map(|(arrival, (_, waiting))| (*arrival, waiting)),
-        )
+    pub(crate) fn flow(&self, flow: u32) -> Option<&Flow> {
+        self.flows.get(flow as usize)?.as_ref()
     }
 
-    /// Puts a request in line, at the place that its arrival gives it.
-    pub(crate) fn join(&mut self, arrival: u64, waiting: Waiting) {
-        self.enter(arrival, &waiting);
-        self.stand(arrival, waiting);
+    pub(super) fn flow_mut(&mut self, flow: u32) -> Option<&mut Flow> {
+        self.flows.get_mut(flow as usize)?.as_mut()
     }
 
-    /// Lets a request pause until `until` before it stands in line again.
-    pub(crate) fn pause(&mut self, arrival: u64, until: u64, waiting: Waiting) {
-        self.enter(arrival, &waiting);
-        self.resume.insert((until, arrival));
-        self.paused.insert(arrival, (until, waiting));
-        self.invariants();
+    pub(crate) fn flows(&self) -> impl Iterator<Item = (u32, &Flow)> {
+        (0..)
+            .zip(&self.flows)
+            .filter_map(|(at, flow)| Some((at, flow.as_ref()?)))
     }
 
-    /// Puts those back in line whose pause is over.
-    pub(crate) fn resume(&mut self, now: u64) {
-        while let Some(&(until, arrival)) = self.resume.first() {
-            if until > now {
-                break;
+    /// Returns how many requests of a tenant wait, over all tiers, and the bytes that they hold.
+    pub(crate) fn waiting_of(&self, tenant: TenantId) -> (usize, u64) {
+        let flows = Priority::ALL
+            .iter()
+            .filter_map(|tier| self.index.get(&(*tier, tenant)));
+        flows
+            .filter_map(|at| self.flow(*at))
+            .fold((0, 0), |(count, bytes), flow| {
+                (count + flow.waiting as usize, bytes + flow.bytes)
+            })
+    }
+
+    /// Returns the flow of a caller, which is present from now on.
+    pub(crate) fn enter(&mut self, now: u64, caller: Caller, terms: Terms) -> u32 {
+        self.sweep(now);
+        let key = (caller.priority, caller.tenant);
+        if let Some(at) = self.index.get(&key).copied() {
+            let present_weight = &mut self.present_weight;
+            if let Some(flow) = self.flows.get_mut(at as usize).and_then(Option::as_mut) {
+                let weight = u64::from(terms.weight.get());
+                if !flow.is_present {
+                    flow.is_present = true;
+                    self.present += 1;
+                    *present_weight += weight;
+                } else if flow.weight != terms.weight {
+                    *present_weight = present_weight.saturating_sub(flow.weight.get().into()) + weight;
+                }
+                (flow.weight, flow.order) = (terms.weight, terms.order);
+                flow.seen = now;
             }
-            self.resume.pop_first();
-            if let Some((_, waiting)) = self.paused.remove(&arrival) {
-                self.stand(arrival, waiting);
+            return at;
+        }
+        // Whoever was only supposed to come has come, if in another tier.
+        for other in Priority::ALL {
+            let supposed = self.index.get(&(other, caller.tenant)).copied();
+            if let Some(at) = supposed.filter(|at| self.flow(*at).is_some_and(Flow::is_supposed)) {
+                self.forget(at);
             }
         }
+        self.add(now, key, terms)
     }
 
-    /// Returns when the next pause ends.
-    pub(crate) fn next_resume(&self) -> Option<u64> {
-        self.resume.first().map(|(until, _)| *until)
-    }
-
-    /// Returns the next deadline.
-    pub(crate) fn next_deadline(&self) -> Option<u64> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
-    }
-
-    /// Takes out one whose deadline has passed.
-    pub(crate) fn expire(&mut self, now: u64) -> Option<(u64, Waiting)> {
-        let &(deadline, arrival) = self.deadlines.first()?;
-        if deadline > now {
-            return None;
-        }
-        self.remove(arrival).map(|waiting| (arrival, waiting))
-    }
-
-    /// Takes anyone out.
-    pub(crate) fn remove(&mut self, arrival: u64) -> Option<Waiting> {
-        let waiting = if let Some(waiting) = self.line.remove(&arrival) {
-            for dimension in Dimension::ALL {
-                let rest = self
-                    .demand
-                    .amount(dimension)
-                    .saturating_sub(waiting.charge.amount(dimension));
-                self.demand.set(dimension, rest);
-            }
-            waiting
-        } else {
-            let (until, waiting) = self.paused.remove(&arrival)?;
-            self.resume.remove(&(until, arrival));
-            waiting
+    /// Takes a tenant for present that has not been seen yet.
+    pub(crate) fn suppose(&mut self, now: u64, tenant: TenantId, weight: NonZeroU32) {
+        let terms = Terms {
+            weight,
+            order: Order::Arrival,
         };
-        self.deadlines.remove(&(waiting.deadline, arrival));
-        self.bytes = self.bytes.saturating_sub(waiting.request.bytes.value());
-        self.invariants();
-        Some(waiting)
+        if Priority::ALL
+            .iter()
+            .all(|tier| !self.index.contains_key(&(*tier, tenant)))
+        {
+            self.add(now, (Priority::Normal, tenant), terms);
+        }
     }
 
-    /// Weighs everybody anew.
-    pub(crate) fn weigh(&mut self, weigh: impl Fn(&Request) -> Charge) {
-        self.demand = Charge::ZERO;
-        for waiting in self.line.values_mut() {
-            waiting.charge = weigh(&waiting.request);
-            for dimension in Dimension::ALL {
-                let sum = self.demand.amount(dimension) + waiting.charge.amount(dimension);
-                self.demand.set(dimension, sum);
+    fn add(&mut self, now: u64, key: (Priority, TenantId), terms: Terms) -> u32 {
+        if self.index.len() >= FLOWS_MAX {
+            self.clear_idle();
+        }
+        let flow = Flow::new(now, key, terms);
+        self.present += 1;
+        self.present_weight += u64::from(terms.weight.get());
+        let at = match self.flows_free.pop() {
+            Some(at) => at,
+            None => {
+                self.flows.push(None);
+                u32::try_from(self.flows.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        self.flows[at as usize] = Some(flow);
+        self.index.insert(key, at);
+        at
+    }
+
+    /// Forgets flows that nobody has heard of for ten windows, from time to time.
+    fn sweep(&mut self, now: u64) {
+        if now.saturating_sub(self.swept) < self.clock.window() / 4 {
+            return;
+        }
+        self.swept = now;
+        let latest = now.saturating_sub(self.clock.presence());
+        for at in 0..self.flows.len() {
+            let Some(flow) = &mut self.flows[at] else { continue };
+            if flow.seen >= latest || flow.waiting > 0 {
+                continue;
+            }
+            if flow.is_present {
+                flow.is_present = false;
+                self.present -= 1;
+                self.present_weight = self.present_weight.saturating_sub(flow.weight.get().into());
+            }
+            // What it owes is remembered until the others have caught up.
+            if flow.tag <= self.tiers[flow.priority.index()].virtual_time {
+                self.forget(u32::try_from(at).unwrap_or(u32::MAX));
             }
         }
-        for (_, waiting) in self.paused.values_mut() {
-            waiting.charge = weigh(&waiting.request);
-        }
         self.invariants();
     }
 
-    /// Takes anyone out, in order of arrival.
-    pub(crate) fn pop(&mut self) -> Option<(u64, Waiting)> {
-        let arrival = self
-            .line
-            .keys()
-            .next()
-            .or_else(|| self.paused.keys().next())
-            .copied()?;
-        self.remove(arrival).map(|waiting| (arrival, waiting))
-    }
-
-    fn enter(&mut self, arrival: u64, waiting: &Waiting) {
-        self.deadlines.insert((waiting.deadline, arrival));
-        self.bytes = self.bytes.saturating_add(waiting.request.bytes.value());
-    }
-
-    fn stand(&mut self, arrival: u64, waiting: Waiting) {
-        for dimension in Dimension::ALL {
-            let sum = self.demand.amount(dimension) + waiting.charge.amount(dimension);
-            self.demand.set(dimension, sum);
+    /// Forgets every flow of which nobody waits; there are more than can be remembered.
+    fn clear_idle(&mut self) {
+        for at in 0..self.flows.len() {
+            if self.flows[at].as_ref().is_some_and(|flow| flow.waiting == 0) {
+                self.forget(u32::try_from(at).unwrap_or(u32::MAX));
+            }
         }
-        self.line.insert(arrival, waiting);
-        self.invariants();
     }
 
-    fn invariants(&self) {
+    fn forget(&mut self, at: u32) {
+        let Some(flow) = self.flows.get_mut(at as usize).and_then(Option::take) else {
+            return;
+        };
+        debug_assert_eq!(flow.waiting, 0, "nobody who waits is forgotten");
+        if flow.is_present {
+            self.present -= 1;
+            self.present_weight = self.present_weight.saturating_sub(flow.weight.get().into());
+        }
+        self.index.remove(&(flow.priority, flow.tenant));
+        self.flows_free.push(at);
+    }
+
+    /// Returns whether a flow has used its share of the window: what is beyond that is borrowed from others who are
+    /// present. Alone, nobody has.
+    pub(crate) fn has_its_share(&mut self, now: u64, flow: u32) -> bool {
+        if self.present < 2 {
+            return false;
+        }
+        let (clock, all) = (self.clock, self.present_weight);
+        self.flow_mut(flow).is_some_and(|flow| {
+            let used = flow.recent.live(clock.slot(now));
+            u128::from(used) * u128::from(all) >= u128::from(WINDOW_COST) * u128::from(flow.weight.get())
+        })
+    }
+
+    /// Returns what a flow was given in the last window.
+    pub(crate) fn recent(&self, now: u64, flow: &Flow) -> u64 {
+        flow.recent.live_at(self.clock.slot(now))
+    }
+
+    /// Changes the weights and the order of flows, their tiers and the length of the window.
+    pub(crate) fn reconfigure(
+        &mut self,
+        window: u64,
+        tiers: [TierPlan; 4],
+        terms: impl Fn(TenantId) -> Terms,
+    ) {
+        self.clock = Clock::new(window);
+        for (tier, plan) in self.tiers.iter_mut().zip(tiers) {
+            tier.share_percent = plan.share_percent;
+        }
+        self.present_weight = 0;
+        for flow in self.flows.iter_mut().flatten() {
+            let Terms { weight, order } = terms(flow.tenant);
+            flow.weight = weight;
+            flow.next_order = order;
+            if flow.is_present {
+                self.present_weight += u64::from(weight.get());
+            }
+        }
+        // Requests that wait keep the order in which they were put in line; it holds for those that come from now on.
+        for flow in self.flows.iter_mut().flatten() {
+            flow.order = flow.next_order;
+        }
+    }
+
+    pub(crate) fn invariants(&self) {
         debug_assert_eq!(
-            self.resume.len(),
-            self.paused.len(),
-            "everyone who pauses has a time to come back"
+            self.len,
+            self.in_line + self.resume.len(),
+            "who waits stands in line or pauses"
         );
-        debug_assert_eq!(
-            self.deadlines.len(),
-            self.len(),
+        debug_assert!(
+            self.deadlines.len() >= self.len,
             "everyone who waits has a deadline"
         );
         debug_assert!(
-            !self.line.is_empty() || self.demand == Charge::ZERO,
-            "an empty line demands nothing"
+            self.in_line > 0 || self.blocked.is_empty(),
+            "only lanes with somebody in them are blocked"
         );
-        debug_assert!(self.demand.amount(Dimension::Requests) <= Amount::new(self.line.len() as u64));
+        #[cfg(debug_assertions)]
+        if self.flows.len() < 16 && self.len < 64 {
+            self.invariants_in_full();
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    fn invariants_in_full(&self) {
+        let present: Vec<_> = self.flows().filter(|(_, flow)| flow.is_present).collect();
+        let weights: u64 = present.iter().map(|(_, flow)| u64::from(flow.weight.get())).sum();
+        assert_eq!(self.present, present.len(), "who is present is counted");
+        assert_eq!(self.present_weight, weights, "weights are counted once");
+        let waiting: usize = self.flows().map(|(_, flow)| flow.waiting as usize).sum();
+        assert_eq!(self.len, waiting, "everyone who waits belongs to one flow");
+        let bytes: u64 = self.flows().map(|(_, flow)| flow.bytes).sum();
+        assert_eq!(self.bytes, bytes, "bytes are counted once");
+        for (tier, priority) in self.tiers.iter().zip(Priority::ALL) {
+            let mut demand = Charge::ZERO;
+            let (mut cost, mut count, mut weights) = (0, 0, 0);
+            for (at, flow) in self.flows().filter(|(_, flow)| flow.priority == priority) {
+                demand.add(&flow.demand);
+                cost += flow.cost;
+                count += flow.lanes.iter().map(|lane| lane.line.len()).sum::<usize>();
+                weights += if flow.in_line() > 0 {
+                    u64::from(flow.weight.get())
+                } else {
+                    0
+                };
+                let open = flow.lanes.iter().any(|lane| lane.is_open());
+                assert_eq!(
+                    open,
+                    tier.ready.contains(&flow.rank(at)),
+                    "a flow is ready if a lane of it is"
+                );
+                for (number, lane) in (0..).zip(&flow.lanes) {
+                    let is_blocked = lane
+                        .blocked
+                        .is_some_and(|until| self.blocked.contains(&(until, at, number)));
+                    assert_eq!(
+                        lane.blocked.is_some(),
+                        is_blocked,
+                        "a blocked lane is in the list of blocked ones"
+                    );
+                }
+            }
+            assert_eq!(
+                tier.demand, demand,
+                "what a tier asks for is what its flows ask for"
+            );
+            assert_eq!((tier.cost, tier.in_line), (cost, count));
+            assert!(
+                weights <= tier.weights + 4_000,
+                "weights of flows in line are counted"
+            );
+            assert!(tier.ready.len() <= self.flows.len());
+        }
+        for (slot, place) in (0..).zip(&self.places) {
+            let Some(place) = place else { continue };
+            let is_known = self.flow(place.flow).is_some_and(|flow| {
+                place.paused.is_some()
+                    || flow
+                        .lanes
+                        .iter()
+                        .any(|lane| lane.line.iter().any(|entry| entry.2 == slot))
+            });
+            assert!(is_known, "whoever waits is in the flow that it names");
+        }
     }
 }

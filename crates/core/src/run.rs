@@ -1,5 +1,9 @@
 //! Runs of agents: many requests that belong to one task, and what they may use together.
 
+mod book;
+
+pub(crate) use book::Runs;
+
 /// Identifies a run. The caller makes it of whatever names the run, and of the tenant, so that nobody can use up
 /// another tenant's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Group, HOLD_MAX};
+use super::{Desk, Group, HOLD_MAX};
+use crate::allowance::{Allowances, Allowed, Hold};
 use crate::charge::{Charge, OutputCharge, Settlement};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::meter::{AMOUNT_MAX, Taking};
@@ -13,9 +14,9 @@ use crate::plan::RetryPolicy;
 use crate::projection::Fresh;
 use crate::queue::Waiting;
 use crate::request::Request;
-use crate::retry::{self, Jitter};
+use crate::retry;
 use crate::time::micros;
-use crate::units::{Dimension, Tokens};
+use crate::units::{Amount, Dimension, Tokens};
 
 /// Output charged on top of what was seen when a stream breaks: one chunk.
 const CHUNK_TOKENS: u64 = 16;
@@ -29,6 +30,11 @@ pub(crate) struct InFlight {
     pub(crate) arrival: u64,
     pub(crate) request: Request,
     pub(crate) charge: Charge,
+    /// What its flow was given with it, as a part of a window's cost.
+    service: u64,
+    /// Under which allowances it is, and what it holds of their budgets.
+    pub(crate) allowed: Allowed,
+    hold: Hold,
     pub(crate) arrived: u64,
     pub(crate) deadline: u64,
     pub(crate) granted: u64,
@@ -58,6 +64,9 @@ impl Group {
             arrival,
             request: waiting.request,
             charge: waiting.charge,
+            service: waiting.cost,
+            allowed: waiting.allowed,
+            hold: self.hold_of(&waiting.request),
             arrived: waiting.arrived,
             deadline: waiting.deadline,
             granted: now,
@@ -135,12 +144,17 @@ impl Group {
         now: u64,
         mut flight: InFlight,
         outcome: Outcome,
+        allowances: &mut Allowances,
         notices: &mut Vec<Notice>,
     ) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.last_used = now;
+        self.settle_own(now, &flight, &outcome, allowances);
         match outcome {
-            Outcome::NotSent => self.give_back(&flight, &Dimension::ALL),
+            Outcome::NotSent => {
+                self.give_back(&flight, &Dimension::ALL);
+                self.unserve(now, &flight);
+            }
             Outcome::Completed(usage) => {
                 self.accepted(&flight);
                 self.reconcile(now, &mut flight, &usage);
@@ -165,18 +179,56 @@ impl Group {
         self.let_go(&flight, matches!(outcome, Outcome::Completed(_)))
     }
 
-    /// Ends a failed attempt and decides when the next one is due.
+    /// Settles what an attempt took of its tenant's and its route's limits and budgets: only what was answered counts.
+    fn settle_own(&self, now: u64, flight: &InFlight, outcome: &Outcome, allowances: &mut Allowances) {
+        if flight.allowed == Allowed::NONE {
+            return;
+        }
+        let (granted, of) = (flight.granted, (flight.allowed, &flight.charge, flight.hold));
+        let (usage, output) = match outcome {
+            Outcome::Completed(usage) => (*usage, usage.output.unwrap_or_default()),
+            // Its input was taken, and what was seen of its output.
+            Outcome::Unknown { output_seen } => {
+                let usage = Usage {
+                    input: Some(flight.request.demand.input),
+                    cached_input: Tokens::ZERO,
+                    output: Some(*output_seen),
+                };
+                (usage, *output_seen)
+            }
+            Outcome::NotSent | Outcome::QuotaSpent { .. } | Outcome::TooLarge(_) => {
+                allowances.give_back(now, granted, flight.allowed, &flight.charge, flight.hold);
+                return;
+            }
+        };
+        let input = usage.input.unwrap_or(flight.request.demand.input);
+        let cost = flight.request.price.cost(input, usage.cached_input, output);
+        allowances.settle(now, granted, of, &usage, cost.as_micros());
+    }
+
+    /// What was given to a flow with an attempt that came to nothing is taken back.
+    fn unserve(&mut self, now: u64, flight: &InFlight) {
+        let caller = flight.request.caller;
+        let service = i64::try_from(flight.service).unwrap_or(i64::MAX);
+        self.queue
+            .correct(now, (caller.priority, caller.tenant), -service);
+    }
+
+    /// Ends a failed attempt and decides when the next one is due. Returns where it waits.
     pub(crate) fn fail(
         &mut self,
         now: u64,
         flight: InFlight,
         failure: Failure,
         policy: &RetryPolicy,
-        jitter: &mut Jitter,
+        desk: &mut Desk<'_>,
         notices: &mut Vec<Notice>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u32, Refusal> {
+        let jitter = &mut *desk.jitter;
         self.in_flight = self.in_flight.saturating_sub(1);
         self.last_used = now;
+        desk.allowances
+            .give_back(now, flight.granted, flight.allowed, &flight.charge, flight.hold);
         let pause = match failure {
             Failure::RateLimited(_) => 0,
             _ => retry::pause(policy, flight.attempt, jitter),
@@ -187,6 +239,7 @@ impl Group {
         match failure {
             Failure::Late => {
                 self.give_back(&flight, &Dimension::ALL);
+                self.unserve(now, &flight);
                 attempts -= 1;
             }
             Failure::RateLimited(refused) => {
@@ -241,20 +294,25 @@ impl Group {
         if attempts > 0 {
             self.totals.retried += 1;
         }
+        let caller = flight.request.caller;
+        let flow = self
+            .queue
+            .enter(now, caller, desk.allowances.bounds(caller.tenant).terms);
         let waiting = Waiting {
             request: flight.request,
             charge,
+            cost: self.cost_of(&charge),
+            allowed: flight.allowed,
             arrived: flight.arrived,
             deadline: flight.deadline,
             attempts,
             reason,
         };
-        if reason == WaitReason::Backoff {
-            self.queue.pause(flight.arrival, resume, waiting);
+        Ok(if reason == WaitReason::Backoff {
+            self.queue.pause(flight.arrival, flow, resume, waiting)
         } else {
-            self.queue.join(flight.arrival, waiting);
-        }
-        Ok(())
+            self.queue.join(flight.arrival, flow, waiting)
+        })
     }
 
     /// Gives back what was charged at admission in the given dimensions (what is held is let go in any case).
@@ -325,6 +383,10 @@ impl Group {
         if model.settlement == Settlement::Never {
             return;
         }
+        let mut taken = flight.charge;
+        if let (true, Some(output)) = (model.as_generated(), usage.output) {
+            taken.set(Dimension::OutputTokens, Amount::new(model.settled_output(output)));
+        }
         let output = usage.output.map_or(0, |output| model.settled_output(output));
         let spread = self.input.spread(flight.request.demand.class, estimated);
         let reserve = model.output_reserve(&flight.request.demand);
@@ -358,6 +420,7 @@ impl Group {
                 }
             };
             let Some(actual) = actual else { continue };
+            taken.set(meter.dimension(), Amount::new(actual));
             if meter.dimension() == Dimension::Tokens && can_exceed {
                 self.excess.sample(actual.saturating_sub(charged));
             }
@@ -377,5 +440,15 @@ impl Group {
                 meter.refund(flight.granted, charged - actual);
             }
         }
+        self.correct_service(now, flight, &taken);
+    }
+
+    /// Corrects what its flow was given once it is known what a request really took.
+    fn correct_service(&mut self, now: u64, flight: &InFlight, taken: &Charge) {
+        let actual = i64::try_from(self.cost_of(taken)).unwrap_or(i64::MAX);
+        let given = i64::try_from(flight.service).unwrap_or(i64::MAX);
+        let caller = flight.request.caller;
+        self.queue
+            .correct(now, (caller.priority, caller.tenant), actual - given);
     }
 }

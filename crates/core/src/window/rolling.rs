@@ -123,6 +123,11 @@ impl Rolling {
         self.live
     }
 
+    /// Returns the number of the bucket that `now` is in.
+    pub(crate) const fn bucket(&self, now: u64) -> u64 {
+        now / self.width
+    }
+
     /// Returns how long a charge lives beyond the end of its bucket.
     pub(crate) const fn life(&self) -> u64 {
         self.window + self.margin

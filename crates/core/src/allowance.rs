@@ -1,0 +1,481 @@
+//! What tenants and routes may use of limits and budgets of their own, over all quota groups.
+//!
+//! These limits are ours, so they need no margin: they are exact, and settled to what was really used.
+
+mod budget;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use self::budget::Account;
+use crate::caller::{Caller, TenantId};
+use crate::charge::Charge;
+use crate::decision::{Refusal, RefusalReason, WaitReason};
+use crate::limit::{Limit, LimitRef};
+use crate::margin::{Margin, MarginPolicy};
+use crate::meter::{Earliest, Meter, Taking};
+use crate::outcome::Usage;
+use crate::plan::{Order, Plan, TenantPlan};
+use crate::projection::Need;
+use crate::queue::Terms;
+use crate::snapshot::{AllowanceSnapshot, LimitSnapshot, Owner};
+use crate::time::Timestamp;
+use crate::units::{Amount, Dimension};
+
+/// The most tenants and routes with limits of their own. Those beyond it that are not listed share what holds for each.
+const ALLOWANCES_MAX: usize = 10_000;
+
+/// No allowance.
+const NONE: u32 = u32::MAX;
+
+/// Which allowances a request is under: its tenant's and its route's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Allowed([u32; 2]);
+
+impl Allowed {
+    /// None at all.
+    pub(crate) const NONE: Self = Self([NONE; 2]);
+}
+
+/// What a request may use of budgets: held while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Hold {
+    /// Tokens, input and output together.
+    pub(crate) tokens: u64,
+    /// Millionths of a dollar.
+    pub(crate) cost: u64,
+}
+
+/// Whether a request may go as far as its allowances are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It may.
+    Now,
+    /// Not before this time, in microseconds.
+    Later(u64, WaitReason),
+    /// When something under way ends.
+    Event(WaitReason),
+    /// Never.
+    Refuse(Refusal),
+}
+
+/// How a tenant is treated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) terms: Terms,
+    pub(crate) waiting_max: usize,
+    pub(crate) waiting_bytes_max: u64,
+}
+
+impl Bounds {
+    const USUAL: Self = Self {
+        terms: Terms {
+            weight: NonZeroU32::MIN,
+            order: Order::Arrival,
+        },
+        waiting_max: usize::MAX,
+        waiting_bytes_max: u64::MAX,
+    };
+
+    const fn of(plan: &TenantPlan) -> Self {
+        Self {
+            terms: Terms {
+                weight: plan.weight,
+                order: plan.order,
+            },
+            waiting_max: plan.waiting_max,
+            waiting_bytes_max: plan.waiting_bytes_max,
+        }
+    }
+}
+
+/// Limits and budgets of one tenant or route.
+#[derive(Debug, Clone)]
+struct Allowance {
+    owner: Owner,
+    meters: Vec<Meter>,
+    accounts: Vec<Account>,
+    /// Quota groups in which somebody waits for this allowance.
+    waiters: BTreeSet<u32>,
+}
+
+/// All limits and budgets of tenants and routes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Allowances {
+    list: Vec<Allowance>,
+    index: BTreeMap<Owner, u32>,
+    tenants: BTreeMap<TenantId, TenantPlan>,
+    /// What holds for each tenant that is not listed.
+    each_other: Option<TenantPlan>,
+    routes: BTreeMap<crate::caller::RouteId, Vec<Limit>>,
+}
+
+impl Allowances {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let mut allowances = Self::default();
+        allowances.adopt(plan);
+        allowances
+    }
+
+    fn adopt(&mut self, plan: &Plan) {
+        let others = |tenant: &&TenantPlan| tenant.name == TenantPlan::EACH_OTHER;
+        self.each_other = plan.tenants.iter().find(others).cloned();
+        let listed = plan.tenants.iter().filter(|tenant| !others(tenant));
+        self.tenants = listed.map(|tenant| (tenant.id(), tenant.clone())).collect();
+        self.routes = plan
+            .routes
+            .iter()
+            .map(|route| (route.id(), route.limits.clone()))
+            .collect();
+    }
+
+    /// Follows another version of the plan; what was used stays used.
+    pub(crate) fn reconfigure(&mut self, now: u64, plan: &Plan) {
+        self.adopt(plan);
+        let mut list = core::mem::take(&mut self.list);
+        for allowance in &mut list {
+            let (limits, budgets) = match allowance.owner {
+                Owner::Tenant(tenant) => {
+                    let plan = self.tenants.get(&tenant).or(self.each_other.as_ref());
+                    plan.map_or((&[][..], &[][..]), |plan| (&plan.limits, &plan.budgets))
+                }
+                Owner::Route(route) => (self.routes.get(&route).map_or(&[][..], Vec::as_slice), &[][..]),
+            };
+            let older = core::mem::replace(&mut allowance.meters, meters(now, limits));
+            for meter in &mut allowance.meters {
+                let same = |old: &&Meter| old.dimension() == meter.dimension();
+                let nearest = older.iter().filter(same);
+                let nearest = nearest.max_by_key(|old| (old.window() == meter.window(), old.window()));
+                if let Some(old) = nearest {
+                    meter.inherit(old);
+                    meter.hold(old.concurrent());
+                }
+            }
+            let older = core::mem::take(&mut allowance.accounts);
+            let follow = |budget| Account::follow(now, budget, &older);
+            allowance.accounts = budgets.iter().copied().map(follow).collect();
+        }
+        self.list = list;
+    }
+
+    /// Returns who is listed by name, with the weight of each.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = (TenantId, NonZeroU32)> {
+        self.tenants.iter().map(|(id, plan)| (*id, plan.weight))
+    }
+
+    /// Returns how a tenant is treated.
+    pub(crate) fn bounds(&self, tenant: TenantId) -> Bounds {
+        if self.tenants.is_empty() && self.each_other.is_none() {
+            return Bounds::USUAL;
+        }
+        let plan = self.tenants.get(&tenant).or(self.each_other.as_ref());
+        plan.map_or(Bounds::USUAL, Bounds::of)
+    }
+
+    /// Returns the allowances that a caller is under.
+    pub(crate) fn of(&mut self, now: u64, caller: Caller) -> Allowed {
+        let tenant = self.find(now, Owner::Tenant(caller.tenant));
+        let route = self.find(now, Owner::Route(caller.route));
+        Allowed([tenant, route])
+    }
+
+    fn find(&mut self, now: u64, owner: Owner) -> u32 {
+        let (limits, budgets) = match owner {
+            Owner::Tenant(_) if self.tenants.is_empty() && self.each_other.is_none() => return NONE,
+            Owner::Tenant(id) => match self.tenants.get(&id).or(self.each_other.as_ref()) {
+                Some(plan) => (plan.limits.as_slice(), plan.budgets.as_slice()),
+                None => return NONE,
+            },
+            Owner::Route(_) if self.routes.is_empty() => return NONE,
+            Owner::Route(id) => match self.routes.get(&id) {
+                Some(limits) => (limits.as_slice(), &[][..]),
+                None => return NONE,
+            },
+        };
+        if limits.is_empty() && budgets.is_empty() {
+            return NONE;
+        }
+        let owner = match owner {
+            Owner::Tenant(id) if self.list.len() >= ALLOWANCES_MAX && !self.tenants.contains_key(&id) => {
+                Owner::Tenant(TenantId::of(TenantPlan::EACH_OTHER))
+            }
+            owner => owner,
+        };
+        if let Some(at) = self.index.get(&owner) {
+            return *at;
+        }
+        let at = u32::try_from(self.list.len()).unwrap_or(NONE);
+        let allowance = Allowance {
+            owner,
+            meters: meters(now, limits),
+            accounts: budgets.iter().map(|budget| Account::new(now, *budget)).collect(),
+            waiters: BTreeSet::new(),
+        };
+        self.list.push(allowance);
+        self.index.insert(owner, at);
+        at
+    }
+
+    /// Returns whether a request may go. `group` is told when something changes that it waits for.
+    pub(crate) fn verdict(
+        &mut self,
+        now: u64,
+        allowed: Allowed,
+        charge: &Charge,
+        hold: Hold,
+        group: u32,
+    ) -> Verdict {
+        let mut latest = Verdict::Now;
+        for at in allowed.0 {
+            let Some(allowance) = self.list.get_mut(at as usize) else {
+                continue;
+            };
+            let verdict = allowance.verdict(now, charge, hold);
+            if !matches!(verdict, Verdict::Now) {
+                allowance.waiters.insert(group);
+            }
+            latest = match (latest, verdict) {
+                (Verdict::Refuse(_), _) | (_, Verdict::Now) => latest,
+                (_, Verdict::Refuse(_)) | (Verdict::Now, _) => verdict,
+                (Verdict::Event(_), _) => latest,
+                (_, Verdict::Event(_)) => verdict,
+                (Verdict::Later(one, _), Verdict::Later(other, _)) if one >= other => latest,
+                _ => verdict,
+            };
+        }
+        latest
+    }
+
+    /// Returns when a request can go behind others under the same allowances who will take `ahead`, if that can be told and
+    /// is not now.
+    pub(crate) fn earliest(
+        &mut self,
+        now: u64,
+        allowed: Allowed,
+        ahead: &Charge,
+        charge: &Charge,
+    ) -> Option<(u64, WaitReason)> {
+        let mut latest = None;
+        for at in allowed.0 {
+            let Some(allowance) = self.list.get_mut(at as usize) else {
+                continue;
+            };
+            allowance.advance(now);
+            for meter in &allowance.meters {
+                let [ahead, weight] = [ahead, charge].map(|taken| taken.amount(meter.dimension()).value());
+                let earliest = meter.earliest(now, ahead, weight, &Need::default());
+                if let Earliest::At(at) = earliest
+                    && at > now
+                    && latest.is_none_or(|(before, _)| at > before)
+                {
+                    latest = Some((at, allowance.reason(meter.name())));
+                }
+            }
+        }
+        latest
+    }
+
+    /// Takes what a request needs from each of its allowances.
+    pub(crate) fn take(&mut self, now: u64, allowed: Allowed, charge: &Charge, hold: Hold) {
+        for at in allowed.0 {
+            let Some(allowance) = self.list.get_mut(at as usize) else {
+                continue;
+            };
+            allowance.advance(now);
+            for meter in &mut allowance.meters {
+                meter.take(charge.amount(meter.dimension()).value());
+            }
+            for account in &mut allowance.accounts {
+                account.hold(now, hold);
+            }
+        }
+    }
+
+    /// Gives back what an attempt took that is not to count: all of it.
+    pub(crate) fn give_back(
+        &mut self,
+        now: u64,
+        granted: u64,
+        allowed: Allowed,
+        charge: &Charge,
+        hold: Hold,
+    ) {
+        self.end(now, granted, allowed, charge, hold, None);
+    }
+
+    /// Replaces what an attempt took by what it used.
+    pub(crate) fn settle(
+        &mut self,
+        now: u64,
+        granted: u64,
+        (allowed, charge, hold): (Allowed, &Charge, Hold),
+        usage: &Usage,
+        cost: u64,
+    ) {
+        let value = |tokens: Option<crate::units::Tokens>| tokens.map(crate::units::Tokens::value);
+        let input = value(usage.input).map(|input| input.saturating_add(usage.cached_input.value()));
+        let used = Used {
+            input,
+            output: value(usage.output),
+            cost,
+        };
+        self.end(now, granted, allowed, charge, hold, Some(used));
+    }
+
+    fn end(
+        &mut self,
+        now: u64,
+        granted: u64,
+        allowed: Allowed,
+        charge: &Charge,
+        hold: Hold,
+        used: Option<Used>,
+    ) {
+        for at in allowed.0 {
+            let Some(allowance) = self.list.get_mut(at as usize) else {
+                continue;
+            };
+            allowance.advance(now);
+            for meter in &mut allowance.meters {
+                let charged = charge.amount(meter.dimension()).value();
+                let actual = match (meter.dimension(), &used) {
+                    (Dimension::Concurrency, _) => {
+                        meter.release(charged);
+                        continue;
+                    }
+                    (_, None) => 0,
+                    (Dimension::Requests, Some(_)) => charged,
+                    (Dimension::InputTokens, Some(used)) => used.input.unwrap_or(charged),
+                    (Dimension::OutputTokens, Some(used)) => used.output.unwrap_or(charged),
+                    (Dimension::Tokens, Some(used)) => match (used.input, used.output) {
+                        (Some(input), output) => input.saturating_add(output.unwrap_or(0)),
+                        (None, _) => charged,
+                    },
+                };
+                if actual > charged {
+                    meter.charge(actual - charged);
+                } else {
+                    meter.refund(granted, charged - actual);
+                }
+            }
+            for account in &mut allowance.accounts {
+                let tokens = used.as_ref().map(|used| match (used.input, used.output) {
+                    (None, None) => hold.tokens,
+                    (input, output) => input.unwrap_or(0).saturating_add(output.unwrap_or(0)),
+                });
+                let cost = used.as_ref().map(|used| used.cost);
+                account.settle(now, hold, tokens.zip(cost));
+            }
+        }
+    }
+
+    /// Returns the groups in which somebody waits for one of these allowances, and forgets them: they look again.
+    pub(crate) fn waiters(&mut self, allowed: Allowed) -> Vec<(u32, Owner)> {
+        let mut found = Vec::new();
+        for at in allowed.0 {
+            let Some(allowance) = self.list.get_mut(at as usize) else {
+                continue;
+            };
+            let owner = allowance.owner;
+            found.extend(
+                core::mem::take(&mut allowance.waiters)
+                    .into_iter()
+                    .map(|group| (group, owner)),
+            );
+        }
+        found
+    }
+
+    pub(crate) fn snapshots(&mut self, now: u64) -> Vec<AllowanceSnapshot> {
+        let one = |allowance: &mut Allowance| {
+            allowance.advance(now);
+            AllowanceSnapshot {
+                owner: allowance.owner,
+                limits: allowance.meters.iter().map(limit_snapshot).collect(),
+                budgets: allowance
+                    .accounts
+                    .iter()
+                    .map(|account| account.snapshot(now))
+                    .collect(),
+            }
+        };
+        self.list.iter_mut().map(one).collect()
+    }
+}
+
+/// What an attempt used.
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    input: Option<u64>,
+    output: Option<u64>,
+    cost: u64,
+}
+
+impl Allowance {
+    fn advance(&mut self, now: u64) {
+        for meter in &mut self.meters {
+            meter.advance(now);
+        }
+    }
+
+    const fn reason(&self, limit: LimitRef) -> WaitReason {
+        match self.owner {
+            Owner::Tenant(_) => WaitReason::Tenant(limit),
+            Owner::Route(_) => WaitReason::Route(limit),
+        }
+    }
+
+    fn verdict(&mut self, now: u64, charge: &Charge, hold: Hold) -> Verdict {
+        self.advance(now);
+        for account in &mut self.accounts {
+            let verdict = account.verdict(now, hold);
+            if verdict != Verdict::Now {
+                return verdict;
+            }
+        }
+        let mut latest = Verdict::Now;
+        for meter in &self.meters {
+            let weight = charge.amount(meter.dimension()).value();
+            let limit = meter.name();
+            match meter.earliest(now, 0, weight, &Need::default()) {
+                Earliest::At(at) if at <= now => {}
+                Earliest::At(at) => match latest {
+                    Verdict::Later(other, _) if other >= at => {}
+                    Verdict::Event(_) => {}
+                    _ => latest = Verdict::Later(at, self.reason(limit)),
+                },
+                Earliest::Event => latest = Verdict::Event(self.reason(limit)),
+                Earliest::Never => {
+                    return Verdict::Refuse(Refusal {
+                        limit: Some(limit),
+                        ..Refusal::of(RefusalReason::NeverFits)
+                    });
+                }
+            }
+        }
+        latest
+    }
+}
+
+/// Makes the meters of limits that are ours.
+fn meters(now: u64, limits: &[Limit]) -> Vec<Meter> {
+    let margin = Margin::new(MarginPolicy::Fixed(Duration::ZERO));
+    let meter = |limit: &Limit| Meter::new(now, *limit, Taking::AtOnce, &margin);
+    limits.iter().map(meter).collect()
+}
+
+fn limit_snapshot(meter: &Meter) -> LimitSnapshot {
+    LimitSnapshot {
+        limit: meter.name(),
+        discipline: meter.limit().discipline,
+        source: meter.source(),
+        told: Timestamp::from_micros(meter.told()),
+        used: Amount::new(meter.used()),
+        held: Amount::new(meter.held()),
+        foreign: Amount::ZERO,
+        margin: Duration::ZERO,
+        growth: None,
+    }
+}

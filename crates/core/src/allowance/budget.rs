@@ -1,0 +1,117 @@
+//! A budget over days or months of the calendar.
+
+use core::time::Duration;
+
+use super::{Hold, Verdict};
+use crate::calendar::next_month;
+use crate::decision::{Allotment, Refusal, RefusalReason, Spent, WaitReason};
+use crate::limit::Zone;
+use crate::plan::{Budget, BudgetUnit, Period};
+use crate::snapshot::BudgetSnapshot;
+use crate::time::Timestamp;
+
+/// What was used of one budget in the period that now is.
+#[derive(Debug, Clone)]
+pub(super) struct Account {
+    budget: Budget,
+    used: u64,
+    /// What requests under way may use yet.
+    held: u64,
+    /// When the next period begins, in microseconds.
+    renews: u64,
+}
+
+impl Account {
+    pub(super) fn new(now: u64, budget: Budget) -> Self {
+        Self {
+            budget,
+            used: 0,
+            held: 0,
+            renews: next(now, budget.period),
+        }
+    }
+
+    /// Makes the account of a budget that may have had another amount before.
+    pub(super) fn follow(now: u64, budget: Budget, older: &[Self]) -> Self {
+        let same = |old: &&Self| old.budget.unit == budget.unit && old.budget.period == budget.period;
+        let mut account = older
+            .iter()
+            .find(same)
+            .cloned()
+            .unwrap_or_else(|| Self::new(now, budget));
+        account.budget = budget;
+        account
+    }
+
+    /// Begins the next period when its time has come. What is held is used in the period in which it ends.
+    fn renew(&mut self, now: u64) {
+        if now >= self.renews {
+            self.used = 0;
+            self.renews = next(now, self.budget.period);
+        }
+    }
+
+    const fn part(&self, hold: Hold) -> u64 {
+        match self.budget.unit {
+            BudgetUnit::Tokens => hold.tokens,
+            BudgetUnit::Cost => hold.cost,
+        }
+    }
+
+    /// Returns whether a request fits into what is left.
+    pub(super) fn verdict(&mut self, now: u64, hold: Hold) -> Verdict {
+        self.renew(now);
+        let after = self.used.saturating_add(self.part(hold).max(1));
+        if after > self.budget.amount {
+            return Verdict::Refuse(Refusal {
+                retry_after: Some(Duration::from_micros((self.renews - now).max(1))),
+                spent: Some(Spent {
+                    what: Allotment::Budget(self.budget.unit, self.budget.period),
+                    used: self.used,
+                    most: self.budget.amount,
+                }),
+                ..Refusal::of(RefusalReason::BudgetSpent)
+            });
+        }
+        if after.saturating_add(self.held) > self.budget.amount {
+            return Verdict::Event(WaitReason::Budget);
+        }
+        Verdict::Now
+    }
+
+    pub(super) fn hold(&mut self, now: u64, hold: Hold) {
+        self.renew(now);
+        self.held = self.held.saturating_add(self.part(hold));
+    }
+
+    /// Replaces what was held by the tokens and money that were used, if anything was.
+    pub(super) fn settle(&mut self, now: u64, hold: Hold, used: Option<(u64, u64)>) {
+        self.renew(now);
+        self.held = self.held.saturating_sub(self.part(hold));
+        let used = used.map_or(0, |(tokens, cost)| self.part(Hold { tokens, cost }));
+        self.used = self.used.saturating_add(used);
+    }
+
+    pub(super) fn snapshot(&self, now: u64) -> BudgetSnapshot {
+        let is_over = now >= self.renews;
+        BudgetSnapshot {
+            budget: self.budget,
+            used: if is_over { 0 } else { self.used },
+            held: self.held,
+            renews: Timestamp::from_micros(if is_over {
+                next(now, self.budget.period)
+            } else {
+                self.renews
+            }),
+        }
+    }
+}
+
+fn next(now: u64, period: Period) -> u64 {
+    let now = Timestamp::from_micros(now);
+    let next = match period {
+        Period::Day => Zone::Utc.next_midnight(now),
+        Period::Month => next_month(now),
+    };
+    next.as_micros()
+}

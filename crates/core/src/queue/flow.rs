@@ -1,0 +1,145 @@
+//! The requests of one tenant in one tier.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+
+use super::Terms;
+use super::recent::Recent;
+use crate::caller::{Priority, RouteId, TenantId};
+use crate::charge::Charge;
+use crate::plan::Order;
+
+/// Service is counted in parts of a cost so small that the largest weight still moves it.
+const SERVICE_SCALE: u64 = 1 << 10;
+
+/// The requests of one tenant in one tier.
+#[derive(Debug, Clone)]
+pub(crate) struct Flow {
+    pub(crate) tenant: TenantId,
+    pub(crate) priority: Priority,
+    pub(crate) weight: NonZeroU32,
+    pub(super) order: Order,
+    pub(super) next_order: Order,
+    /// Service so far: cost over weight.
+    pub(crate) tag: u64,
+    /// The number of its last dispatch.
+    pub(super) served: u64,
+    /// Requests that wait, in line or pausing, and the bytes that they hold.
+    pub(crate) waiting: u32,
+    pub(crate) bytes: u64,
+    /// What those in line will take.
+    pub(crate) demand: Charge,
+    /// The same as a cost.
+    pub(crate) cost: u64,
+    pub(super) lanes: Vec<Lane>,
+    pub(crate) recent: Recent,
+    /// When it was last heard of.
+    pub(super) seen: u64,
+    pub(super) is_present: bool,
+}
+
+/// Requests of a flow by one route and of about one size.
+#[derive(Debug, Clone)]
+pub(super) struct Lane {
+    pub(super) route: RouteId,
+    pub(super) class: u8,
+    /// Rank, arrival and place.
+    pub(super) line: BTreeSet<(u64, u64, u32)>,
+    /// Until when its head cannot go.
+    pub(super) blocked: Option<u64>,
+}
+
+impl Lane {
+    pub(super) fn is_open(&self) -> bool {
+        self.blocked.is_none() && !self.line.is_empty()
+    }
+}
+
+impl Flow {
+    pub(super) fn new(now: u64, (priority, tenant): (Priority, TenantId), terms: Terms) -> Self {
+        Self {
+            tenant,
+            priority,
+            weight: terms.weight,
+            order: terms.order,
+            next_order: terms.order,
+            tag: 0,
+            served: 0,
+            waiting: 0,
+            bytes: 0,
+            demand: Charge::ZERO,
+            cost: 0,
+            lanes: Vec::new(),
+            recent: Recent::default(),
+            seen: now,
+            is_present: true,
+        }
+    }
+
+    /// Returns whether nothing was ever seen of it.
+    pub(super) fn is_supposed(&self) -> bool {
+        self.served == 0 && self.waiting == 0 && self.tag == 0
+    }
+
+    /// Returns its place among the flows of its tier.
+    pub(super) const fn rank(&self, at: u32) -> (u64, u64, u32) {
+        (self.tag, self.served, at)
+    }
+
+    /// Returns how many stand in line.
+    pub(super) fn in_line(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.line.len()).sum()
+    }
+
+    /// Returns whether somebody stands in line who may go.
+    pub(super) fn is_ready(&self) -> bool {
+        self.lanes.iter().any(Lane::is_open)
+    }
+
+    /// Returns the first of those who may go.
+    pub(super) fn head(&self) -> Option<(u64, u64, u32)> {
+        let open = self.lanes.iter().filter(|lane| lane.is_open());
+        open.filter_map(|lane| lane.line.first().copied()).min()
+    }
+
+    /// Returns how much service a cost is.
+    pub(crate) fn service(&self, cost: u64) -> u64 {
+        (cost.saturating_mul(SERVICE_SCALE) / u64::from(self.weight.get())).max(1)
+    }
+
+    /// Returns the lane of a route and size, made if there is none.
+    pub(super) fn lane(&mut self, route: RouteId, class: u8) -> usize {
+        let found = self
+            .lanes
+            .iter()
+            .position(|lane| lane.route == route && lane.class == class);
+        found.unwrap_or_else(|| {
+            // An empty lane serves anybody.
+            let lane = Lane {
+                route,
+                class,
+                line: BTreeSet::new(),
+                blocked: None,
+            };
+            match self.lanes.iter().position(|lane| lane.line.is_empty()) {
+                Some(at) => {
+                    self.lanes[at] = lane;
+                    at
+                }
+                None => {
+                    self.lanes.push(lane);
+                    self.lanes.len() - 1
+                }
+            }
+        })
+    }
+
+    /// Returns the rank of a request among those of the flow.
+    pub(super) const fn rank_of(&self, deadline: u64) -> u64 {
+        match self.order {
+            Order::Arrival => 0,
+            Order::Deadline => deadline,
+        }
+    }
+}

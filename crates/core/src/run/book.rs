@@ -1,0 +1,297 @@
+//! What each run has used, and whether it repeats itself.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::time::Duration;
+
+use super::{RunId, RunStep};
+use crate::allowance::Hold;
+use crate::decision::{Allotment, Spent};
+use crate::outcome::Outcome;
+use crate::plan::RunPlan;
+use crate::price::Cost;
+use crate::request::Request;
+use crate::snapshot::{RUNS_SHOWN, RunSnapshot};
+use crate::time::micros;
+use crate::units::Tokens;
+
+/// The most runs that are remembered; the one that was heard of least lately makes room.
+const RUNS_MAX: usize = 10_000;
+
+/// The steps among which repetitions are looked for.
+const STEPS: usize = 20;
+
+/// No run is nested deeper.
+const DEPTH_MAX: u32 = 64;
+
+/// From this part of what a run may use on, in percent, it is warned.
+const WARNING_PERCENT: u64 = 80;
+
+/// One run.
+#[derive(Debug, Clone)]
+struct Run {
+    parent: Option<RunId>,
+    depth: u32,
+    calls: u64,
+    tokens: u64,
+    cost: u64,
+    /// What requests under way may use yet.
+    held: Hold,
+    began: u64,
+    heard: u64,
+    /// The latest steps, as far as they are known, the oldest first.
+    steps: Vec<u64>,
+}
+
+/// All runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Runs {
+    runs: BTreeMap<RunId, Run>,
+    /// Runs by when they were last heard of.
+    heard: BTreeSet<(u64, RunId)>,
+}
+
+impl Runs {
+    /// Takes note of a request, if its run and those that started it may make one more that uses so much.
+    pub(crate) fn enter(
+        &mut self,
+        now: u64,
+        plan: &RunPlan,
+        step: &RunStep,
+        hold: Hold,
+    ) -> Result<(), Spent> {
+        self.forget_idle(now, micros(plan.idle));
+        let depth = self.meet(now, step);
+        if let Some(most) = plan.depth
+            && depth > most
+        {
+            return Err(spent(Allotment::RunDepth, depth.into(), most.into()));
+        }
+        let chain = self.chain(step.run);
+        for id in &chain {
+            let Some(run) = self.runs.get(id) else { continue };
+            run.may_use(now, plan, hold)?;
+        }
+        if let (Some(fingerprint), Some(run)) = (step.fingerprint, self.runs.get_mut(&step.run)) {
+            let times = 1 + run.steps.iter().filter(|known| **known == fingerprint).count() as u64;
+            if let Some(most) = plan.repeats.map(u64::from)
+                && times > most
+            {
+                return Err(spent(Allotment::RunRepeats, times, most));
+            }
+            if run.steps.len() >= STEPS {
+                run.steps.remove(0);
+            }
+            run.steps.push(fingerprint);
+        }
+        for id in &chain {
+            if let Some(run) = self.runs.get_mut(id) {
+                run.calls += 1;
+                run.held.tokens = run.held.tokens.saturating_add(hold.tokens);
+                run.held.cost = run.held.cost.saturating_add(hold.cost);
+            }
+        }
+        Ok(())
+    }
+
+    /// A request that was noted was not sent after all.
+    pub(crate) fn leave(&mut self, step: &RunStep, hold: Hold) {
+        for id in self.chain(step.run) {
+            if let Some(run) = self.runs.get_mut(&id) {
+                run.calls = run.calls.saturating_sub(1);
+                run.release(hold);
+            }
+        }
+    }
+
+    /// A request has ended: what it held is replaced by what it used.
+    pub(crate) fn settle(
+        &mut self,
+        now: u64,
+        step: &RunStep,
+        hold: Hold,
+        request: &Request,
+        outcome: &Outcome,
+    ) {
+        let input = request.demand.input;
+        let (input, cached, output) = match outcome {
+            Outcome::Completed(usage) => (
+                usage.input.unwrap_or(input),
+                usage.cached_input,
+                usage.output.unwrap_or_default(),
+            ),
+            Outcome::Unknown { output_seen } => (input, Tokens::ZERO, *output_seen),
+            Outcome::NotSent => return self.leave(step, hold),
+            Outcome::QuotaSpent { .. } | Outcome::TooLarge(_) => (Tokens::ZERO, Tokens::ZERO, Tokens::ZERO),
+        };
+        let tokens = (input + cached + output).value();
+        let cost = request.price.cost(input, cached, output).as_micros();
+        for id in self.chain(step.run) {
+            if let Some(run) = self.runs.get_mut(&id) {
+                run.release(hold);
+                run.tokens = run.tokens.saturating_add(tokens);
+                run.cost = run.cost.saturating_add(cost);
+            }
+            self.hear(now, id);
+        }
+    }
+
+    pub(crate) fn snapshot(&self, now: u64, plan: &RunPlan, id: RunId) -> Option<RunSnapshot> {
+        self.runs.get(&id).map(|run| run.snapshot(now, plan, id))
+    }
+
+    /// Returns the runs that were heard of last.
+    pub(crate) fn snapshots(&self, now: u64, plan: &RunPlan) -> Vec<RunSnapshot> {
+        let latest = self.heard.iter().rev().take(RUNS_SHOWN);
+        latest
+            .filter_map(|(_, id)| self.snapshot(now, plan, *id))
+            .collect()
+    }
+
+    /// Makes a run known, and those that started it. Returns its depth.
+    fn meet(&mut self, now: u64, step: &RunStep) -> u32 {
+        let parent = step.parent.filter(|parent| *parent != step.run);
+        if let Some(parent) = parent {
+            self.know(now, parent, None);
+        }
+        self.know(now, step.run, parent)
+    }
+
+    fn know(&mut self, now: u64, id: RunId, parent: Option<RunId>) -> u32 {
+        if !self.runs.contains_key(&id) {
+            if self.runs.len() >= RUNS_MAX
+                && let Some((_, oldest)) = self.heard.pop_first()
+            {
+                self.runs.remove(&oldest);
+            }
+            let above = parent.and_then(|parent| self.runs.get(&parent));
+            let depth = above.map_or(1, |above| (above.depth + 1).min(DEPTH_MAX));
+            let run = Run {
+                parent,
+                depth,
+                calls: 0,
+                tokens: 0,
+                cost: 0,
+                held: Hold::default(),
+                began: now,
+                heard: now,
+                steps: Vec::new(),
+            };
+            self.runs.insert(id, run);
+            self.heard.insert((now, id));
+        }
+        self.hear(now, id);
+        self.runs.get(&id).map_or(1, |run| run.depth)
+    }
+
+    fn hear(&mut self, now: u64, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        self.heard.remove(&(run.heard, id));
+        run.heard = now;
+        self.heard.insert((now, id));
+        debug_assert_eq!(self.heard.len(), self.runs.len(), "every run is heard of");
+    }
+
+    fn forget_idle(&mut self, now: u64, idle: u64) {
+        while let Some(&(heard, id)) = self.heard.first() {
+            if now.saturating_sub(heard) < idle {
+                break;
+            }
+            self.heard.pop_first();
+            self.runs.remove(&id);
+        }
+    }
+
+    /// Returns a run and those that started it.
+    fn chain(&self, id: RunId) -> Vec<RunId> {
+        let mut chain = Vec::new();
+        let mut next = Some(id);
+        while let Some(id) = next
+            && chain.len() < DEPTH_MAX as usize
+            && !chain.contains(&id)
+        {
+            chain.push(id);
+            next = self.runs.get(&id).and_then(|run| run.parent);
+        }
+        chain
+    }
+}
+
+impl Run {
+    /// Returns whether one more request is allowed that may use so much.
+    fn may_use(&self, now: u64, plan: &RunPlan, hold: Hold) -> Result<(), Spent> {
+        let time = now.saturating_sub(self.began);
+        if let Some(most) = plan.time.map(micros)
+            && time > most
+        {
+            return Err(spent(Allotment::RunTime, time, most));
+        }
+        let counts = [
+            (Allotment::RunCalls, plan.calls, self.calls, 1),
+            (
+                Allotment::RunTokens,
+                plan.tokens,
+                self.tokens + self.held.tokens,
+                hold.tokens.max(1),
+            ),
+            (
+                Allotment::RunCost,
+                plan.cost,
+                self.cost + self.held.cost,
+                hold.cost.max(1),
+            ),
+        ];
+        for (what, most, used, more) in counts {
+            if let Some(most) = most
+                && used.saturating_add(more) > most
+            {
+                return Err(spent(what, used, most));
+            }
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, hold: Hold) {
+        self.held.tokens = self.held.tokens.saturating_sub(hold.tokens);
+        self.held.cost = self.held.cost.saturating_sub(hold.cost);
+    }
+
+    fn repeats(&self) -> u64 {
+        let Some(last) = self.steps.last() else { return 0 };
+        self.steps.iter().filter(|step| *step == last).count() as u64
+    }
+
+    fn snapshot(&self, now: u64, plan: &RunPlan, run: RunId) -> RunSnapshot {
+        let time = now.saturating_sub(self.began);
+        let used = [
+            (Allotment::RunCalls, plan.calls, self.calls),
+            (Allotment::RunTokens, plan.tokens, self.tokens + self.held.tokens),
+            (Allotment::RunCost, plan.cost, self.cost + self.held.cost),
+            (Allotment::RunTime, plan.time.map(micros), time),
+            (Allotment::RunRepeats, plan.repeats.map(u64::from), self.repeats()),
+        ];
+        let nearly = used.into_iter().filter_map(|(what, most, used)| {
+            let most = most?;
+            let percent = u128::from(used) * 100 / u128::from(most.max(1));
+            (percent >= u128::from(WARNING_PERCENT)).then(|| (percent, spent(what, used, most)))
+        });
+        let warning = nearly
+            .min_by_key(|(percent, _)| Reverse(*percent))
+            .map(|(_, spent)| spent);
+        RunSnapshot {
+            run,
+            calls: self.calls,
+            tokens: self.tokens + self.held.tokens,
+            cost: Cost::from_micros(self.cost + self.held.cost),
+            time: Duration::from_micros(time),
+            depth: self.depth,
+            repeats: u32::try_from(self.repeats()).unwrap_or(u32::MAX),
+            warning,
+        }
+    }
+}
+
+const fn spent(what: Allotment, used: u64, most: u64) -> Spent {
+    Spent { what, used, most }
+}
