@@ -49,7 +49,7 @@ impl fmt::Display for Waits {
         if self.is_empty() {
             return write!(f, "{:>7} {:>7}", "–", "–");
         }
-        write!(f, "{:>7.1} {:>7.1}", self.percentile(50), self.percentile(99))
+        write!(f, "{:>7.2} {:>7.2}", self.percentile(50), self.percentile(99))
     }
 }
 

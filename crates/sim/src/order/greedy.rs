@@ -11,6 +11,8 @@ use super::quota::{Call, Quota, Tenant};
 
 /// Requests a minute.
 pub const LIMIT: u64 = 500;
+/// The time in which one request becomes possible, in seconds.
+pub const SLOT: f64 = 0.12;
 /// What one asks for at once.
 const GATHERED: u64 = 5_000;
 

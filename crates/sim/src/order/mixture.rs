@@ -5,7 +5,7 @@ use std::fmt;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use super::course::{Course, MINUTE, START, Turn, Who};
+use super::course::{Answer, Course, MINUTE, START, Turn, Who};
 use super::figures::{Waits, seconds, share};
 use super::quota::{Call, Quota, Tenant};
 use super::window::LIFE_MEAN_S;
@@ -46,25 +46,24 @@ pub struct Figures {
 }
 
 /// The head of the columns of [`Figures`].
-pub const COLUMNS: &str = "order                          small p50     p99  middle p50    p99   large p50    p99     used    unserved % (s, m, l)    longest pause s (s, m, l)";
+pub const COLUMNS: &str = concat!(
+    "order                        small p50     p99  middle p50     p99   large p50     p99    used",
+    "   unserved %: small middle large   longest pause s: small middle large"
+);
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [small, middle, large] = &self.waits;
         write!(
             f,
-            "{:<29} {small}     {middle}    {large}   {:>6.3}",
+            "{:<29}  {small}     {middle}     {large}  {:>6.3}",
             self.who.name(),
             self.used
         )?;
-        for unserved in self.unserved {
-            write!(f, "  {:>6.1}", unserved * 100.0)?;
-        }
-        write!(f, "      ")?;
-        for pause in self.pause {
-            write!(f, "  {pause:>6.1}")?;
-        }
-        Ok(())
+        let [small, middle, large] = self.unserved.map(|unserved| unserved * 100.0);
+        write!(f, "              {small:>6.1} {middle:>6.1} {large:>5.1}")?;
+        let [small, middle, large] = self.pause;
+        write!(f, "                    {small:>5.1} {middle:>6.1} {large:>5.1}")
     }
 }
 
@@ -103,7 +102,7 @@ fn run(mixture: &Mixture, arrivals: &[Arrival], who: Who) -> Figures {
                 }
                 tally.come(course.now, arrival.class);
                 let call = Call::patient(arrival.class, CLASSES[arrival.class].0);
-                if course.submit(next as u64, call) == super::course::Answer::Start {
+                if course.submit(next as u64, call) == Answer::Start {
                     tally.start(course.now, arrival);
                 }
             }

@@ -71,7 +71,7 @@ impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:>6} {:>9.1} {:>13.2} {:>6.2} {:>10.1} {:>16.2} {:>9} {:>8} {:>15} {:>8.1} {:>6} {:>8.1}",
+            "{:>6} {:>9.1} {:>13.2} {:>6.2} {:>10.1} {:>16.2} {:>9} {:>8} {:>15} {:>8} {:>6} {:>8}",
             self.waits.len(),
             self.waits.percentile(50),
             self.errors.percentile(50),
@@ -81,11 +81,19 @@ impl fmt::Display for Figures {
             self.refused,
             self.expired,
             self.first_returns.0,
-            self.returned() * 100.0,
+            let_in(self.first_returns),
             self.returns.0,
-            share(self.returns.1, self.returns.0) * 100.0,
+            let_in(self.returns),
         )
     }
+}
+
+/// Returns the share of those who came back that were let in, in percent.
+fn let_in((came, let_in): (u64, u64)) -> String {
+    if came == 0 {
+        return "–".to_owned();
+    }
+    format!("{:.1}", share(let_in, came) * 100.0)
 }
 
 /// What is to happen: a request of the trace comes, or comes back for the so manieth time.

@@ -115,7 +115,7 @@ impl Scene {
         let member = |weight| Member {
             weight,
             sizes: (100, 20_000),
-            active: vec![0..minutes],
+            active: std::iter::once(0..minutes).collect(),
         };
         Self {
             seed,

@@ -131,20 +131,16 @@ impl Scene {
             match turn {
                 Turn::Due(index) => play.ask(index),
                 Turn::Start(id) => {
-                    let asked = usize::try_from(id)
-                        .ok()
-                        .and_then(|id| play.asked.get(id))
-                        .copied();
-                    if let Some((index, came)) = asked {
-                        play.start(index, came);
-                        if matches!(self.works[index].comes, Comes::Backlog(_)) {
-                            play.ask(index);
-                        }
+                    if let Some(index) = play.start(id)
+                        && matches!(self.works[index].comes, Comes::Backlog(_))
+                    {
+                        play.ask(index);
                     }
                 }
                 Turn::Refuse(..) => {}
             }
         }
+        play.keep_waiting(end);
         Figures {
             measured: end - begin,
             works: self.works.clone(),
@@ -158,8 +154,8 @@ struct Play<'a> {
     works: &'a [Work],
     course: Course<usize>,
     begin: u64,
-    /// Who asked, and when, by the number of the request.
-    asked: Vec<(usize, u64)>,
+    /// Who asked, and when, by the number of the request; nobody once it has started.
+    asked: Vec<Option<(usize, u64)>>,
     served: Vec<Served>,
 }
 
@@ -169,7 +165,7 @@ impl Play<'_> {
         let work = self.works[index];
         loop {
             let (id, now) = (self.asked.len() as u64, self.course.now);
-            self.asked.push((index, now));
+            self.asked.push(Some((index, now)));
             let call = Call {
                 priority: work.priority,
                 ..Call::patient(index, work.tokens)
@@ -177,21 +173,31 @@ impl Play<'_> {
             if self.course.submit(id, call) != Answer::Start {
                 break;
             }
-            self.start(index, now);
+            self.start(id);
             if !matches!(work.comes, Comes::Backlog(_)) {
                 break;
             }
         }
     }
 
-    fn start(&mut self, index: usize, came: u64) {
+    /// One may start; returns whose it is.
+    fn start(&mut self, id: u64) -> Option<usize> {
+        let (index, came) = self.asked.get_mut(usize::try_from(id).ok()?)?.take()?;
         let now = self.course.now;
         let served = &mut self.served[index];
-        if now >= self.begin {
-            served.count += 1;
-        }
+        served.count += u64::from(now >= self.begin);
         if came >= self.begin {
             served.waits.add(now - came);
+        }
+        Some(index)
+    }
+
+    /// Counts those who still wait in the end: they have waited so long at least.
+    fn keep_waiting(&mut self, end: u64) {
+        for (index, came) in self.asked.iter().flatten().copied() {
+            if came >= self.begin {
+                self.served[index].waits.add(end - came);
+            }
         }
     }
 }
@@ -201,7 +207,7 @@ impl Play<'_> {
 pub struct Served {
     /// Requests, after the warm-up.
     pub count: u64,
-    /// The waits of those who came after the warm-up.
+    /// The waits of those who came after the warm-up, up to the end for those who still wait then.
     pub waits: Waits,
 }
 
@@ -239,7 +245,7 @@ impl Figures {
 }
 
 /// The head of the columns of [`Figures`].
-pub const COLUMNS: &str = "  used   tier: requests/min, share %, wait p50 and p99";
+pub const COLUMNS: &str = "  used   each tier: requests a minute, share of what was given, wait p50 and p99";
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -247,12 +253,11 @@ impl fmt::Display for Figures {
         for (index, work) in self.works.iter().enumerate() {
             write!(
                 f,
-                "   {}: {:.0}/min, {:.1} %, {:.2} s, {:.2} s",
+                "   {:>6} {:>5.0}/min {:>5.1} % {}",
                 work.priority.name(),
                 self.per_minute(index),
                 self.share(index) * 100.0,
-                self.served[index].waits.percentile(50),
-                self.served[index].waits.percentile(99),
+                self.served[index].waits,
             )?;
         }
         Ok(())
