@@ -7,6 +7,7 @@
 
 pub mod baseline;
 pub mod client;
+pub mod order;
 pub mod output;
 pub mod profiles;
 pub mod report;

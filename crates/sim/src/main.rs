@@ -26,6 +26,18 @@ enum Table {
     Profiles(Profiles),
     /// Rules of admission where output is charged as it is generated.
     Output(Generated),
+    /// Who goes next: orders, shares, promises, tiers and costs.
+    Order(Ordered),
+}
+
+#[derive(Debug, Arguments)]
+struct Ordered {
+    /// The seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Minutes of the comparison of orders under overload; the other tables last in proportion.
+    #[arg(long, default_value_t = 60)]
+    minutes: u64,
 }
 
 #[derive(Debug, Arguments)]
@@ -77,6 +89,7 @@ fn main() {
         Some(Table::Worlds(args)) => worlds(&args),
         Some(Table::Profiles(args)) => profiles(&args),
         Some(Table::Output(args)) => tidegate_sim::output::print_table(args.seed, args.minutes),
+        Some(Table::Order(args)) => tidegate_sim::order::print_tables(args.seed, args.minutes),
     }
 }
 
