@@ -73,6 +73,12 @@ pub struct RawServer {
     /// The longest that a request may wait, whatever the client says.
     #[schemars(extend("default" = defaults::MAX_WAIT))]
     pub max_wait: Field<DurationText>,
+    /// How long a request for a stream of events waits in line before its answer is begun for it: with status 200 and a
+    /// comment, repeated as often until the provider's answer comes. For clients and proxies between that give up on a
+    /// connection without a byte. What is known only later cannot be told any more: the provider's headers,
+    /// `x-tidegate-queue-ms` and `x-tidegate-attempts` are missing, and an error comes as an event in the stream, which
+    /// SDKs do not try again. At least 10ms; without it nothing is begun before its time.
+    pub queue_keepalive: Field<DurationText>,
 }
 
 /// When failed attempts are tried again.

@@ -59,7 +59,6 @@ pub(crate) fn busy() -> Snapshot {
         waiting_bytes: Bytes::new(4_096),
         allowances: Vec::new(),
         runs: Vec::new(),
-        shares: Vec::new(),
     }
 }
 
@@ -74,6 +73,7 @@ fn group(name: &str, account: u64, limits: Vec<LimitSnapshot>) -> QuotaSnapshot 
         waiting: 0,
         waiting_bytes: Bytes::ZERO,
         first_waiting: vec![],
+        shares: vec![],
         in_flight: 0,
         hold_until: None,
         learning: false,
