@@ -348,7 +348,7 @@ fn hostile_bodies_have_a_fingerprint_or_none() {
 
 /// Any value, with the names that are looked for among its keys.
 fn value() -> impl Strategy<Value = Value> {
-    let names = [
+    const NAMES: [&str; 22] = [
         "messages",
         "contents",
         "input",
@@ -372,7 +372,7 @@ fn value() -> impl Strategy<Value = Value> {
         "previous_response_id",
         "system",
     ];
-    let name = proptest::sample::select(&names[..]).prop_map(str::to_owned);
+    let name = proptest::sample::select(&NAMES[..]).prop_map(str::to_owned);
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
