@@ -27,6 +27,7 @@ use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{Request, Response, request};
 use hyper::body::Incoming;
+use tidegate::Permit;
 use tidegate_core::provider::Dialect;
 use tidegate_core::{
     Bytes as ByteCount, Demand, Request as LimiterRequest, RequestClass, RunStep, TenantId, Tokens, Usage,
@@ -260,38 +261,10 @@ impl Exchange<'_> {
         self.record.stream = weighed.stream;
         self.record.max_tokens = weighed.output_max.map(Tokens::value);
         self.record.estimated_input = weighed.demand.input.value();
-        self.record.in_line_since = Some(taken);
         let line = self
             .line
             .filter(|_| weighed.stream && self.sight.endpoint.streams_events(shape));
-        if let Some(line) = line {
-            line.enter(taken);
-        }
-        let admission = limiter.acquire(asked).await;
-        if let Some(line) = line {
-            line.leave();
-        }
-        self.record.in_line_since = None;
-        let permit = match admission {
-            Ok(permit) => permit,
-            Err(refusal) => {
-                self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
-                let asker = Asker {
-                    tenant: None,
-                    run: self.record.run.as_ref().map(|run| run.name.as_str()),
-                };
-                return Err(Unanswered::refused(
-                    ErrorReply::refusal_of(&refusal, asker),
-                    Refused::Limiter(refusal.reason),
-                ));
-            }
-        };
-
-        if site.config.limits_runs()
-            && let (Some(trace), Some(step)) = (&mut self.record.run, run)
-        {
-            trace.warning = limiter.run(step.run).and_then(|run| run.warning);
-        }
+        let permit = self.admit(asked, taken, line).await?;
 
         let metrics = site.metrics.group(quota.index);
         self.record.in_flight = Some(metrics.in_flight());
@@ -318,6 +291,48 @@ impl Exchange<'_> {
             is_certain: !quota.per_model,
             patience: upstream.idle_timeout,
         })
+    }
+
+    /// Waits in line for the first permit.
+    async fn admit(
+        &mut self,
+        asked: LimiterRequest,
+        taken: Instant,
+        line: Option<&Line>,
+    ) -> Result<Permit, Unanswered> {
+        let limiter = &self.shared.limiter;
+        self.record.in_line_since = Some(taken);
+        if let Some(line) = line {
+            line.enter(taken);
+        }
+        let admission = limiter.acquire(asked).await;
+        if let Some(line) = line {
+            line.leave();
+        }
+        self.record.in_line_since = None;
+        let run = self.record.run.as_deref_mut();
+        match admission {
+            Ok(permit) => {
+                if self.bench.site.config.limits_runs()
+                    && let (Some(trace), Some(step)) = (run, asked.run)
+                {
+                    trace.warning = limiter.run(step.run).and_then(|run| run.warning);
+                }
+                Ok(permit)
+            }
+            Err(refusal) => {
+                self.record.attempts.queued = taken.elapsed();
+                self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
+                let asker = Asker {
+                    tenant: None,
+                    run: run.map(|run| run.name.as_str()),
+                };
+                Err(Unanswered::refused(
+                    ErrorReply::refusal_of(&refusal, asker),
+                    Refused::Limiter(refusal.reason),
+                ))
+            }
+        }
     }
 
     /// Finds the run that the request belongs to, and what it does in it.

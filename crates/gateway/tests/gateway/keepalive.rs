@@ -95,7 +95,8 @@ impl Begun {
 
 /// Answers the request that took the only place.
 async fn free(seen: Seen, first: &mut RawClient) {
-    free(seen, &mut first).await;
+    seen.answer_json(200, "{}");
+    first.read_until("{}").await;
 }
 
 #[tokio::test]
