@@ -286,6 +286,22 @@ async fn a_client_that_leaves_later_takes_the_upstreams_request_with_it() {
 }
 
 #[tokio::test]
+async fn who_waits_for_another_attempt_is_kept_alive_too() {
+    let mut upstream = Upstream::start().await;
+    let gateway = gateway(upstream.address, KEEPALIVE, "", "rpm = 100");
+    let asking = Begun::of(&gateway, post(CHAT, CHAT_STREAM_BODY));
+    let answering = async {
+        let headers = [("retry-after-ms", "200"), ("retry-after", "1")];
+        upstream.request().await.answer(429, &headers, "{}");
+        let stream = upstream.request().await.stream_events();
+        stream.send("data: {}\n\n").await;
+    };
+    let (begun, ()) = tokio::join!(asking, answering);
+    assert_eq!(begun.status, 200);
+    assert_eq!(begun.rest().await, "data: {}\n\n");
+}
+
+#[tokio::test]
 async fn only_streams_of_events_are_kept_alive() {
     const INPUT: &str = r#"{"model":"m","input":"a"}"#;
     const INPUT_STREAM: &str = r#"{"model":"m","input":"a","stream":true}"#;

@@ -1,5 +1,7 @@
 //! Runs of agents, as clients name them.
 
+use tidegate_gateway::serve::Gateway;
+
 use crate::support::*;
 
 #[tokio::test]
@@ -50,4 +52,35 @@ async fn a_name_that_is_none_is_refused() {
         );
     }
     upstream.assert_quiet();
+}
+
+/// Where runs are limited, what tools say of them counts as well: in headers, and in the body.
+#[tokio::test]
+async fn tools_are_heard_where_runs_are_limited() {
+    let mut upstream = Upstream::start().await;
+    let mut config = config(&format!("http://{}", upstream.address), "", "", "rpm = 100");
+    config.runs.calls = Some(50);
+    let gateway = Gateway::start(config).unwrap();
+    let in_body = r#"{"model":"m","metadata":{"session_id":"of-body"},"messages":[]}"#;
+    for (name, value, body, expect) in [
+        ("x-litellm-trace-id", "trace", CHAT_BODY, Some("trace")),
+        (
+            "x-claude-code-session-id",
+            "0f-session",
+            in_body,
+            Some("0f-session"),
+        ),
+        ("x-tidegate-run-id", "own", in_body, Some("own")),
+        ("x-other", "1", in_body, Some("of-body")),
+        ("x-other", "1", CHAT_BODY, None),
+    ] {
+        let mut request = post(CHAT, body);
+        request.headers_mut().insert(name, value.parse().unwrap());
+        let answering = tokio::spawn(send(gateway.address(), request));
+        let seen = upstream.request().await;
+        assert_eq!(seen.body, body);
+        seen.answer_json(200, "{}");
+        let answer = answering.await.unwrap();
+        assert_eq!((answer.status, answer.header("x-tidegate-run-id")), (200, expect));
+    }
 }
