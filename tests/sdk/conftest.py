@@ -18,6 +18,7 @@ CONFIG = """
 [server]
 listen = "127.0.0.1:0"
 admin = "127.0.0.1:0"
+{server}
 
 [[upstreams]]
 name = "openai"
@@ -39,6 +40,9 @@ window = "{window}"
 models = ["*"]
 rpm = {rpm}
 """
+
+# One request in a second, and signs of life for streams that wait for it.
+QUEUE = {"rpm": 1, "window": "1s", "server": 'queue_keepalive = "50ms"'}
 
 StartMock = Callable[..., Program]
 StartGateway = Callable[..., Program]
@@ -68,9 +72,9 @@ def start_gateway(tmp_path, monkeypatch) -> Iterator[StartGateway]:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
 
-    def start(url: str, *, rpm: int = 6_000, window: str = "60s") -> Program:
+    def start(url: str, *, rpm: int = 6_000, window: str = "60s", server: str = "") -> Program:
         path = tmp_path / f"tidegate{len(running)}.toml"
-        path.write_text(CONFIG.format(url=url, rpm=rpm, window=window))
+        path.write_text(CONFIG.format(url=url, rpm=rpm, window=window, server=server))
         running.append(Program("serve", "--config", str(path)))
         gateway = running[-1]
         monkeypatch.setenv("OPENAI_BASE_URL", gateway.url + "/v1")

@@ -4,6 +4,7 @@ import asyncio
 
 import anthropic
 import pytest
+from conftest import QUEUE
 from upstream import Answer
 
 MODEL = "claude-sonnet-4-5"
@@ -40,6 +41,34 @@ def test_raw_events(provider):
 
 def test_count_tokens(provider):
     assert anthropic.Anthropic().messages.count_tokens(model=MODEL, messages=MESSAGES).input_tokens > 0
+
+
+def test_stream_through_a_queue_with_signs_of_life(start_mock, start_gateway):
+    start_gateway(start_mock("--rpm", "6000").url, **QUEUE)
+    # A client that gives up on a connection without a byte long before its turn, and does not say so.
+    client = anthropic.Anthropic(max_retries=0, timeout=anthropic.Timeout(30, read=0.4))
+    silent = {"x-stainless-read-timeout": "30"}
+    for waits in (False, True):
+        with client.messages.stream(model=MODEL, max_tokens=64, messages=MESSAGES, extra_headers=silent) as stream:
+            text = "".join(stream.text_stream)
+            message = stream.get_final_message()
+        assert text and text == message.content[0].text
+        assert message.stop_reason in ("end_turn", "max_tokens")
+        headers = stream.response.headers
+        assert ("x-tidegate-queue-ms" not in headers) == waits, "the second answer began before its time"
+
+
+def test_an_error_after_signs_of_life_is_raised(start_upstream, start_gateway):
+    upstream = start_upstream(error(400, "invalid_request_error"))
+    start_gateway(upstream.url, **QUEUE)
+    client = anthropic.Anthropic(max_retries=0)
+    with pytest.raises(anthropic.BadRequestError):
+        client.messages.create(model=MODEL, max_tokens=8, messages=MESSAGES, stream=True)
+    with client.messages.create(model=MODEL, max_tokens=8, messages=MESSAGES, stream=True) as stream:
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            list(stream)
+    assert caught.value.body["error"]["message"] == "said the provider"
+    assert len(upstream.requests) == 2
 
 
 def test_500_calls_at_once_all_succeed_without_one_429(scarce_bucket):

@@ -4,6 +4,7 @@ import asyncio
 
 import openai
 import pytest
+from conftest import QUEUE
 from upstream import Answer
 
 MODEL = "gpt-4o-mini"
@@ -100,6 +101,35 @@ def test_responses_stream_helper(provider):
 
 def test_models(provider):
     assert [model.id for model in openai.OpenAI().models.list()]
+
+
+def test_chat_stream_through_a_queue_with_signs_of_life(start_mock, start_gateway):
+    start_gateway(start_mock("--rpm", "6000").url, **QUEUE)
+    # A client that gives up on a connection without a byte long before its turn, and does not say so.
+    client = openai.OpenAI(max_retries=0, timeout=openai.Timeout(30, read=0.4))
+    silent = {"x-stainless-read-timeout": "30"}
+    for waits in (False, True):
+        raw = client.chat.completions.with_raw_response.create(
+            model=MODEL, messages=MESSAGES, stream=True, extra_headers=silent
+        )
+        chunks = list(raw.parse())
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        assert chunks[-1].choices[0].finish_reason in ("stop", "length")
+        assert raw.headers["x-tidegate-request-id"]
+        assert ("x-tidegate-queue-ms" not in raw.headers) == waits, "the second answer began before its time"
+
+
+def test_an_error_after_signs_of_life_is_raised(start_upstream, start_gateway):
+    upstream = start_upstream(error(400, "invalid_request_error", "bad"))
+    start_gateway(upstream.url, **QUEUE)
+    client = openai.OpenAI(max_retries=0)
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
+    with client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True) as stream:
+        with pytest.raises(openai.APIError) as caught:
+            list(stream)
+    assert caught.value.message == "said the provider" and caught.value.code == "bad"
+    assert len(upstream.requests) == 2
 
 
 def test_500_calls_at_once_all_succeed_without_one_429(scarce):

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use tidegate_core::{
     ChargeModel, Discipline, Guarantee, Learning, Limit, MarginPolicy, Plan, QueueBounds, QuotaId, QuotaPlan,
-    RetryPolicy, Tokens,
+    RetryPolicy, RunId, RunPlan, TenantId, Tokens,
 };
 
 use crate::provider::{Provider, Scope, Slice};
@@ -55,6 +55,8 @@ pub struct Config {
     pub queue: QueueBounds,
     /// When failed attempts are tried again.
     pub retry: RetryPolicy,
+    /// What a run of an agent may use.
+    pub runs: RunPlan,
     /// Where the configuration came from, in words: a file's name, `flags` or `defaults`.
     pub source: String,
     /// What is allowed but doubtful: for `tidegate check` and the log at start.
@@ -88,6 +90,9 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// How long a drain waits for streams.
     pub stream_drain_timeout: Duration,
+    /// How long a request for a stream waits in line before its answer is begun with a comment, and how often another
+    /// follows; `None` where answers begin when the provider's do.
+    pub queue_keepalive: Option<Duration>,
 }
 
 /// The admin listener.
@@ -310,8 +315,23 @@ impl Config {
             quotas,
             queue: self.queue,
             retry: self.retry,
+            runs: self.runs,
             ..Plan::default()
         }
+    }
+
+    /// Returns whether a run of an agent may use only so much of anything.
+    pub fn limits_runs(&self) -> bool {
+        let RunPlan {
+            calls,
+            tokens,
+            cost,
+            time,
+            depth,
+            repeats,
+            idle: _,
+        } = self.runs;
+        calls.or(tokens).or(cost).is_some() || time.is_some() || depth.or(repeats).is_some()
     }
 
     /// Returns every quota group in the order of [`Group::index`], with its upstream.
@@ -398,5 +418,11 @@ impl AccountHasher {
             (key, false) => self.0.hash_one((key, None::<&str>)),
             (key, true) => self.0.hash_one((key, route.own.or(model))),
         }
+    }
+
+    /// Returns the identifier of a run: what one tenant calls a run says nothing about another's.
+    pub fn run(&self, tenant: TenantId, name: &str) -> RunId {
+        use std::hash::BuildHasher;
+        RunId::of(self.0.hash_one((tenant.value(), name)))
     }
 }

@@ -25,8 +25,8 @@ const END_MAX: Duration = Duration::from_secs(2);
 /// The target of the lines about requests: `--log warn,tidegate::request=info` shows them alone.
 const REQUEST_TARGET: &str = "tidegate::request";
 
-/// How many characters of a model's name are shown: it is the client's text.
-const MODEL_CHARS_MAX: usize = 80;
+/// How many characters of the name of a model or run are shown: it is the client's text.
+const NAME_CHARS_MAX: usize = 80;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -105,6 +105,10 @@ pub struct RequestRecord<'a> {
     pub trouble: Option<&'a str>,
     /// How often the client says that it has tried before (`x-stainless-retry-count`).
     pub client_retries: Option<u32>,
+    /// What the client calls the run of its agent.
+    pub run: Option<&'a str>,
+    /// Whether the answer was begun while the request waited.
+    pub kept_alive: bool,
 }
 
 impl RequestRecord<'_> {
@@ -138,17 +142,19 @@ impl RequestRecord<'_> {
             error = self.error,
             trouble = self.trouble,
             client_retries = self.client_retries,
+            run = self.run.map(shortened),
+            kept_alive = self.kept_alive.then_some(true),
             "request",
         );
     }
 }
 
-fn shortened(model: &str) -> &str {
-    let end = model
+fn shortened(name: &str) -> &str {
+    let end = name
         .char_indices()
-        .nth(MODEL_CHARS_MAX)
-        .map_or(model.len(), |(at, _)| at);
-    &model[..end]
+        .nth(NAME_CHARS_MAX)
+        .map_or(name.len(), |(at, _)| at);
+    &name[..end]
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -28,6 +28,7 @@ mod profile;
 mod reply;
 mod root;
 mod sse;
+mod step;
 mod stream;
 mod tally;
 mod tap;
@@ -48,8 +49,9 @@ pub use facts::{Edited, RequestFacts, Wishes};
 pub use fault::StreamFault;
 pub use operation::Operation;
 pub use profile::{Profile, Slice};
-pub use reply::{Asker, ErrorReply};
+pub use reply::{Asker, ErrorReply, error_event, in_short};
 pub use root::Root;
+pub use step::fingerprint;
 pub use tap::ResponseTap;
 
 /// A provider of models.

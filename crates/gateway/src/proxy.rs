@@ -8,14 +8,17 @@ mod deadline;
 mod forward;
 mod headers;
 mod intake;
+mod keepalive;
 mod record;
 mod relay;
 mod request_id;
 mod route;
+mod run;
 mod unanswered;
 mod weighed;
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,23 +26,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{Request, Response, request};
-use http_body::Body;
 use hyper::body::Incoming;
+use tidegate::Permit;
 use tidegate_core::provider::Dialect;
-use tidegate_core::{Bytes as ByteCount, Demand, Request as LimiterRequest, RequestClass, Tokens, Usage};
+use tidegate_core::{
+    Bytes as ByteCount, Demand, Request as LimiterRequest, RequestClass, RunStep, TenantId, Tokens, Usage,
+};
 use tokio::time::Instant;
 
 use self::forward::{Call, Received};
+use self::keepalive::Line;
 use self::record::Record;
 pub(crate) use self::relay::Answer;
 use self::relay::Relay;
-use self::request_id::RequestIds;
+use self::request_id::{RequestId, RequestIds};
 use self::route::Sight;
+use self::run::RunName;
 use self::unanswered::Unanswered;
 use crate::connection::OpenRequest;
 use crate::metrics::Refused;
-use crate::pool::Pool;
-use crate::provider::{AuthStyle, ErrorReply, ResponseTap, Scope, Shape, Wishes};
+use crate::pool::{Payload, Pool};
+use crate::provider::{Asker, AuthStyle, ErrorReply, ResponseTap, Scope, Shape, Wishes};
 use crate::shared::Shared;
 use crate::site::Site;
 
@@ -75,6 +82,16 @@ struct Exchange<'a> {
     head: &'a request::Parts,
     sight: &'a Sight<'a>,
     record: &'a mut Record,
+    /// Where the keep-alive of the client sees that the request waits; `None` where none is configured.
+    line: Option<&'a Line>,
+}
+
+/// How an exchange ended: with an answer that is to be relayed, or with one of the gateway's own.
+struct Ended {
+    result: Result<Relayed, Unanswered>,
+    record: Record,
+    /// The shape of errors that the client expects.
+    shape: Shape,
 }
 
 /// An answer whose body is still to be relayed.
@@ -104,28 +121,57 @@ impl Proxy {
         request: Request<Incoming>,
     ) -> Result<Response<Answer>, Infallible> {
         let bench = self.bench();
-        let (head, body) = request.into_parts();
-        let sight = Sight::of(&bench.site.config, &head.method, head.uri.path(), &head.headers);
-        let mut record = Record::begin(self.ids.next(), Arc::clone(&bench.site), sight.endpoint);
-        let shape = sight.shape.with_query(sight.endpoint, head.uri.query());
-        let exchange = Exchange {
-            shared: &self.shared,
-            bench: &bench,
-            head: &head,
-            sight: &sight,
-            record: &mut record,
-        };
-        Ok(match AssertUnwindSafe(exchange.run(body)).catch_unwind().await {
-            Ok(Ok(relayed)) => relay(relayed, record, open),
-            Ok(Err(unanswered)) => {
-                if let Some(reason) = unanswered.refused {
-                    self.shared.metrics.refused(reason);
-                }
-                refuse(&unanswered, shape, record)
+        let id = self.ids.next();
+        Ok(match bench.site.config.server.queue_keepalive {
+            None => self.exchange(bench, id, request, None).await.answer(open),
+            Some(interval) => {
+                let line = Arc::new(Line::default());
+                let exchange = Box::pin(self.exchange(bench, id, request, Some(Arc::clone(&line))));
+                keepalive::answer(exchange, line, interval, id, open).await
             }
-            // What a panic has to say went to the error output; the client learns where to look.
-            Err(_panic) => refuse(&Unanswered::failed(ErrorReply::internal()), shape, record),
         })
+    }
+
+    /// Brings a request to the head of its answer. The future owns all that it needs, so that it may go on within the
+    /// body of an answer that has begun.
+    fn exchange(
+        self: Arc<Self>,
+        bench: Arc<Bench>,
+        id: RequestId,
+        request: Request<Incoming>,
+        line: Option<Arc<Line>>,
+    ) -> impl Future<Output = Ended> + Send {
+        // Taken apart here, so that the future holds the parts only.
+        let (head, body) = request.into_parts();
+        async move {
+            let sight = Sight::of(&bench.site.config, &head.method, head.uri.path(), &head.headers);
+            let mut record = Record::begin(id, Arc::clone(&bench.site), sight.endpoint);
+            record.line.clone_from(&line);
+            let shape = sight.shape.with_query(sight.endpoint, head.uri.query());
+            let exchange = Exchange {
+                shared: &self.shared,
+                bench: &bench,
+                head: &head,
+                sight: &sight,
+                record: &mut record,
+                line: line.as_deref(),
+            };
+            let result = match AssertUnwindSafe(exchange.run(body, shape)).catch_unwind().await {
+                Ok(result) => result,
+                // What a panic has to say went to the error output; the client learns where to look.
+                Err(_panic) => Err(Unanswered::failed(ErrorReply::internal())),
+            };
+            if let Err(unanswered) = &result
+                && let Some(reason) = unanswered.refused
+            {
+                self.shared.metrics.refused(reason);
+            }
+            Ended {
+                result,
+                record,
+                shape,
+            }
+        }
     }
 
     /// Closes idle connections to upstreams.
@@ -154,7 +200,7 @@ impl Bench {
 }
 
 impl Exchange<'_> {
-    async fn run(self, body: Incoming) -> Result<Relayed, Unanswered> {
+    async fn run(mut self, body: Incoming, shape: Shape) -> Result<Relayed, Unanswered> {
         let (head, site) = (self.head, &self.bench.site);
         let route = self
             .sight
@@ -201,7 +247,9 @@ impl Exchange<'_> {
             key.unwrap_or_default().as_bytes()
         });
         let limiter = &self.shared.limiter;
+        let run = self.run_step(&weighed.payload, model, TenantId::ANYONE)?;
         let asked = LimiterRequest {
+            run,
             bytes: ByteCount::new(BYTES_PER_REQUEST.saturating_add(weighed.bytes())),
             ..LimiterRequest::new(
                 self.shared.quota_key(upstream, quota, client_key, model),
@@ -213,19 +261,10 @@ impl Exchange<'_> {
         self.record.stream = weighed.stream;
         self.record.max_tokens = weighed.output_max.map(Tokens::value);
         self.record.estimated_input = weighed.demand.input.value();
-        self.record.in_line_since = Some(taken);
-        let admission = limiter.acquire(asked).await;
-        self.record.in_line_since = None;
-        let permit = match admission {
-            Ok(permit) => permit,
-            Err(refusal) => {
-                self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
-                return Err(Unanswered::refused(
-                    ErrorReply::refusal(&refusal),
-                    Refused::Limiter(refusal.reason),
-                ));
-            }
-        };
+        let line = self
+            .line
+            .filter(|_| weighed.stream && self.sight.endpoint.streams_events(shape));
+        let permit = self.admit(asked, taken, line).await?;
 
         let metrics = site.metrics.group(quota.index);
         self.record.in_flight = Some(metrics.in_flight());
@@ -241,6 +280,7 @@ impl Exchange<'_> {
             payload: weighed.payload,
             metrics,
             is_certain: !quota.per_model,
+            line,
             taken,
         };
         let received = call.forward(permit, &mut self.record.attempts).await?;
@@ -252,54 +292,106 @@ impl Exchange<'_> {
             patience: upstream.idle_timeout,
         })
     }
+
+    /// Waits in line for the first permit.
+    async fn admit(
+        &mut self,
+        asked: LimiterRequest,
+        taken: Instant,
+        line: Option<&Line>,
+    ) -> Result<Permit, Unanswered> {
+        let limiter = &self.shared.limiter;
+        self.record.in_line_since = Some(taken);
+        if let Some(line) = line {
+            line.enter(taken);
+        }
+        let admission = limiter.acquire(asked).await;
+        if let Some(line) = line {
+            line.leave();
+        }
+        self.record.in_line_since = None;
+        let run = self.record.run.as_deref_mut();
+        match admission {
+            Ok(permit) => {
+                if self.bench.site.config.limits_runs()
+                    && let (Some(trace), Some(step)) = (run, asked.run)
+                {
+                    trace.warning = limiter.run(step.run).and_then(|run| run.warning);
+                }
+                Ok(permit)
+            }
+            Err(refusal) => {
+                self.record.attempts.queued = taken.elapsed();
+                self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
+                let asker = Asker {
+                    tenant: None,
+                    run: run.map(|run| run.name.as_str()),
+                };
+                Err(Unanswered::refused(
+                    ErrorReply::refusal_of(&refusal, asker),
+                    Refused::Limiter(refusal.reason),
+                ))
+            }
+        }
+    }
+
+    /// Finds the run that the request belongs to, and what it does in it.
+    fn run_step(
+        &mut self,
+        payload: &Payload,
+        model: Option<&str>,
+        tenant: TenantId,
+    ) -> Result<Option<RunStep>, Unanswered> {
+        let config = &self.bench.site.config;
+        let body: &[u8] = match payload {
+            Payload::Full(body) => body,
+            Payload::Stream(_) | Payload::Spent => &[],
+        };
+        let name = RunName::of(&self.head.headers, body, config.limits_runs())
+            .map_err(|reply| Unanswered::refused(reply, Refused::BadHead))?;
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        let fingerprint = config
+            .runs
+            .repeats
+            .and_then(|_| run::fingerprint(self.sight.endpoint, model, body, self.record.client_retries));
+        let step = name.step(&self.shared.accounts, tenant, fingerprint);
+        self.record.run = Some(name.into_trace());
+        Ok(Some(step))
+    }
+}
+
+impl Ended {
+    /// Makes the answer of it.
+    fn answer(self, open: OpenRequest) -> Response<Answer> {
+        match self.result {
+            Ok(relayed) => relay(relayed, self.record, open),
+            Err(unanswered) => refuse(&unanswered, self.shape, self.record),
+        }
+    }
 }
 
 /// The upstream's answer.
-fn relay(relayed: Relayed, mut record: Record, open: OpenRequest) -> Response<Answer> {
-    let Relayed {
-        received,
-        tap,
-        dialect,
-        is_certain,
-        patience,
-    } = relayed;
-    let mut head = received.head;
-    headers::for_client(&mut head.headers);
-    if tap.may_change_length() {
-        head.headers.remove(CONTENT_LENGTH);
+fn relay(mut relayed: Relayed, mut record: Record, open: OpenRequest) -> Response<Answer> {
+    let mut response = Response::new(());
+    *response.status_mut() = relayed.received.head.status;
+    let headers = response.headers_mut();
+    std::mem::swap(headers, &mut relayed.received.head.headers);
+    headers::for_client(headers);
+    if relayed.tap.may_change_length() {
+        headers.remove(CONTENT_LENGTH);
     }
-    record.status = Some(head.status);
-    mark(&mut head.headers, &record);
-    let is_empty = received.prefix.is_empty()
-        && received
-            .rest
-            .as_ref()
-            .is_none_or(|(body, _)| body.is_end_stream());
-    let mut relay = Relay {
-        prefix: received.prefix,
-        rest: received.rest,
-        tap,
-        permit: received.permit,
-        record,
-        open,
-        outcome: received.outcome,
-        dialect,
-        is_certain,
-        patience,
-        timer: None,
-        has_moved: false,
-        reported: Some(0),
-        is_done: false,
-    };
-    let body = if is_empty {
-        Answer::Full(relay.finish())
-    } else {
-        Answer::Relay(Box::new(relay))
-    };
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
-    response
+    record.status = Some(relayed.received.head.status);
+    mark(headers, &record);
+    let mut relay = Relay::new(relayed, record, open);
+    response.map(|()| {
+        if relay.is_empty() {
+            Answer::Full(relay.finish())
+        } else {
+            Answer::Relay(Box::new(relay))
+        }
+    })
 }
 
 /// The gateway's own answer.
@@ -322,6 +414,9 @@ fn mark(headers: &mut http::HeaderMap, record: &Record) {
     headers.insert(REQUEST_ID, record.id.header());
     if let Some(max_tokens) = record.max_tokens {
         headers.insert(MAX_TOKENS, number(max_tokens));
+    }
+    if let Some(run) = &record.run {
+        run.mark(headers);
     }
     if let Some(reason) = record.attempts.limited_by {
         headers.insert(LIMITED_BY, HeaderValue::from_static(reason));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidegate_core::{
     Decision, Demand, Engine, Limit, Notice, Outcome, Output, Permit as Grant, Plan, QuotaKey, Refusal,
-    RefusalReason, Request, Snapshot, TicketId, Timestamp, Tokens,
+    RefusalReason, Request, RunId, RunSnapshot, Snapshot, TicketId, Timestamp, Tokens,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
@@ -144,6 +144,12 @@ impl Limiter {
     pub fn snapshot(&self) -> Snapshot {
         let now = self.now();
         self.lock().engine.snapshot(now)
+    }
+
+    /// Returns what a run of an agent has used, if it was heard of lately.
+    pub fn run(&self, run: RunId) -> Option<RunSnapshot> {
+        let snapshot = self.snapshot();
+        snapshot.runs.into_iter().find(|known| known.run == run)
     }
 
     /// Refuses everything that waits and everything that comes from now on.

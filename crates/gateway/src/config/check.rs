@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tidegate_core::{QueueBounds, RetryPolicy};
+use tidegate_core::{QueueBounds, RetryPolicy, RunPlan};
 
 use super::field::{ByteText, DurationText, Field, FromToml, Held, Origin};
 use super::problem::{Problem, nearest};
@@ -22,6 +22,9 @@ const DURATION_MAX: Duration = Duration::from_secs(86_400);
 
 /// The shortest timeout.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+/// The shortest time between two signs of life to one client.
+const KEEPALIVE_MIN: Duration = Duration::from_millis(10);
 
 /// The most bytes or pieces that anything may be set to: what is larger is a slip, not a bound.
 const COUNT_MAX: i64 = 1 << 40;
@@ -122,6 +125,7 @@ impl Checker<'_> {
             upstreams: upstream::check(self, &raw.upstreams),
             queue,
             retry: self.retry(&raw.retry),
+            runs: RunPlan::default(),
             source: source.to_owned(),
             warnings: Vec::new(),
         }
@@ -172,6 +176,11 @@ impl Checker<'_> {
                 "server.stream_drain_timeout",
                 &raw.stream_drain_timeout,
                 defaults::STREAM_DRAIN_TIMEOUT,
+            ),
+            queue_keepalive: self.optional_duration(
+                "server.queue_keepalive",
+                &raw.queue_keepalive,
+                KEEPALIVE_MIN..=DURATION_MAX,
             ),
         }
     }

@@ -73,6 +73,13 @@ pub struct RawServer {
     /// The longest that a request may wait, whatever the client says.
     #[schemars(extend("default" = defaults::MAX_WAIT))]
     pub max_wait: Field<DurationText>,
+    /// How long a request for a stream of events waits in line before its answer is begun for it: with status 200 and a
+    /// comment, and another one as often until the provider's answer comes. For clients, and for proxies between, that give
+    /// up on a connection without a byte; readers of event streams skip comments. What is known only later cannot be told
+    /// any more: the provider's headers and Tidegate's own (`x-tidegate-queue-ms`, `x-tidegate-attempts` …) are missing
+    /// but for `x-tidegate-request-id`, and an error comes as an event in the stream, which SDKs raise but do not try
+    /// again. From 10ms; without it every answer begins when the provider's does.
+    pub queue_keepalive: Field<DurationText>,
 }
 
 /// When failed attempts are tried again.

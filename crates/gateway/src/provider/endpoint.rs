@@ -338,6 +338,16 @@ impl Endpoint {
         )
     }
 
+    /// Returns whether a stream that is asked for comes as server-sent events, in which readers skip comments. `shape` is
+    /// that of the errors that the client expects.
+    pub fn streams_events(self, shape: Shape) -> bool {
+        match self {
+            Self::ChatCompletions | Self::Responses | Self::Completions | Self::Messages => true,
+            Self::StreamGenerateContent => shape == Shape::Google,
+            _ => false,
+        }
+    }
+
     /// Returns the quota group that most providers count an operation in: what counts tokens has limits of its own,
     /// forms are counted as requests, and what names no model belongs to nobody's limits.
     pub const fn scope(self) -> Scope {

@@ -1,6 +1,7 @@
 //! The gateway's own answers, in the shape of the provider that the client believes it talks to.
 
 mod body;
+mod event;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use http::{Method, Response, StatusCode};
 use tidegate_core::{Allotment, BudgetUnit, Dimension, LimitRef, Period, Refusal, RefusalReason, Spent};
 
 use super::{BadBody, Shape};
+pub use event::error_event;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const X_AMZN_ERRORTYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -246,6 +248,24 @@ impl ErrorReply {
         .hopeless()
     }
 
+    /// The upstream answered with an error whose words cannot be passed on.
+    pub fn upstream_answered(upstream: &str, status: StatusCode) -> Self {
+        Self::new(
+            if status.is_success() {
+                StatusCode::BAD_GATEWAY
+            } else {
+                status
+            },
+            "upstream_failed",
+            format!(
+                "The upstream {} answered {} and no stream of events.",
+                echo(upstream),
+                status.as_u16()
+            ),
+        )
+        .hopeless()
+    }
+
     /// The gateway is shutting down: 503; another replica, or the next one, takes the request.
     pub fn closing() -> Self {
         Self {
@@ -342,6 +362,18 @@ pub struct Asker<'a> {
     pub tenant: Option<&'a str>,
     /// What the client calls its run.
     pub run: Option<&'a str>,
+}
+
+/// Says what is nearly used up, for a header: "calls 41/50", "dollars $4.10/$5.00".
+pub fn in_short(spent: &Spent) -> String {
+    let name = spent.what.name();
+    let name = name.strip_prefix("run_").unwrap_or(name);
+    let amount = |amount: u64| match spent.what {
+        Allotment::Budget(BudgetUnit::Cost, _) | Allotment::RunCost => dollars(amount),
+        Allotment::RunTime => duration(Duration::from_micros(amount)),
+        _ => amount.to_string(),
+    };
+    format!("{name} {}/{}", amount(spent.used), amount(spent.most))
 }
 
 /// Says what is used up: whose it was, how much of it, and when there is more.

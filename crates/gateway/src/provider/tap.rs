@@ -78,6 +78,11 @@ impl ResponseTap {
         matches!(self.body, Body::Events(_) | Body::Messages(_))
     }
 
+    /// Returns whether the answer is a stream of server-sent events that can be read.
+    pub fn is_events(&self) -> bool {
+        matches!(self.body, Body::Events(_))
+    }
+
     /// Returns whether what is relayed may differ from what came in, so that no `content-length` may be relayed.
     pub fn may_change_length(&self) -> bool {
         matches!(&self.body, Body::Events(events) if events.strip)

@@ -17,6 +17,7 @@ use tidegate_core::{Cause, Failure, Outcome, Refusal, Tokens, Verdict};
 use tokio::time::Instant;
 
 use super::headers;
+use super::keepalive::Line;
 use super::unanswered::Unanswered;
 use crate::config::{Scheme, Upstream};
 use crate::metrics::{GroupMetrics, Refused, RequestOutcome};
@@ -41,6 +42,8 @@ pub(super) struct Call<'a> {
     pub(super) metrics: &'a GroupMetrics,
     /// Whether limits are configured, so that a refusal for rate breaks a promise.
     pub(super) is_certain: bool,
+    /// Where the keep-alive of its client sees that it waits.
+    pub(super) line: Option<&'a Line>,
     /// When the gateway had all of the request.
     pub(super) taken: Instant,
 }
@@ -146,7 +149,15 @@ impl Call<'_> {
             self.metrics.all().retried(&failure);
             // Boxed, like everything that only failures need: most requests do not carry the room for it.
             let retrying = retry(unsent.take(), failure, self.payload.is_repeatable(), attempts);
-            match Box::pin(retrying).await {
+            let retrying = Box::pin(retrying);
+            if let Some(line) = self.line {
+                line.enter(Instant::now());
+            }
+            let permit = retrying.await;
+            if let Some(line) = self.line {
+                line.leave();
+            }
+            match permit {
                 Ok(permit) => unsent.0 = Some(permit),
                 Err(refusal) => return self.give_up(last, refusal, attempts),
             }

@@ -7,7 +7,9 @@ use tidegate_core::{Tokens, Usage};
 use tokio::time::Instant;
 
 use super::forward::Attempts;
+use super::keepalive::Line;
 use super::request_id::RequestId;
+use super::run::RunTrace;
 use crate::log::RequestRecord;
 use crate::metrics::{GaugeGuard, GroupMetrics, RequestOutcome};
 use crate::provider::Endpoint;
@@ -36,6 +38,10 @@ pub(crate) struct Record {
     pub(super) client_retries: Option<u32>,
     /// The maximum output that was set on the client's behalf.
     pub(super) max_tokens: Option<u64>,
+    /// The run of an agent that it belongs to.
+    pub(super) run: Option<Box<RunTrace>>,
+    /// Tells whether the answer was begun while the request waited.
+    pub(super) line: Option<Arc<Line>>,
     /// Counts the request as in flight.
     pub(super) in_flight: Option<GaugeGuard>,
     begun: Instant,
@@ -60,6 +66,8 @@ impl Record {
             estimated_input: 0,
             client_retries: None,
             max_tokens: None,
+            run: None,
+            line: None,
             in_flight: None,
             begun: Instant::now(),
             is_finished: false,
@@ -83,6 +91,10 @@ impl Record {
             return;
         }
         self.in_flight = None;
+        let kept_alive = self.line.as_ref().is_some_and(|line| line.has_begun());
+        if kept_alive {
+            self.status = Some(StatusCode::OK);
+        }
         if let Some(since) = self.in_line_since {
             self.attempts.queued = since.elapsed();
         }
@@ -125,6 +137,8 @@ impl Record {
             error: self.error,
             trouble: attempts.trouble.as_deref(),
             client_retries: self.client_retries,
+            run: self.run.as_ref().map(|run| run.name.as_str()),
+            kept_alive,
         };
         record.emit();
     }

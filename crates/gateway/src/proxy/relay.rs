@@ -14,7 +14,9 @@ use tidegate_core::provider::{Dialect, Headers};
 use tidegate_core::{Cause, Failure, Outcome, Tokens, Usage, Verdict};
 use tokio::time::{Instant, Sleep};
 
+use super::Relayed;
 use super::forward::report;
+use super::keepalive::KeptAlive;
 use super::record::Record;
 use crate::connection::OpenRequest;
 use crate::metrics::RequestOutcome;
@@ -27,6 +29,8 @@ pub(crate) enum Answer {
     Full(Bytes),
     /// Relayed from an upstream.
     Relay(Box<Relay>),
+    /// Begun while the request waits.
+    KeptAlive(Box<KeptAlive>),
 }
 
 /// Why a relayed answer breaks off. hyper then aborts the connection or stream, so that the client cannot take what it
@@ -47,29 +51,72 @@ const PROGRESS_TOKENS: u64 = 16;
 
 /// An answer that is being relayed. Dropped before its end, it takes the upstream's request with it.
 pub(crate) struct Relay {
-    pub(super) prefix: Bytes,
-    pub(super) rest: Option<(Incoming, Lease)>,
-    pub(super) tap: ResponseTap,
-    pub(super) permit: Option<Permit>,
-    pub(super) record: Record,
-    pub(super) open: OpenRequest,
+    prefix: Bytes,
+    rest: Option<(Incoming, Lease)>,
+    tap: ResponseTap,
+    permit: Option<Permit>,
+    record: Record,
+    open: OpenRequest,
     /// What the request counts as if the answer reaches the client.
-    pub(super) outcome: RequestOutcome,
+    outcome: RequestOutcome,
     /// How errors inside the answer are read.
-    pub(super) dialect: Dialect,
+    dialect: Dialect,
     /// Whether limits are configured, so that a refusal for rate breaks a promise.
-    pub(super) is_certain: bool,
+    is_certain: bool,
     /// How long the upstream may stand still.
-    pub(super) patience: Duration,
-    pub(super) timer: Option<Pin<Box<Sleep>>>,
+    patience: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
     /// Whether anything came since the timer was set.
-    pub(super) has_moved: bool,
+    has_moved: bool,
     /// Output tokens reported to the limiter; `None` once it has no use for reports.
-    pub(super) reported: Option<u64>,
-    pub(super) is_done: bool,
+    reported: Option<u64>,
+    is_done: bool,
 }
 
 impl Relay {
+    /// Begins to relay an answer.
+    pub(super) fn new(relayed: Relayed, record: Record, open: OpenRequest) -> Self {
+        let received = relayed.received;
+        Self {
+            prefix: received.prefix,
+            rest: received.rest,
+            tap: relayed.tap,
+            permit: received.permit,
+            record,
+            open,
+            outcome: received.outcome,
+            dialect: relayed.dialect,
+            is_certain: relayed.is_certain,
+            patience: relayed.patience,
+            timer: None,
+            has_moved: false,
+            reported: Some(0),
+            is_done: false,
+        }
+    }
+
+    /// Returns whether there is nothing to relay.
+    pub(super) fn is_empty(&self) -> bool {
+        let is_end = |(body, _): &(Incoming, Lease)| body.is_end_stream();
+        self.prefix.is_empty() && self.rest.as_ref().is_none_or(is_end)
+    }
+
+    /// Returns whether nothing more comes.
+    pub(super) const fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// Returns the next bytes and notes that they go to the client.
+    pub(super) fn poll_part(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RelayError>>> {
+        self.poll_next(cx).map_ok(|data| {
+            self.open.part_ready();
+            Frame::data(data)
+        })
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, RelayError>>> {
         self.open.part_taken();
         loop {
@@ -277,10 +324,8 @@ impl Body for Answer {
         match self.get_mut() {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Relay(relay) => relay.poll_next(cx).map_ok(|data| {
-                relay.open.part_ready();
-                Frame::data(data)
-            }),
+            Self::Relay(relay) => relay.poll_part(cx),
+            Self::KeptAlive(kept) => kept.poll_part(cx),
         }
     }
 
@@ -288,6 +333,7 @@ impl Body for Answer {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Relay(relay) => relay.is_done,
+            Self::KeptAlive(kept) => kept.is_done(),
         }
     }
 
@@ -295,7 +341,7 @@ impl Body for Answer {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Relay(relay) if relay.is_done => SizeHint::with_exact(0),
-            Self::Relay(_) => SizeHint::default(),
+            Self::Relay(_) | Self::KeptAlive(_) => SizeHint::default(),
         }
     }
 }

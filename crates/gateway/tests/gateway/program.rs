@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use http_body_util::BodyExt;
 use tidegate_gateway::provider::Provider;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
@@ -250,4 +251,51 @@ async fn a_second_signal_ends_at_once() {
     program.signal("INT");
     soon("it ends", program.child.wait()).await.unwrap();
     assert_eq!(client.read_to_end().await, "");
+}
+
+#[tokio::test]
+async fn the_log_says_how_a_kept_alive_request_went() {
+    let mut upstream = Upstream::start().await;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"off\"\nqueue_keepalive = \"10ms\"\n\
+         [[upstreams]]\nprovider = \"openai\"\nbase_url = \"http://{}\"\n\
+         [[upstreams.limits]]\nmodels = [\"*\"]\nconcurrent = 1\n",
+        upstream.address
+    );
+    write_config(&mut file, &text);
+    let path = file.path().to_str().unwrap();
+    let mut program = Program::start(&["serve", "--config", path, "--log-format", "json"]);
+    let line = program.out("listening on http://").await;
+    let address = line.rsplit('/').next().unwrap().parse().unwrap();
+    let first = tokio::spawn(send(address, chat()));
+    let seen = upstream.request().await;
+    let mut request = post(CHAT, CHAT_STREAM_BODY);
+    request
+        .headers_mut()
+        .insert("x-tidegate-run-id", "run-7".parse().unwrap());
+    let mut client = Client::connect(address).await;
+    let response = client.open(request).await;
+    assert_eq!(response.status(), 200);
+    seen.answer_json(200, "{}");
+    assert_eq!(first.await.unwrap().status, 200);
+    let stream = upstream.request().await.stream_events();
+    stream.send("data: [DONE]\n\n").await;
+    drop(stream);
+    soon("the answer ends", response.into_body().collect())
+        .await
+        .unwrap();
+    let line = program.log("kept_alive").await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    for (field, expect) in [
+        ("kept_alive", serde_json::json!(true)),
+        ("status", serde_json::json!(200)),
+        ("outcome", serde_json::json!("success")),
+        ("attempts", serde_json::json!(1)),
+        ("limited_by", serde_json::json!("concurrency")),
+        ("run", serde_json::json!("run-7")),
+    ] {
+        assert_eq!(line[field], expect, "{field}: {line}");
+    }
+    assert!(line["queue_ms"].as_u64().unwrap() >= 10, "{line}");
 }

@@ -417,8 +417,13 @@ impl RawClient {
 
     /// Sends a chat request with this body.
     pub(crate) async fn post_chat(&mut self, body: &str) {
+        self.post(CHAT, body).await;
+    }
+
+    /// Sends a request with this body.
+    pub(crate) async fn post(&mut self, path: &str, body: &str) {
         self.write(format!(
-            "POST {CHAT} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n\
              authorization: Bearer sk-client\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         ))

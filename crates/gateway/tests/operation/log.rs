@@ -56,6 +56,8 @@ fn record() -> RequestRecord<'static> {
         client_retries: Some(1),
         cached_input_tokens: Some(4),
         max_tokens: Some(512),
+        run: Some("run-7"),
+        kept_alive: true,
     }
 }
 
@@ -81,7 +83,8 @@ fn a_request_is_one_json_line() {
             "level": "INFO", "target": "tidegate::request", "message": "request", "request_id": "tg-1",
             "upstream": "openai", "model": "gpt-4o", "endpoint": "chat_completions", "stream": true, "status": 200,
             "outcome": "success", "queue_ms": 1_234, "attempts": 2, "limited_by": "tokens", "input_tokens": 100,
-            "duration_ms": 2_345, "client_retries": 1, "cached_input_tokens": 4, "max_tokens": 512,
+            "duration_ms": 2_345, "client_retries": 1, "cached_input_tokens": 4, "max_tokens": 512, "run": "run-7",
+            "kept_alive": true,
         })
     );
 }
@@ -93,6 +96,7 @@ fn a_clients_text_stays_in_its_line_and_in_bounds() {
         let emit = || {
             let record = RequestRecord {
                 model: Some(&model),
+                run: Some(&model),
                 ..record()
             };
             record.emit();

@@ -144,6 +144,10 @@ fn every_reply() -> Vec<(&'static str, ErrorReply)> {
             "upstream_timeout",
             ErrorReply::upstream_timeout("openai", Duration::from_millis(600_500)),
         ),
+        (
+            "upstream_answered",
+            ErrorReply::upstream_answered("openai", StatusCode::NOT_FOUND),
+        ),
         ("closing", ErrorReply::closing()),
         ("busy", ErrorReply::busy()),
         ("internal", ErrorReply::internal()),

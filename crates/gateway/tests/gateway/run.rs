@@ -1,0 +1,86 @@
+//! Runs of agents, as clients name them.
+
+use tidegate_gateway::serve::Gateway;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn a_run_is_told_back() {
+    let mut upstream = Upstream::start().await;
+    let gateway = gateway(upstream.address, "", "", "rpm = 100");
+    for (name, value, expect) in [
+        ("x-tidegate-run-id", "run 7", Some("run 7")),
+        // What tools say is looked for only where runs are limited.
+        ("x-litellm-trace-id", "trace", None),
+    ] {
+        let mut request = chat();
+        request.headers_mut().insert(name, value.parse().unwrap());
+        let answering = tokio::spawn(send(gateway.address(), request));
+        let seen = upstream.request().await;
+        assert!(!seen.headers.contains_key("x-tidegate-run-id"));
+        seen.answer_json(200, "{}");
+        let answer = answering.await.unwrap();
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("x-tidegate-run-id"), expect);
+        assert_eq!(answer.header("x-tidegate-run-warning"), None);
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_none_is_refused() {
+    let mut upstream = Upstream::start().await;
+    let gateway = gateway(upstream.address, "", "", "rpm = 100");
+    let longer = "r".repeat(129);
+    for (name, value) in [
+        ("x-tidegate-run-id", longer.as_str()),
+        ("x-tidegate-run-id", ""),
+        ("x-tidegate-parent-run-id", longer.as_str()),
+    ] {
+        let mut request = chat();
+        if name.contains("parent") {
+            request
+                .headers_mut()
+                .insert("x-tidegate-run-id", "r".parse().unwrap());
+        }
+        request.headers_mut().insert(name, value.parse().unwrap());
+        let answer = send(gateway.address(), request).await;
+        assert_eq!(answer.status, 400, "{name}: {value}");
+        assert!(
+            answer.text().contains("\"bad_request\"") && answer.text().contains("printable"),
+            "{}",
+            answer.text()
+        );
+    }
+    upstream.assert_quiet();
+}
+
+/// Where runs are limited, what tools say of them counts as well: in headers, and in the body.
+#[tokio::test]
+async fn tools_are_heard_where_runs_are_limited() {
+    let mut upstream = Upstream::start().await;
+    let mut config = config(&format!("http://{}", upstream.address), "", "", "rpm = 100");
+    config.runs.calls = Some(50);
+    let gateway = Gateway::start(config).unwrap();
+    let in_body = r#"{"model":"m","metadata":{"session_id":"of-body"},"messages":[]}"#;
+    for (name, value, body, expect) in [
+        ("x-litellm-trace-id", "trace", CHAT_BODY, Some("trace")),
+        (
+            "x-claude-code-session-id",
+            "0f-session",
+            in_body,
+            Some("0f-session"),
+        ),
+        ("x-tidegate-run-id", "own", in_body, Some("own")),
+        ("x-other", "1", in_body, Some("of-body")),
+        ("x-other", "1", CHAT_BODY, None),
+    ] {
+        let mut request = post(CHAT, body);
+        request.headers_mut().insert(name, value.parse().unwrap());
+        let answering = tokio::spawn(send(gateway.address(), request));
+        let seen = upstream.request().await;
+        assert_eq!(seen.body, body);
+        seen.answer_json(200, "{}");
+        let answer = answering.await.unwrap();
+        assert_eq!((answer.status, answer.header("x-tidegate-run-id")), (200, expect));
+    }
+}
