@@ -303,15 +303,15 @@ impl Group {
         }
         let is_next = !self.queue.somebody_is_ready() && self.queue.is_first(flow, request.caller.route);
         if is_next && self.is_open(now) && verdict == Verdict::Now {
-            if self.even_at(now, flow, &charge) > now {
+            if !self.fits(now, &charge, &need) {
+                self.press(now, &charge, &need);
+            } else if self.full_until(now, flow, &charge, waiting.cost, &need).is_some() {
                 waiting.reason = WaitReason::Share;
-            } else if self.fits(now, &charge, &need) {
+            } else {
                 self.take(now, &charge);
                 desk.allowances.take(now, waiting.allowed, &charge, hold);
                 self.queue.serve(now, flow, waiting.cost);
                 return Entry::Admit(waiting);
-            } else {
-                self.press(now, &charge, &need);
             }
         }
         let expected = self.expect_turn(now, flow, &waiting, desk.allowances);

@@ -549,6 +549,15 @@ impl Meter {
         })
     }
 
+    /// Returns so much of the amount as `part` is of `whole`, where shares are measured by it.
+    pub(crate) fn part_of_amount(&self, part: u64, whole: u64) -> u64 {
+        if self.part(1, whole).is_none() {
+            return 0;
+        }
+        let amount = u128::from(self.amount) * u128::from(part) / u128::from(whole.max(1));
+        u64::try_from(amount).unwrap_or(u64::MAX)
+    }
+
     /// Returns the requests that are in flight, where those are counted.
     pub(crate) const fn concurrent(&self) -> u64 {
         match self.dimension() {

@@ -101,6 +101,8 @@ pub(crate) struct Queue {
     present_weight: u64,
     present: usize,
     swept: u64,
+    /// The step in which it was last judged what everybody will use.
+    judged: u64,
 }
 
 impl Queue {
@@ -124,6 +126,7 @@ impl Queue {
             present_weight: 0,
             present: 0,
             swept: now,
+            judged: u64::MAX,
         }
     }
 
@@ -200,12 +203,13 @@ impl Queue {
                 if !flow.is_present {
                     flow.is_present = true;
                     self.present += 1;
+                    self.tiers[caller.priority.index()].present += 1;
                     *present_weight += weight;
                 } else if flow.weight != terms.weight {
                     *present_weight = present_weight.saturating_sub(flow.weight.get().into()) + weight;
                 }
                 (flow.weight, flow.order) = (terms.weight, terms.order);
-                flow.seen = now;
+                flow.hear(now);
             }
             return at;
         }
@@ -239,6 +243,7 @@ impl Queue {
         }
         let flow = Flow::new(now, key, terms);
         self.present += 1;
+        self.tiers[key.0.index()].present += 1;
         self.present_weight += u64::from(terms.weight.get());
         let at = match self.flows_free.pop() {
             Some(at) => at,
@@ -267,6 +272,7 @@ impl Queue {
             if flow.is_present {
                 flow.is_present = false;
                 self.present -= 1;
+                self.tiers[flow.priority.index()].present -= 1;
                 self.present_weight = self.present_weight.saturating_sub(flow.weight.get().into());
             }
             // What it owes is remembered until the others have caught up.
@@ -293,23 +299,67 @@ impl Queue {
         debug_assert_eq!(flow.waiting, 0, "nobody who waits is forgotten");
         if flow.is_present {
             self.present -= 1;
+            self.tiers[flow.priority.index()].present -= 1;
             self.present_weight = self.present_weight.saturating_sub(flow.weight.get().into());
         }
         self.index.remove(&(flow.priority, flow.tenant));
         self.flows_free.push(at);
     }
 
-    /// Returns whether a flow has used its share of the window: what is beyond that is borrowed from others who are
-    /// present. Alone, nobody has.
-    pub(crate) fn has_its_share(&mut self, now: u64, flow: u32) -> bool {
+    /// Returns what a request of a flow has to leave free for others who do not wait now but will soon: what they usually
+    /// use and have not used yet. Higher tiers are kept as much as they use, those of its own no more than their share.
+    pub(crate) fn kept_free(&mut self, now: u64, flow: u32) -> u64 {
+        if self.present < 2 {
+            return 0;
+        }
+        self.judge(now);
+        let Some(flow) = self.flow(flow) else { return 0 };
+        let tier = flow.priority.index();
+        let higher: u64 = self.tiers[..tier].iter().map(|tier| tier.kept_from_lower).sum();
+        let own = self.tiers[tier].kept.saturating_sub(flow.kept);
+        higher.saturating_add(own).min(WINDOW_COST)
+    }
+
+    /// Returns whether a flow has used its share of the window although others are present who do not wait now: what is
+    /// beyond the share is borrowed from them.
+    pub(crate) fn borrows(&mut self, now: u64, at: u32) -> bool {
         if self.present < 2 {
             return false;
         }
-        let (clock, all) = (self.clock, self.present_weight);
-        self.flow_mut(flow).is_some_and(|flow| {
-            let used = flow.recent.live(clock.slot(now));
-            u128::from(used) * u128::from(all) >= u128::from(WINDOW_COST) * u128::from(flow.weight.get())
-        })
+        let (clock, all) = (self.clock, self.present_weight.max(1));
+        let Some(flow) = self.flow_mut(at) else {
+            return false;
+        };
+        let fair = WINDOW_COST / all * u64::from(flow.weight.get());
+        if flow.recent.live(clock.slot(now)) < fair {
+            return false;
+        }
+        let (waits, tier) = (usize::from(flow.in_line() > 0), flow.priority.index());
+        let tiers = &self.tiers[..=tier];
+        let present: usize = tiers.iter().map(|tier| tier.present).sum();
+        let waiting: usize = tiers.iter().map(|tier| tier.active).sum();
+        // Nobody borrows from themselves.
+        present - waiting > 1 - waits
+    }
+
+    /// Judges anew what every flow that does not wait will use soon, once a step.
+    fn judge(&mut self, now: u64) {
+        let (clock, slot) = (self.clock, self.clock.slot(now));
+        if self.judged == slot {
+            return;
+        }
+        self.judged = slot;
+        for tier in &mut self.tiers {
+            (tier.kept, tier.kept_from_lower) = (0, 0);
+        }
+        let all = self.present_weight.max(1);
+        for flow in self.flows.iter_mut().flatten() {
+            let fair = WINDOW_COST / all * u64::from(flow.weight.get());
+            flow.judge(now, slot, clock.window(), fair);
+            let tier = &mut self.tiers[flow.priority.index()];
+            tier.kept += flow.kept;
+            tier.kept_from_lower += flow.kept_from_lower;
+        }
     }
 
     /// Returns what a flow was given in the last window.

@@ -58,12 +58,11 @@ impl Group {
             (eta, reason) = (at, own_reason);
         }
         let requests = ahead.amount(Dimension::Requests).value();
-        let has_share = self.queue.has_its_share(now, flow);
         Expectation {
             eta,
             reason,
             place: requests.saturating_add(1),
-            is_own: has_share || 2 * own >= requests.max(1) || matches!(reason, WaitReason::Tenant(_)),
+            is_own: 2 * own >= requests.max(1) || matches!(reason, WaitReason::Tenant(_)),
         }
     }
 

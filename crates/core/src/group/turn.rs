@@ -20,6 +20,12 @@ const PASSING_MAX: u32 = 32;
 /// microseconds.
 const EVENT_LOOK: u64 = 1_000_000;
 
+/// Larger requests are not held back for others' sake: fewer than sixteen fill a window.
+const LARGE_COST: u64 = WINDOW_COST / 16;
+
+/// How long a request that leaves no room for others waits at most until it is looked at again, in microseconds.
+const KEPT_LOOK: u64 = 1_000_000;
+
 /// Cost where no limit is known by which it could be measured: a request, and a token.
 const UNKNOWN_REQUEST: u64 = WINDOW_COST / 512;
 const UNKNOWN_TOKEN: u64 = WINDOW_COST / (1 << 20);
@@ -141,21 +147,25 @@ impl Group {
         Some((slot, self.queue.place(slot)?.arrival))
     }
 
-    /// Returns the head that keeps its place in a tier: the one that was first and did not fit, unless its flow has more
-    /// than its share and another that is first now has less.
+    /// Returns the head that keeps its place in a tier: the one that was first and did not fit. A small one of a flow that
+    /// borrows gives way to flows that do not.
     fn kept(&mut self, now: u64, tier: usize) -> Option<u32> {
         let (slot, arrival) = self.head?;
         let place = self.queue.place(slot).filter(|place| place.arrival == arrival)?;
         if place.paused.is_some() || place.waiting.request.caller.priority.index() != tier {
             return None;
         }
-        let flow = place.flow;
-        let first = self.queue.next_flow(tier, &mut Cursor::default())?;
-        let gives_way =
-            first != flow && self.queue.has_its_share(now, flow) && !self.queue.has_its_share(now, first);
+        let (flow, cost) = (place.flow, place.waiting.cost);
         // A lane that waits for something of its own keeps nothing.
-        let is_open = self.queue.is_open(slot);
-        (is_open && !gives_way).then_some(slot)
+        if !self.queue.is_open(slot) {
+            return None;
+        }
+        let first = self.queue.next_flow(tier, &mut Cursor::default())?;
+        let gives_way = first != flow
+            && cost <= LARGE_COST
+            && self.queue.borrows(now, flow)
+            && !self.queue.borrows(now, first);
+        (!gives_way).then_some(slot)
     }
 
     fn candidate(&self, slot: u32) -> Option<Candidate> {
@@ -206,7 +216,6 @@ impl Group {
     ) -> Look {
         let Candidate {
             slot,
-            flow,
             ref charge,
             ref need,
             ..
@@ -234,14 +243,14 @@ impl Group {
         if let Some(limit) = self.never_fits(now, charge) {
             return self.cut(now, slot, limit);
         }
-        let even = self.even_at(now, flow, charge);
-        if even > now {
+        let fits = self.fits(now, charge, need);
+        if fits && let Some(until) = self.leaves_no_room(now, candidate) {
             self.queue.note_reason(slot, WaitReason::Share);
-            self.queue.block(slot, even, false);
+            self.queue.block(slot, until, false);
             return Look::FlowWaits;
         }
         match head {
-            None if self.fits(now, charge, need) => Look::Goes,
+            None if fits => Look::Goes,
             Some(head) if self.passes(now, candidate, head, tier) => Look::Goes,
             _ => Look::DoesNotFit,
         }
@@ -282,19 +291,54 @@ impl Group {
         }
     }
 
-    /// Returns when a request can go as far as its flow's share is concerned: what is beyond it is spread evenly, and
-    /// everything of the batch tier is.
-    pub(super) fn even_at(&mut self, now: u64, flow: u32, charge: &Charge) -> u64 {
+    /// Returns when to look again at a request that fits but leaves no room for others who do not wait now and will ask
+    /// soon; `None` if it leaves enough.
+    ///
+    /// A large request is no flood: it may take what it fits into, or it would wait for far more room than it needs.
+    fn leaves_no_room(&mut self, now: u64, candidate: &Candidate) -> Option<u64> {
+        let Candidate {
+            flow,
+            ref charge,
+            cost,
+            ref need,
+            ..
+        } = *candidate;
+        self.full_until(now, flow, charge, cost, need)
+    }
+
+    /// The same, of a request that is not in line yet.
+    pub(super) fn full_until(
+        &mut self,
+        now: u64,
+        flow: u32,
+        charge: &Charge,
+        cost: u64,
+        need: &Need,
+    ) -> Option<u64> {
+        if cost > LARGE_COST {
+            return None;
+        }
+        let kept = self.queue.kept_free(now, flow);
         let is_batch = self
             .queue
             .flow(flow)
             .is_some_and(|flow| flow.priority == Priority::Batch);
-        if !is_batch && !self.queue.has_its_share(now, flow) {
-            return now;
+        let is_spread = is_batch || self.queue.borrows(now, flow);
+        if kept == 0 && !is_spread {
+            return None;
         }
-        let each = self.meters.iter_mut();
-        let each = each.map(|meter| meter.even_at(now, charge.amount(meter.dimension()).value()));
-        each.max().unwrap_or(now).max(now)
+        let mut latest = now;
+        for meter in &mut self.meters {
+            let weight = charge.amount(meter.dimension()).value();
+            let ahead = meter.part_of_amount(kept, WINDOW_COST);
+            if let Earliest::At(at) = meter.earliest(now, ahead, weight, need) {
+                latest = latest.max(at);
+            }
+            if is_spread {
+                latest = latest.max(meter.even_at(now, weight));
+            }
+        }
+        (latest > now).then(|| latest.min(now.saturating_add(KEPT_LOOK)))
     }
 
     /// Returns the largest part that a charge is of any limit, of a window's cost.

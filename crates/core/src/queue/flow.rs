@@ -13,6 +13,12 @@ use crate::plan::Order;
 /// Service is counted in parts of a cost so small that the largest weight still moves it.
 const SERVICE_SCALE: u64 = 1 << 10;
 
+/// Whoever is silent for so many times the usual time between two requests is gone.
+const GONE_INTERVALS: u64 = 8;
+
+/// What was usual is forgotten by this part in a sixteenth of a window.
+const USUAL_DECAY: u64 = 32;
+
 /// The requests of one tenant in one tier.
 #[derive(Debug, Clone)]
 pub(crate) struct Flow {
@@ -34,8 +40,16 @@ pub(crate) struct Flow {
     pub(crate) cost: u64,
     pub(super) lanes: Vec<Lane>,
     pub(crate) recent: Recent,
-    /// When it was last heard of.
+    /// The most that it used in a window lately.
+    usual: u64,
+    /// What is kept free for it next to others of its tier, and what of lower tiers, while it does not wait.
+    pub(super) kept: u64,
+    pub(super) kept_from_lower: u64,
+    /// When it came, and when it was last heard of, in microseconds.
+    came: u64,
     pub(super) seen: u64,
+    /// The time between two of its requests, on average; 0 if there was only one.
+    interval: u64,
     pub(super) is_present: bool,
 }
 
@@ -72,7 +86,12 @@ impl Flow {
             cost: 0,
             lanes: Vec::new(),
             recent: Recent::default(),
+            usual: 0,
+            kept: 0,
+            kept_from_lower: 0,
+            came: now,
             seen: now,
+            interval: 0,
             is_present: true,
         }
     }
@@ -80,6 +99,51 @@ impl Flow {
     /// Returns whether nothing was ever seen of it.
     pub(super) fn is_supposed(&self) -> bool {
         self.served == 0 && self.waiting == 0 && self.tag == 0
+    }
+
+    /// Takes note of a request.
+    pub(super) fn hear(&mut self, now: u64) {
+        let since = now.saturating_sub(self.seen);
+        self.interval = if self.interval == 0 {
+            since
+        } else {
+            self.interval - self.interval / 8 + since / 8
+        };
+        self.seen = now;
+    }
+
+    /// Judges what it will use soon, beyond what it has used in this window, if it does not wait.
+    pub(super) fn judge(&mut self, now: u64, slot: u64, window: u64, fair: u64) {
+        (self.kept, self.kept_from_lower) = (0, 0);
+        let used = self.recent.live(slot);
+        self.usual = used.max(self.usual - self.usual / USUAL_DECAY);
+        if self.in_line() > 0 {
+            return;
+        }
+        let age = now.saturating_sub(self.came);
+        // Whoever has only supposedly come, or came just now, is not known to want less than their share.
+        let quiet_max = if self.is_supposed() {
+            window
+        } else {
+            self.interval
+                .max(window / 64)
+                .saturating_mul(GONE_INTERVALS)
+                .min(window)
+        };
+        if now.saturating_sub(self.seen) > quiet_max {
+            return;
+        }
+        let usual = if age < window {
+            let at_this_pace = u128::from(used) * u128::from(window) / u128::from(age.max(window / 64));
+            u64::try_from(at_this_pace)
+                .unwrap_or(fair)
+                .max(if self.is_supposed() { fair } else { 0 })
+        } else {
+            self.usual
+        };
+        let more = |part: u64| usual.saturating_add(usual / part);
+        self.kept = more(16).min(fair).saturating_sub(used);
+        self.kept_from_lower = more(4).min(super::WINDOW_COST).saturating_sub(used);
     }
 
     /// Returns its place among the flows of its tier.

@@ -182,6 +182,9 @@ impl Queue {
         if !was_active {
             flow.tag = flow.tag.max(tier.floor());
             tier.weights += u64::from(flow.weight.get());
+            tier.active += 1;
+            // Whoever waits takes what comes in turn; nothing is kept for them besides.
+            tier.keep_less(flow, u64::MAX);
         }
         let rank = flow.rank_of(deadline);
         let lane = flow.lane(route, size_class(cost));
@@ -240,6 +243,7 @@ impl Queue {
             tier.credit = 0;
         }
         if flow.in_line() == 0 {
+            tier.active -= 1;
             tier.weights = tier.weights.saturating_sub(flow.weight.get().into());
         }
         if was_ready && !flow.is_ready() {
@@ -265,6 +269,7 @@ impl Queue {
         tier.virtual_time = tier.virtual_time.max(flow.tag.min(first));
         flow.tag = flow.tag.saturating_add(flow.service(cost));
         flow.served = number;
+        tier.keep_less(flow, cost);
         flow.recent.add(slot, i64::try_from(cost).unwrap_or(i64::MAX));
         if was_ready {
             tier.ready.remove(&rank);

@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeSet;
 
-use super::WINDOW_COST;
+use super::{Flow, WINDOW_COST};
 use crate::charge::Charge;
 use crate::plan::TierPlan;
 
@@ -23,6 +23,12 @@ pub(crate) struct Tier {
     pub(crate) in_line: usize,
     /// The weights of all flows with somebody in line.
     pub(crate) weights: u64,
+    /// Flows that are present, and those of them with somebody in line.
+    pub(super) present: usize,
+    pub(super) active: usize,
+    /// What is kept free for its flows that do not wait, next to others of the tier and of lower tiers.
+    pub(super) kept: u64,
+    pub(super) kept_from_lower: u64,
     /// Since when somebody has always been in line.
     pub(crate) since: Option<u64>,
 }
@@ -38,6 +44,10 @@ impl Tier {
             cost: 0,
             in_line: 0,
             weights: 0,
+            present: 0,
+            active: 0,
+            kept: 0,
+            kept_from_lower: 0,
             since: None,
         }
     }
@@ -48,6 +58,15 @@ impl Tier {
             Some((tag, ..)) => (*tag).max(self.virtual_time),
             None => self.virtual_time,
         }
+    }
+
+    /// Keeps less free for a flow.
+    pub(super) fn keep_less(&mut self, flow: &mut Flow, cost: u64) {
+        let (kept, kept_from_lower) = (cost.min(flow.kept), cost.min(flow.kept_from_lower));
+        flow.kept -= kept;
+        flow.kept_from_lower -= kept_from_lower;
+        self.kept = self.kept.saturating_sub(kept);
+        self.kept_from_lower = self.kept_from_lower.saturating_sub(kept_from_lower);
     }
 
     /// Others were served while this tier waits.
