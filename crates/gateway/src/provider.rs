@@ -48,6 +48,7 @@ pub use facts::{Edited, RequestFacts, Wishes};
 pub use fault::StreamFault;
 pub use operation::Operation;
 pub use profile::{Profile, Slice};
+pub(crate) use reply::dollars;
 pub use reply::{Asker, ErrorReply};
 pub use root::Root;
 pub use tap::ResponseTap;

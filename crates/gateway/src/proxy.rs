@@ -4,6 +4,7 @@
 //! the client leaves, hyper drops the future or body at whatever await it stands, and with it go the place in the queue,
 //! the permit and the upstream's connection.
 
+mod caller;
 mod deadline;
 mod forward;
 mod headers;
@@ -29,6 +30,7 @@ use tidegate_core::provider::Dialect;
 use tidegate_core::{Bytes as ByteCount, Demand, Request as LimiterRequest, RequestClass, Tokens, Usage};
 use tokio::time::Instant;
 
+use self::caller::{Asked, Asking};
 use self::forward::{Call, Received};
 use self::record::Record;
 pub(crate) use self::relay::Answer;
@@ -39,7 +41,7 @@ use self::unanswered::Unanswered;
 use crate::connection::OpenRequest;
 use crate::metrics::Refused;
 use crate::pool::Pool;
-use crate::provider::{AuthStyle, ErrorReply, ResponseTap, Scope, Shape, Wishes};
+use crate::provider::{Asker, AuthStyle, ErrorReply, ResponseTap, Scope, Shape, Wishes};
 use crate::shared::Shared;
 use crate::site::Site;
 
@@ -48,6 +50,7 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-tidegate-attempts");
 const LIMITED_BY: HeaderName = HeaderName::from_static("x-tidegate-limited-by");
 const MAX_TOKENS: HeaderName = HeaderName::from_static("x-tidegate-max-tokens");
 const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+const RUN_ID: HeaderName = HeaderName::from_static("x-tidegate-run-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
 
 /// What a request holds beside its body while it waits: head, future, connection buffers.
@@ -156,6 +159,8 @@ impl Bench {
 impl Exchange<'_> {
     async fn run(self, body: Incoming) -> Result<Relayed, Unanswered> {
         let (head, site) = (self.head, &self.bench.site);
+        let asking = Asking::of(self.shared, site, head)?;
+        self.record.who = Some(asking.who.clone());
         let route = self
             .sight
             .route(&site.config, &head.method, &head.uri)
@@ -196,6 +201,23 @@ impl Exchange<'_> {
             usage: upstream.stream_usage,
             output_max: quota.max_tokens_cap.map(Tokens::new),
         });
+        let terms = asking.terms(
+            site,
+            &Asked {
+                head,
+                endpoint: route.endpoint,
+                model,
+                upstream: route.upstream,
+                is_run: head.headers.contains_key(RUN_ID),
+            },
+        )?;
+        self.record.priority = Some(terms.caller.priority);
+        self.record.route = terms.route;
+        let wait = terms.max_wait.map_or(wait, |max_wait| wait.min(max_wait));
+        let asker = Asker {
+            tenant: asking.who.name.as_deref(),
+            run: None,
+        };
         let client_key = (!target.has_key()).then(|| {
             let key = AuthStyle::client_key(&head.headers, head.uri.query());
             key.unwrap_or_default().as_bytes()
@@ -203,6 +225,8 @@ impl Exchange<'_> {
         let limiter = &self.shared.limiter;
         let asked = LimiterRequest {
             bytes: ByteCount::new(BYTES_PER_REQUEST.saturating_add(weighed.bytes())),
+            caller: terms.caller,
+            price: terms.price,
             ..LimiterRequest::new(
                 self.shared.quota_key(upstream, quota, client_key, model),
                 weighed.demand,
@@ -221,7 +245,7 @@ impl Exchange<'_> {
             Err(refusal) => {
                 self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
                 return Err(Unanswered::refused(
-                    ErrorReply::refusal(&refusal),
+                    ErrorReply::refusal_of(&refusal, asker),
                     Refused::Limiter(refusal.reason),
                 ));
             }
@@ -242,6 +266,7 @@ impl Exchange<'_> {
             metrics,
             is_certain: !quota.per_model,
             taken,
+            asker,
         };
         let received = call.forward(permit, &mut self.record.attempts).await?;
         Ok(Relayed {

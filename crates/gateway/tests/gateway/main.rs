@@ -13,5 +13,6 @@ mod provider;
 mod relay;
 mod reload;
 mod support;
+mod tenants;
 mod tls;
 mod versions;

@@ -139,6 +139,17 @@ fn every_reply() -> Vec<(&'static str, ErrorReply)> {
         ("client_timeout", ErrorReply::client_timeout()),
         ("key_missing", ErrorReply::key_missing()),
         ("key_wrong", ErrorReply::key_wrong()),
+        (
+            "model_not_allowed",
+            ErrorReply::model_not_allowed(Some("search-team"), Some("gpt-4o\n")),
+        ),
+        ("model_not_named", ErrorReply::model_not_allowed(None, None)),
+        (
+            "upstream_not_allowed",
+            ErrorReply::upstream_not_allowed(Some("search-team"), "openai"),
+        ),
+        ("model_not_priced", ErrorReply::model_not_priced("my-model")),
+        ("upstream_has_no_key", ErrorReply::upstream_has_no_key("openai")),
         ("upstream_unreachable", ErrorReply::upstream_unreachable("openai")),
         (
             "upstream_timeout",
