@@ -21,7 +21,7 @@ use crate::config::{Config, Group};
 use quota::QuotaGauges;
 pub use quota::{CapView, LimitView, OutputView, QuotaView, WaitingView, views};
 pub(crate) use quota::{named_views, window};
-use tenant::TenantMetrics;
+use tenant::{TenantCounters, TenantMetrics};
 pub use usage::{AllowanceView, BudgetView, RunView, ShareView, SpentView};
 pub(crate) use usage::{CallerNames, allowances, runs};
 
@@ -156,8 +156,7 @@ pub struct Metrics {
     queue_wait: HistogramVec,
     in_flight: IntGaugeVec,
     tokens: IntCounterVec,
-    tenant_requests: IntCounterVec,
-    tenant_tokens: IntCounterVec,
+    tenants: TenantCounters,
     estimate: HistogramVec,
     overhead: Histogram,
     faults: IntCounterVec,
@@ -195,12 +194,8 @@ impl Metrics {
             &["outcome"],
         );
         // Series that are known beforehand stand at zero from the start, so that the first event shows as a rise.
-        for reason in ["late", "rate_limited", "overloaded", "transient"] {
-            retries.with_label_values(&[reason]);
-        }
-        for outcome in ["success", "failure"] {
-            reloads.with_label_values(&[outcome]);
-        }
+        begin(&retries, &["late", "rate_limited", "overloaded", "transient"]);
+        begin(&reloads, &["success", "failure"]);
         Self {
             requests: counters("tidegate_requests_total", "Requests of clients, by how they ended", &and("outcome")),
             responses: counters(
@@ -237,16 +232,7 @@ impl Metrics {
                 ),
             ),
             tokens: counters("tidegate_tokens_total", "Tokens that upstreams reported, by type", &and("type")),
-            tenant_requests: counters(
-                "tidegate_tenant_requests_total",
-                "Requests by the tenant that asked and by how they ended; tenants that are not listed count as other",
-                &["tenant", "outcome"],
-            ),
-            tenant_tokens: counters(
-                "tidegate_tenant_tokens_total",
-                "Tokens that upstreams reported, by tenant",
-                &["tenant", "direction"],
-            ),
+            tenants: TenantCounters::new(&registry),
             estimate: histograms(
                 "tidegate_estimate_error_ratio",
                 "Estimated over reported input tokens",
@@ -297,7 +283,7 @@ impl Metrics {
         MetricTable {
             groups,
             unrouted,
-            tenants: TenantMetrics::table(self, config),
+            tenants: TenantMetrics::table(&self.tenants, config),
         }
     }
 
@@ -362,6 +348,13 @@ impl Default for Metrics {
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metrics")
+    }
+}
+
+/// Makes the series of counters with one label, at zero.
+fn begin(counters: &IntCounterVec, labels: &[&str]) {
+    for label in labels {
+        counters.with_label_values(&[label]);
     }
 }
 

@@ -30,7 +30,6 @@ use tidegate_core::provider::Dialect;
 use tidegate_core::{Bytes as ByteCount, Demand, Request as LimiterRequest, RequestClass, Tokens, Usage};
 use tokio::time::Instant;
 
-use self::caller::{Asked, Asking};
 use self::forward::{Call, Received};
 use self::record::Record;
 pub(crate) use self::relay::Answer;
@@ -41,7 +40,7 @@ use self::unanswered::Unanswered;
 use crate::connection::OpenRequest;
 use crate::metrics::Refused;
 use crate::pool::Pool;
-use crate::provider::{Asker, AuthStyle, ErrorReply, ResponseTap, Scope, Shape, Wishes};
+use crate::provider::{AuthStyle, ErrorReply, ResponseTap, Scope, Shape, Wishes};
 use crate::shared::Shared;
 use crate::site::Site;
 
@@ -50,7 +49,6 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("x-tidegate-attempts");
 const LIMITED_BY: HeaderName = HeaderName::from_static("x-tidegate-limited-by");
 const MAX_TOKENS: HeaderName = HeaderName::from_static("x-tidegate-max-tokens");
 const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
-const RUN_ID: HeaderName = HeaderName::from_static("x-tidegate-run-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-tidegate-request-id");
 
 /// What a request holds beside its body while it waits: head, future, connection buffers.
@@ -157,10 +155,9 @@ impl Bench {
 }
 
 impl Exchange<'_> {
-    async fn run(self, body: Incoming) -> Result<Relayed, Unanswered> {
+    async fn run(mut self, body: Incoming) -> Result<Relayed, Unanswered> {
         let (head, site) = (self.head, &self.bench.site);
-        let asking = Asking::of(self.shared, site, head)?;
-        self.record.who = Some(asking.who.clone());
+        let asking = self.asking()?;
         let route = self
             .sight
             .route(&site.config, &head.method, &head.uri)
@@ -201,23 +198,9 @@ impl Exchange<'_> {
             usage: upstream.stream_usage,
             output_max: quota.max_tokens_cap.map(Tokens::new),
         });
-        let terms = asking.terms(
-            site,
-            &Asked {
-                head,
-                endpoint: route.endpoint,
-                model,
-                upstream: route.upstream,
-                is_run: head.headers.contains_key(RUN_ID),
-            },
-        )?;
-        self.record.priority = Some(terms.caller.priority);
-        self.record.route = terms.route;
+        let terms = self.terms(&asking, (route.upstream, route.endpoint), model)?;
         let wait = terms.max_wait.map_or(wait, |max_wait| wait.min(max_wait));
-        let asker = Asker {
-            tenant: asking.who.name.as_deref(),
-            run: None,
-        };
+        let asker = asking.asker();
         let client_key = (!target.has_key()).then(|| {
             let key = AuthStyle::client_key(&head.headers, head.uri.query());
             key.unwrap_or_default().as_bytes()
@@ -240,16 +223,11 @@ impl Exchange<'_> {
         self.record.in_line_since = Some(taken);
         let admission = limiter.acquire(asked).await;
         self.record.in_line_since = None;
-        let permit = match admission {
-            Ok(permit) => permit,
-            Err(refusal) => {
-                self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
-                return Err(Unanswered::refused(
-                    ErrorReply::refusal_of(&refusal, asker),
-                    Refused::Limiter(refusal.reason),
-                ));
-            }
-        };
+        let permit = admission.map_err(|refusal| {
+            self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
+            let reply = ErrorReply::refusal_of(&refusal, asker);
+            Unanswered::refused(reply, Refused::Limiter(refusal.reason))
+        })?;
 
         let metrics = site.metrics.group(quota.index);
         self.record.in_flight = Some(metrics.in_flight());

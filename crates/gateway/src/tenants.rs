@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName};
 use tidegate_core::{TenantId, TenantPlan};
 
 use crate::config::{Auth, Config};
-use crate::keys::{KeyDigest, OWN_PREFIX};
+use crate::keys::{Date, KeyDigest, OWN_PREFIX};
 use crate::provider::AuthStyle;
 
 /// The longest name that a header may give, in bytes.
@@ -87,7 +87,7 @@ impl TenantBook {
             }
         }
         for key in config.keys.iter() {
-            book.learn(key.digest, &key.tenant, true, key.expires.map(|date| date.unix()));
+            book.learn(key.digest, &key.tenant, true, key.expires.map(Date::unix));
         }
         book
     }
@@ -183,7 +183,7 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
-    use crate::keys::{Date, Key};
+    use crate::keys::Key;
 
     const NOW: u64 = 1_800_000_000;
 

@@ -1,10 +1,17 @@
 //! What is counted for each listed tenant. Others are counted together, because their number has no bound that suits labels.
 
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use tidegate_core::{TenantPlan, Tokens, Usage};
 
-use super::{Metrics, OTHER, RequestOutcome};
+use super::{OTHER, RequestOutcome, registered};
 use crate::config::Config;
+
+/// The counters of all tenants.
+#[derive(Debug)]
+pub(super) struct TenantCounters {
+    requests: IntCounterVec,
+    tokens: IntCounterVec,
+}
 
 /// The counters of one tenant.
 #[derive(Debug, Clone)]
@@ -14,9 +21,29 @@ pub(super) struct TenantMetrics {
     output: IntCounter,
 }
 
+impl TenantCounters {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        Self {
+            requests: counters(
+                "tidegate_tenant_requests_total",
+                "Requests by the tenant that asked and by how they ended; tenants that are not listed count as other",
+                &["tenant", "outcome"],
+            ),
+            tokens: counters(
+                "tidegate_tenant_tokens_total",
+                "Tokens that upstreams reported, by tenant",
+                &["tenant", "direction"],
+            ),
+        }
+    }
+}
+
 impl TenantMetrics {
     /// Resolves the counters of every listed tenant in order, and last those of all others.
-    pub(super) fn table(metrics: &Metrics, config: &Config) -> Vec<Self> {
+    pub(super) fn table(counters: &TenantCounters, config: &Config) -> Vec<Self> {
         if config.tenants.is_empty() {
             return Vec::new();
         }
@@ -26,15 +53,15 @@ impl TenantMetrics {
         });
         names
             .chain([OTHER])
-            .map(|name| Self::new(metrics, name))
+            .map(|name| Self::new(counters, name))
             .collect()
     }
 
-    fn new(metrics: &Metrics, name: &str) -> Self {
-        let tokens = |direction| metrics.tenant_tokens.with_label_values(&[name, direction]);
+    fn new(counters: &TenantCounters, name: &str) -> Self {
+        let tokens = |direction| counters.tokens.with_label_values(&[name, direction]);
         Self {
             requests: RequestOutcome::ALL
-                .map(|outcome| metrics.tenant_requests.with_label_values(&[name, outcome.name()])),
+                .map(|outcome| counters.requests.with_label_values(&[name, outcome.name()])),
             input: tokens("input"),
             output: tokens("output"),
         }

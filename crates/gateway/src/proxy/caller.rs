@@ -5,16 +5,20 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, Method, request};
 use tidegate_core::{Caller, Price, Priority, RouteId};
 
+use super::Exchange;
 use super::unanswered::Unanswered;
 use crate::config::{Config, RouteClues, Tenant};
 use crate::metrics::Refused;
-use crate::provider::{AuthStyle, Endpoint, ErrorReply, Scope};
+use crate::provider::{Asker, AuthStyle, Endpoint, ErrorReply, Scope};
 use crate::shared::Shared;
 use crate::site::Site;
 use crate::tenants::{Unknown, Who};
 
 /// How urgent the client says it is.
 const PRIORITY: HeaderName = HeaderName::from_static("x-tidegate-priority");
+
+/// The run of an agent that it belongs to.
+const RUN_ID: HeaderName = HeaderName::from_static("x-tidegate-run-id");
 
 /// What the client says the request is for.
 const TAGS: HeaderName = HeaderName::from_static("x-tidegate-tags");
@@ -25,19 +29,19 @@ const TAG_HEADERS_MAX: usize = 8;
 /// What a request's head says about who asks.
 #[derive(Debug)]
 pub(super) struct Asking {
-    pub(super) who: Who,
+    who: Who,
     priority: Option<Priority>,
 }
 
 /// What is asked for, when all of it is known.
-pub(super) struct Asked<'a> {
-    pub(super) head: &'a request::Parts,
-    pub(super) endpoint: Endpoint,
-    pub(super) model: Option<&'a str>,
+struct Asked<'a> {
+    head: &'a request::Parts,
+    endpoint: Endpoint,
+    model: Option<&'a str>,
     /// The upstream's place in the configuration.
-    pub(super) upstream: usize,
+    upstream: usize,
     /// Whether it belongs to a run of an agent.
-    pub(super) is_run: bool,
+    is_run: bool,
 }
 
 /// On what terms a request goes on.
@@ -51,13 +55,56 @@ pub(super) struct Terms {
     pub(super) route: Option<usize>,
 }
 
+impl Exchange<'_> {
+    /// Finds out who asks, and keeps it for the record.
+    pub(super) fn asking(&mut self) -> Result<Asking, Unanswered> {
+        let asking = Asking::of(self.shared, &self.bench.site, self.head)?;
+        self.record.who = Some(asking.who.clone());
+        Ok(asking)
+    }
+
+    /// Finds out on what terms the request goes on, and keeps them for the record. It goes to the upstream at this place,
+    /// for this operation.
+    pub(super) fn terms(
+        &mut self,
+        asking: &Asking,
+        (upstream, endpoint): (usize, Endpoint),
+        model: Option<&str>,
+    ) -> Result<Terms, Unanswered> {
+        let asked = Asked {
+            head: self.head,
+            endpoint,
+            model,
+            upstream,
+            is_run: self.head.headers.contains_key(RUN_ID),
+        };
+        let terms = asking.terms(&self.bench.site, &asked);
+        if terms.is_err() {
+            // Whoever reads the log wants to know what was not allowed.
+            self.record.model = model.map(str::to_owned);
+        }
+        let terms = terms?;
+        self.record.priority = Some(terms.caller.priority);
+        self.record.route = terms.route;
+        Ok(terms)
+    }
+}
+
 impl Asking {
+    /// Returns who asks, for the words of a refusal.
+    pub(super) fn asker(&self) -> Asker<'_> {
+        Asker {
+            tenant: self.who.name.as_deref(),
+            run: None,
+        }
+    }
+
     /// Finds out who asks.
     ///
     /// # Errors
     ///
     /// Returns the answer for a key that is missing or not known, and for headers that cannot be read.
-    pub(super) fn of(shared: &Shared, site: &Site, head: &request::Parts) -> Result<Self, Unanswered> {
+    fn of(shared: &Shared, site: &Site, head: &request::Parts) -> Result<Self, Unanswered> {
         let headers = &head.headers;
         let now = || shared.limiter.now().as_micros() / 1_000_000;
         let who = site.tenants.identify(headers, head.uri.query(), now);
@@ -85,7 +132,7 @@ impl Asking {
     /// # Errors
     ///
     /// Returns the answer for what the tenant may not use, or what has no price although it must have one.
-    pub(super) fn terms(&self, site: &Site, asked: &Asked<'_>) -> Result<Terms, Unanswered> {
+    fn terms(&self, site: &Site, asked: &Asked<'_>) -> Result<Terms, Unanswered> {
         let config = &*site.config;
         let rules = self.who.rules.and_then(|at| config.tenants.get(at));
         self.check(site, rules, asked)

@@ -39,6 +39,12 @@ fn spent(what: Allotment, used: u64, most: u64) -> ErrorReply {
 }
 
 fn every_reply() -> Vec<(&'static str, ErrorReply)> {
+    let mut replies = refusals();
+    replies.extend(other_replies());
+    replies
+}
+
+fn refusals() -> Vec<(&'static str, ErrorReply)> {
     use RefusalReason as Reason;
     vec![
         (
@@ -105,6 +111,11 @@ fn every_reply() -> Vec<(&'static str, ErrorReply)> {
         ),
         ("refusal_retries_spent", refusal(Reason::RetriesSpent, None, None)),
         ("refusal_closed", refusal(Reason::Closed, None, None)),
+    ]
+}
+
+fn other_replies() -> Vec<(&'static str, ErrorReply)> {
+    vec![
         ("bad_body_empty", ErrorReply::bad_body(&BadBody::Empty)),
         (
             "bad_body_not_utf8",
