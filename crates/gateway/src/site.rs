@@ -13,6 +13,7 @@ use crate::config::{Authorities, Config, Http2, Scheme, Upstream};
 use crate::keys::Key;
 use crate::metrics::{MetricTable, Metrics};
 use crate::pool::{Endpoint, Pool, PoolBounds, Protocol};
+use crate::prices;
 use crate::provider::{AuthStyle, Profile, Root};
 use crate::tenants::TenantBook;
 
@@ -83,6 +84,8 @@ impl Site {
     ///
     /// Returns what stands in the way of putting it in force.
     pub(crate) fn new(config: Config, metrics: &Arc<Metrics>) -> Result<Self, SiteError> {
+        // Read now, so that no request waits for it.
+        prices::known();
         let targets = config
             .upstreams
             .iter()

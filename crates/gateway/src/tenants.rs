@@ -92,6 +92,11 @@ impl TenantBook {
         book
     }
 
+    /// Returns whether anybody is told apart from anybody else.
+    pub(crate) fn tells_apart(&self) -> bool {
+        self.header.is_some() || !self.keys.is_empty() || !self.names.is_empty() || self.each_other.is_some()
+    }
+
     fn learn(&mut self, digest: KeyDigest, tenant: &str, is_own: bool, expires: Option<u64>) {
         let who = Who {
             has_own_key: is_own,

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use super::CommandError;
-use crate::config::{Config, ConfigArgs};
+use crate::config::{Auth, Config, ConfigArgs};
 use crate::log::{self, LogArgs};
 use crate::phase::Phase;
 use crate::provider::Api;
@@ -70,6 +70,9 @@ fn greet(gateway: &Gateway, config: &Config) -> String {
         let mut upstreams = config.upstreams.iter();
         upstreams.any(|upstream| upstream.provider.profile().speaks(api))
     };
+    if config.server.auth == Auth::Keys {
+        let _ = writeln!(text, "clients need the key of a tenant");
+    }
     let _ = writeln!(text, "point clients here:");
     if speaks(Api::OpenAi) {
         let _ = writeln!(text, "  export OPENAI_BASE_URL=http://{address}/v1");

@@ -298,6 +298,23 @@ pub(super) fn doubts(checker: &mut Checker<'_>, raw: &super::RawConfig, config: 
         let finding = Finding::new(&origin, what);
         checker.warnings.push(finding.help("set api_key = \"env:NAME\""));
     }
+    for (tenant, raw) in config.tenants.iter().zip(&raw.tenants) {
+        for model in tenant.models.iter().flatten() {
+            if let ModelPattern::Exact(name) = model
+                && tenant.has_money()
+                && config.price(name).is_none()
+            {
+                let what = format!(
+                    "tenant \"{}\" has a budget in dollars, and the price of \"{name}\" is not known: requests for it are refused",
+                    tenant.name
+                );
+                let finding = Finding::new(raw.value.models.origin(), what);
+                checker
+                    .warnings
+                    .push(finding.help("say the price under [[prices]]"));
+            }
+        }
+    }
     if config.server.auth == Auth::Open
         && let Some(at) = config.tenants.iter().position(|tenant| !tenant.keys.is_empty())
     {

@@ -156,11 +156,14 @@ impl Asking {
         // Where nobody is told apart, there is nobody whose turn an urgent request could take.
         let (highest, usual) = match rules {
             Some(rules) => (rules.priority, rules.default_priority),
-            None if config.tenants.is_empty() => (Priority::High, Priority::Normal),
+            None if !site.tenants.tells_apart() => (Priority::High, Priority::Normal),
             None => (Priority::Normal, Priority::Normal),
         };
         let wished = self.priority.or(taken.and_then(|route| route.priority));
-        let price = asked.model.and_then(|model| config.price(model));
+        // Without tenants and runs nobody adds up money.
+        let adds_up = site.tenants.tells_apart() || asked.is_run;
+        let priced = asked.model.filter(|_| adds_up);
+        let price = priced.and_then(|model| config.price(model));
         Ok(Terms {
             caller: Caller {
                 tenant: self.who.id,

@@ -814,6 +814,7 @@ const WRONG: &[&str] = &[
 
 /// Allowed, but doubtful.
 const DOUBTFUL: &[&str] = &[
+    "[[tenants]]\nname = \"a\"\nmodels = [\"gpt-4o\", \"unheard-of\", \"a*\"]\ndollars_per_day = 1",
     "[[upstreams]]\nprovider = \"openai\"\napi_key = \"sk-canary-7f3a9c51\"",
     "[[upstreams]]\nprovider = \"openai\"\napi_key = \"env:KEY\"\nbase_url = \"http://far.example\"",
     "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\"]",

@@ -109,22 +109,23 @@ pub struct RawRoute {
 }
 
 /// What each priority tier is guaranteed while it waits, in percent of the quota; together at most 100. What is not
-/// guaranteed goes to the highest tier that waits.
+/// guaranteed goes to the highest tier that waits. Where nobody is told apart, by keys, tenants or a header, a request may have
+/// any priority (`x-tidegate-priority`).
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Priorities")]
 pub struct RawPriorities {
     /// For `high`.
-    #[schemars(extend("default" = defaults::SHARES[0]))]
+    #[schemars(extend("default" = defaults::SHARES[0], "minimum" = 0, "maximum" = 100))]
     pub high: Field<i64>,
     /// For `normal`.
-    #[schemars(extend("default" = defaults::SHARES[1]))]
+    #[schemars(extend("default" = defaults::SHARES[1], "minimum" = 0, "maximum" = 100))]
     pub normal: Field<i64>,
     /// For `low`.
-    #[schemars(extend("default" = defaults::SHARES[2]))]
+    #[schemars(extend("default" = defaults::SHARES[2], "minimum" = 0, "maximum" = 100))]
     pub low: Field<i64>,
     /// For `batch`.
-    #[schemars(extend("default" = defaults::SHARES[3]))]
+    #[schemars(extend("default" = defaults::SHARES[3], "minimum" = 0, "maximum" = 100))]
     pub batch: Field<i64>,
 }
 
