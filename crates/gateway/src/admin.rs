@@ -18,7 +18,9 @@ use tokio::time::Instant;
 use self::names::Names;
 use crate::config::Config;
 use crate::limit_api::LimitBoard;
-use crate::metrics::{Metrics, QuotaView, views};
+use crate::metrics::{
+    AllowanceView, CallerNames, Metrics, QuotaView, RunView, allowances, named_views, runs,
+};
 
 pub use server::AdminServer;
 
@@ -29,7 +31,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub struct AdminState {
     metrics: Arc<Metrics>,
     look: Box<dyn Fn() -> Snapshot + Send + Sync>,
-    looked: Mutex<Option<(Instant, Arc<Vec<QuotaView>>)>>,
+    looked: Mutex<Option<(Instant, Arc<Look>)>>,
     started: Instant,
     listening: AtomicBool,
     draining: AtomicBool,
@@ -39,11 +41,20 @@ pub struct AdminState {
     names: Names,
 }
 
+/// What one look at the engine showed.
+struct Look {
+    quotas: Vec<QuotaView>,
+    allowances: Vec<AllowanceView>,
+    runs: Vec<RunView>,
+}
+
 /// The configuration that is in force, and what became of the last attempt to replace it.
 struct Loaded {
     config: Arc<Config>,
     since: Instant,
     failed: Option<(Instant, String)>,
+    /// What became of the last attempt to read the keys anew.
+    keys_failed: Option<(Instant, String)>,
 }
 
 /// Whether requests are served.
@@ -84,6 +95,7 @@ impl AdminState {
                 config,
                 since: now,
                 failed: None,
+                keys_failed: None,
             }),
             board,
             names: Names::default(),
@@ -112,7 +124,21 @@ impl AdminState {
             config,
             since: Instant::now(),
             failed: None,
+            keys_failed: None,
         };
+    }
+
+    /// Says that the keys of the configuration in force were read anew.
+    pub(crate) fn keys_reloaded(&self, config: Arc<Config>) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.config = config;
+        loaded.keys_failed = None;
+    }
+
+    /// Says that the file of keys was wrong and the keys before are still in force.
+    pub(crate) fn keys_failed(&self, error: &dyn std::fmt::Display) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.keys_failed = Some((Instant::now(), error.to_string()));
     }
 
     /// Says that another configuration was wrong and the one before is still in force.
@@ -137,21 +163,28 @@ impl AdminState {
         Arc::clone(&loaded.config)
     }
 
-    fn quotas(&self) -> Arc<Vec<QuotaView>> {
+    fn look(&self) -> Arc<Look> {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, quotas)) = &*looked
+        if let Some((at, look)) = &*looked
             && at.elapsed() < LOOK_AGAIN
         {
-            return Arc::clone(quotas);
+            return Arc::clone(look);
         }
         let snapshot = (self.look)();
-        let mut quotas = views(&snapshot, &self.config());
+        let config = self.config();
+        let others = |number| self.names.of(number);
+        let names = CallerNames::new(&config, &others);
+        let mut quotas = named_views(&snapshot, &config, &names);
         for (view, quota) in quotas.iter_mut().zip(&snapshot.quotas) {
             view.serves = self.names.of(quota.key.account);
         }
-        let quotas = Arc::new(quotas);
-        *looked = Some((Instant::now(), Arc::clone(&quotas)));
-        quotas
+        let look = Arc::new(Look {
+            quotas,
+            allowances: allowances(&snapshot, &names),
+            runs: runs(&snapshot, &names),
+        });
+        *looked = Some((Instant::now(), Arc::clone(&look)));
+        look
     }
 }
 

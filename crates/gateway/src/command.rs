@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod keys;
 mod limits;
 mod mock;
 mod replay;
@@ -34,6 +35,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Print every limit that is known, where it comes from, and how old that is.
     Limits(limits::LimitsArgs),
+    /// Make, list and revoke the keys by which tenants are known.
+    Keys(keys::KeysArgs),
     /// Print the JSON schema of the configuration file.
     Schema(schema::SchemaArgs),
 }
@@ -55,6 +58,7 @@ impl Cli {
             Command::Demo(args) => demo::run(args),
             Command::Check(args) => check::run(&args),
             Command::Limits(args) => limits::run(&args),
+            Command::Keys(args) => keys::run(&args),
             Command::Schema(schema::SchemaArgs {}) => schema::run(),
         }
     }

@@ -3,6 +3,7 @@
 //! Everything that asks "what is configured?" asks a [`Config`]: every default is filled in, every value is checked,
 //! and nothing in it is an `Option` that means "default". The first start, a reload and `tidegate check` take one path.
 
+mod allowance;
 mod args;
 mod authorities;
 mod base_url;
@@ -10,6 +11,7 @@ mod check;
 pub mod defaults;
 pub mod duration;
 mod field;
+mod groups;
 mod limits;
 mod model;
 mod preset;
@@ -19,30 +21,43 @@ mod read;
 mod routes;
 mod schema;
 mod secret;
+mod tenants;
 mod upstream;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use tidegate_core::{
-    ChargeModel, Discipline, Guarantee, Learning, Limit, MarginPolicy, Plan, QueueBounds, QuotaId, QuotaPlan,
-    RetryPolicy, RunId, RunPlan, TenantId, Tokens,
+    ChargeModel, Discipline, Guarantee, Learning, Limit, MarginPolicy, Plan, Price, QueueBounds, QuotaId,
+    QuotaPlan, RetryPolicy, RunId, RunPlan, TenantId, TenantPlan, TierPlan, Tokens,
 };
+
+use crate::keys::Key;
+use crate::prices::{self, PriceTable};
 
 use crate::provider::{Provider, Scope, Slice};
 pub use args::ConfigArgs;
 pub use authorities::Authorities;
 pub use base_url::{BaseUrl, BaseUrlError, Scheme};
 use check::{Checker, Environment, Findings};
+use groups::GroupTable;
 pub use model::ModelPattern;
+pub(crate) use model::ModelTable;
 pub use preset::{PresetInfo, presets, presets_page};
 pub use problem::{ConfigError, Problem};
-pub use raw::{RawConfig, RawLimits, RawRetry, RawServer, RawUpstream};
-use routes::GroupTable;
+pub use raw::{
+    RawConfig, RawLimits, RawPrice, RawPriorities, RawRetry, RawRoute, RawRuns, RawServer, RawTenant,
+    RawUpstream,
+};
+pub use routes::{Route, RouteClues};
 pub use schema::{reference, schema};
 pub use secret::Secret;
+pub use tenants::{Tenant, TenantKey};
+pub(crate) use upstream::is_name;
 
 /// The checked configuration.
 #[derive(Debug, Clone)]
@@ -55,8 +70,18 @@ pub struct Config {
     pub queue: QueueBounds,
     /// When failed attempts are tried again.
     pub retry: RetryPolicy,
+    /// The tenants that are listed, each with a name of its own; the template for others may be among them.
+    pub tenants: Vec<Tenant>,
+    /// The keys of [`Server::keys_file`], as it was last read.
+    pub keys: Arc<[Key]>,
+    /// Kinds of requests, in the order in which they are tried.
+    pub routes: Vec<Route>,
+    /// What each priority is guaranteed.
+    pub tiers: [TierPlan; 4],
     /// What a run of an agent may use.
     pub runs: RunPlan,
+    /// The prices that go before the program's own.
+    prices: PriceTable,
     /// Where the configuration came from, in words: a file's name, `flags` or `defaults`.
     pub source: String,
     /// What is allowed but doubtful: for `tidegate check` and the log at start.
@@ -93,6 +118,21 @@ pub struct Server {
     /// How long a request for a stream waits in line before its answer is begun with a comment, and how often another
     /// follows; `None` where answers begin when the provider's do.
     pub queue_keepalive: Option<Duration>,
+    /// Who may ask.
+    pub auth: Auth,
+    /// The header in which a trusted proxy names the tenant.
+    pub tenant_header: Option<HeaderName>,
+    /// The file with the hashes of Tidegate's own keys.
+    pub keys_file: Option<PathBuf>,
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Whoever has a tenant's key, or is named by a trusted proxy.
+    Keys,
+    /// Everybody.
+    Open,
 }
 
 /// The admin listener.
@@ -315,8 +355,10 @@ impl Config {
             quotas,
             queue: self.queue,
             retry: self.retry,
+            tenants: self.tenants.iter().map(Tenant::plan).collect(),
+            routes: self.routes.iter().map(Route::plan).collect(),
+            tiers: self.tiers,
             runs: self.runs,
-            ..Plan::default()
         }
     }
 
@@ -339,6 +381,23 @@ impl Config {
         self.upstreams
             .iter()
             .flat_map(|upstream| upstream.all_groups().map(move |group| (upstream, group)))
+    }
+
+    /// Returns what a model's tokens cost: what the configuration says, else what the program's own table says.
+    pub fn price(&self, model: &str) -> Option<Price> {
+        self.prices.find(model).or_else(|| prices::known().find(model))
+    }
+
+    /// Returns the place in [`Config::tenants`] of what holds for tenants that are not listed.
+    pub fn each_other(&self) -> Option<usize> {
+        self.tenants
+            .iter()
+            .position(|tenant| tenant.name == TenantPlan::EACH_OTHER)
+    }
+
+    /// Returns the first route that a request takes.
+    pub fn route_of(&self, clues: RouteClues<'_>) -> Option<usize> {
+        self.routes.iter().position(|route| route.fits(clues))
     }
 
     /// Returns the upstream called `name`, with its place in [`Config::upstreams`].

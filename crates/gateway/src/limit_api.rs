@@ -128,7 +128,7 @@ async fn round(shared: &Shared, due: &mut HashMap<String, Instant>) -> Instant {
         .config
         .upstreams
         .iter()
-        .zip(&site.targets)
+        .zip(site.targets.iter())
         .filter_map(|(upstream, target)| Some((upstream, target, upstream.limits_key.as_ref()?.expose())))
         .collect();
     due.retain(|name, _| asked.iter().any(|(upstream, ..)| upstream.name == *name));

@@ -25,7 +25,7 @@ const END_MAX: Duration = Duration::from_secs(2);
 /// The target of the lines about requests: `--log warn,tidegate::request=info` shows them alone.
 const REQUEST_TARGET: &str = "tidegate::request";
 
-/// How many characters of the name of a model or run are shown: it is the client's text.
+/// How many characters of the name of a model, tenant or run are shown: it is the client's text, or a proxy's.
 const NAME_CHARS_MAX: usize = 80;
 
 /// How lines look.
@@ -73,6 +73,12 @@ pub struct RequestRecord<'a> {
     pub request_id: &'a str,
     /// The upstream's name.
     pub upstream: &'a str,
+    /// The tenant's name; nobody in particular has none.
+    pub tenant: Option<&'a str>,
+    /// How urgent it was; absent where that was not decided any more.
+    pub priority: Option<&'a str>,
+    /// The route that it took.
+    pub route: Option<&'a str>,
     /// The model, as the client named it.
     pub model: Option<&'a str>,
     /// The operation ([`crate::provider::Endpoint::name`]).
@@ -126,6 +132,9 @@ impl RequestRecord<'_> {
             target: REQUEST_TARGET,
             request_id = self.request_id,
             upstream = self.upstream,
+            tenant = self.tenant.map(shortened),
+            priority = self.priority,
+            route = self.route,
             model = self.model.map(shortened),
             endpoint = self.endpoint,
             stream = self.stream,

@@ -5,6 +5,8 @@
 //! [`crate::config::Group::index`]. Labels come from the configuration and from enums, never from a request.
 
 mod quota;
+mod tenant;
+mod usage;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -17,8 +19,11 @@ use tidegate_core::{Cause, Dimension, Failure, RefusalReason, Usage};
 
 use crate::config::{Config, Group};
 use quota::QuotaGauges;
-pub(crate) use quota::window;
 pub use quota::{CapView, LimitView, OutputView, QuotaView, WaitingView, views};
+pub(crate) use quota::{named_views, window};
+use tenant::{TenantCounters, TenantMetrics};
+pub use usage::{AllowanceView, BudgetView, RunView, ShareView, SpentView};
+pub(crate) use usage::{CallerNames, allowances, runs};
 
 /// The label of everything that no configured quota group names.
 const OTHER: &str = "other";
@@ -108,6 +113,10 @@ pub enum Refused {
     BadHead,
     /// Its path names no upstream.
     NoUpstream,
+    /// Nobody knows who asks.
+    Unknown,
+    /// Its tenant may not use what it asks for, or a price is missing.
+    NotAllowed,
 }
 
 impl Refused {
@@ -120,6 +129,8 @@ impl Refused {
             Self::BadBody => "bad_body",
             Self::BadHead => "bad_head",
             Self::NoUpstream => "no_upstream",
+            Self::Unknown => "unknown_key",
+            Self::NotAllowed => "not_allowed",
         }
     }
 }
@@ -145,6 +156,7 @@ pub struct Metrics {
     queue_wait: HistogramVec,
     in_flight: IntGaugeVec,
     tokens: IntCounterVec,
+    tenants: TenantCounters,
     estimate: HistogramVec,
     overhead: Histogram,
     faults: IntCounterVec,
@@ -182,12 +194,8 @@ impl Metrics {
             &["outcome"],
         );
         // Series that are known beforehand stand at zero from the start, so that the first event shows as a rise.
-        for reason in ["late", "rate_limited", "overloaded", "transient"] {
-            retries.with_label_values(&[reason]);
-        }
-        for outcome in ["success", "failure"] {
-            reloads.with_label_values(&[outcome]);
-        }
+        begin(&retries, &["late", "rate_limited", "overloaded", "transient"]);
+        begin(&reloads, &["success", "failure"]);
         Self {
             requests: counters("tidegate_requests_total", "Requests of clients, by how they ended", &and("outcome")),
             responses: counters(
@@ -224,6 +232,7 @@ impl Metrics {
                 ),
             ),
             tokens: counters("tidegate_tokens_total", "Tokens that upstreams reported, by type", &and("type")),
+            tenants: TenantCounters::new(&registry),
             estimate: histograms(
                 "tidegate_estimate_error_ratio",
                 "Estimated over reported input tokens",
@@ -271,7 +280,11 @@ impl Metrics {
             .collect();
         let unrouted = RequestOutcome::ALL
             .map(|outcome| self.requests.with_label_values(&[NONE, OTHER, outcome.name()]));
-        MetricTable { groups, unrouted }
+        MetricTable {
+            groups,
+            unrouted,
+            tenants: TenantMetrics::table(&self.tenants, config),
+        }
     }
 
     /// Counts a request that was not sent. With a group's, [`GroupMetrics::finished`] counts its end as well.
@@ -338,6 +351,13 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
+/// Makes the series of counters with one label, at zero.
+fn begin(counters: &IntCounterVec, labels: &[&str]) {
+    for label in labels {
+        counters.with_label_values(&[label]);
+    }
+}
+
 /// Tells the version that runs.
 fn tell_build(registry: &Registry) {
     let build = IntGaugeVec::new(
@@ -368,9 +388,22 @@ pub struct MetricTable {
     groups: Vec<Arc<GroupMetrics>>,
     /// Requests that reached no upstream's quota group.
     unrouted: [IntCounter; RequestOutcome::ALL.len()],
+    /// One for each listed tenant in the order of the configuration, and last one for all others; none where nobody is
+    /// listed.
+    tenants: Vec<TenantMetrics>,
 }
 
 impl MetricTable {
+    /// Counts a request that has ended for the tenant at `listed`, or for those that are not listed.
+    pub fn of_tenant(&self, listed: Option<usize>, outcome: RequestOutcome, usage: &Usage) {
+        let at = listed
+            .unwrap_or(usize::MAX)
+            .min(self.tenants.len().saturating_sub(1));
+        if let Some(tenant) = self.tenants.get(at) {
+            tenant.finished(outcome, usage);
+        }
+    }
+
     /// Returns the handles of the group at `index` ([`crate::config::QuotaRoute::index`]).
     ///
     /// # Panics

@@ -49,6 +49,7 @@ pub use facts::{Edited, RequestFacts, Wishes};
 pub use fault::StreamFault;
 pub use operation::Operation;
 pub use profile::{Profile, Slice};
+pub(crate) use reply::dollars;
 pub use reply::{Asker, ErrorReply, error_event, in_short};
 pub use root::Root;
 pub use step::fingerprint;

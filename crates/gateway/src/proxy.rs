@@ -4,6 +4,7 @@
 //! the client leaves, hyper drops the future or body at whatever await it stands, and with it go the place in the queue,
 //! the permit and the upstream's connection.
 
+mod caller;
 mod deadline;
 mod forward;
 mod headers;
@@ -34,6 +35,7 @@ use tidegate_core::{
 };
 use tokio::time::Instant;
 
+use self::caller::Asking;
 use self::forward::{Call, Received};
 use self::keepalive::Line;
 use self::record::Record;
@@ -202,6 +204,7 @@ impl Bench {
 impl Exchange<'_> {
     async fn run(mut self, body: Incoming, shape: Shape) -> Result<Relayed, Unanswered> {
         let (head, site) = (self.head, &self.bench.site);
+        let asking = self.asking()?;
         let route = self
             .sight
             .route(&site.config, &head.method, &head.uri)
@@ -242,15 +245,19 @@ impl Exchange<'_> {
             usage: upstream.stream_usage,
             output_max: quota.max_tokens_cap.map(Tokens::new),
         });
+        let run = self.run_step(&weighed.payload, model, asking.tenant())?;
+        let terms = self.terms(&asking, (route.upstream, route.endpoint), model, run.is_some())?;
+        let wait = terms.max_wait.map_or(wait, |max_wait| wait.min(max_wait));
         let client_key = (!target.has_key()).then(|| {
             let key = AuthStyle::client_key(&head.headers, head.uri.query());
             key.unwrap_or_default().as_bytes()
         });
         let limiter = &self.shared.limiter;
-        let run = self.run_step(&weighed.payload, model, TenantId::ANYONE)?;
         let asked = LimiterRequest {
             run,
             bytes: ByteCount::new(BYTES_PER_REQUEST.saturating_add(weighed.bytes())),
+            caller: terms.caller,
+            price: terms.price,
             ..LimiterRequest::new(
                 self.shared.quota_key(upstream, quota, client_key, model),
                 weighed.demand,
@@ -264,7 +271,7 @@ impl Exchange<'_> {
         let line = self
             .line
             .filter(|_| weighed.stream && self.sight.endpoint.streams_events(shape));
-        let permit = self.admit(asked, taken, line).await?;
+        let permit = self.admit(asked, taken, line, &asking).await?;
 
         let metrics = site.metrics.group(quota.index);
         self.record.in_flight = Some(metrics.in_flight());
@@ -282,6 +289,10 @@ impl Exchange<'_> {
             is_certain: !quota.per_model,
             line,
             taken,
+            asker: Asker {
+                run: self.record.run.as_deref().map(|run| run.name.as_str()),
+                ..asking.asker()
+            },
         };
         let received = call.forward(permit, &mut self.record.attempts).await?;
         Ok(Relayed {
@@ -299,6 +310,7 @@ impl Exchange<'_> {
         asked: LimiterRequest,
         taken: Instant,
         line: Option<&Line>,
+        asking: &Asking,
     ) -> Result<Permit, Unanswered> {
         let limiter = &self.shared.limiter;
         self.record.in_line_since = Some(taken);
@@ -324,8 +336,8 @@ impl Exchange<'_> {
                 self.record.attempts.queued = taken.elapsed();
                 self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
                 let asker = Asker {
-                    tenant: None,
                     run: run.map(|run| run.name.as_str()),
+                    ..asking.asker()
                 };
                 Err(Unanswered::refused(
                     ErrorReply::refusal_of(&refusal, asker),

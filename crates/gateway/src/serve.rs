@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::admin::AdminServer;
 use crate::config::Config;
 use crate::connection::Listener;
+use crate::keys::{self, KeysError};
 use crate::limit_api;
 use crate::metrics::Metrics;
 use crate::phase::Phase;
@@ -146,6 +148,33 @@ impl Gateway {
     pub fn reload(&self, config: Config) -> Result<(), SiteError> {
         self.shared.replace(Site::new(config, &self.shared.metrics)?);
         Ok(())
+    }
+
+    /// Puts the keys in force as their file has them now.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the file; the old keys stay in force then, and the status page says so.
+    pub fn reload_keys(&self) -> Result<usize, KeysError> {
+        let Some(path) = self.keys_file() else {
+            return Ok(0);
+        };
+        match keys::read(&path) {
+            Ok(keys) => {
+                let count = keys.len();
+                self.shared.replace_keys(keys);
+                Ok(count)
+            }
+            Err(error) => {
+                self.shared.admin.keys_failed(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns where the keys are, by the configuration in force.
+    pub fn keys_file(&self) -> Option<PathBuf> {
+        self.shared.site().1.config.server.keys_file.clone()
     }
 
     /// Notes that a configuration was not put in force, for the status page.

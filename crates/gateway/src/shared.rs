@@ -8,6 +8,7 @@ use tidegate_core::QuotaKey;
 
 use crate::admin::AdminState;
 use crate::config::{AccountHasher, QuotaRoute, Upstream};
+use crate::keys::Key;
 use crate::limit_api::LimitBoard;
 use crate::metrics::Metrics;
 use crate::phase::Phases;
@@ -87,6 +88,15 @@ impl Shared {
             id: route.id,
             account,
         }
+    }
+
+    /// Puts the keys in force as their file has them now.
+    pub(crate) fn replace_keys(&self, keys: Vec<Key>) {
+        let mut held = self.site.lock().unwrap_or_else(PoisonError::into_inner);
+        let site = held.with_keys(keys);
+        self.admin.keys_reloaded(Arc::clone(&site.config));
+        *held = Arc::new(site);
+        self.site_version.fetch_add(1, Ordering::Release);
     }
 
     /// Puts another configuration in force for requests that come from now on.

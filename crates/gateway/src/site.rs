@@ -10,18 +10,23 @@ use thiserror::Error;
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Authorities, Config, Http2, Scheme, Upstream};
+use crate::keys::Key;
 use crate::metrics::{MetricTable, Metrics};
 use crate::pool::{Endpoint, Pool, PoolBounds, Protocol};
+use crate::prices;
 use crate::provider::{AuthStyle, Profile, Root};
+use crate::tenants::TenantBook;
 
 /// A configuration that is in force.
 pub(crate) struct Site {
     /// What is configured.
     pub(crate) config: Arc<Config>,
     /// One for each upstream, in the same order.
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Arc<[Target]>,
     /// The counters of every quota group.
     pub(crate) metrics: MetricTable,
+    /// Who may ask, and how they are known.
+    pub(crate) tenants: TenantBook,
 }
 
 /// How one upstream is reached.
@@ -79,6 +84,8 @@ impl Site {
     ///
     /// Returns what stands in the way of putting it in force.
     pub(crate) fn new(config: Config, metrics: &Arc<Metrics>) -> Result<Self, SiteError> {
+        // Read now, so that no request waits for it.
+        prices::known();
         let targets = config
             .upstreams
             .iter()
@@ -86,9 +93,22 @@ impl Site {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             metrics: metrics.table(&config),
+            tenants: TenantBook::new(&config),
             config: Arc::new(config),
             targets,
         })
+    }
+
+    /// Returns the same with the keys as their file has them now.
+    pub(crate) fn with_keys(&self, keys: Vec<Key>) -> Self {
+        let mut config = (*self.config).clone();
+        config.keys = keys.into();
+        Self {
+            metrics: self.metrics.clone(),
+            tenants: TenantBook::new(&config),
+            config: Arc::new(config),
+            targets: Arc::clone(&self.targets),
+        }
     }
 }
 

@@ -148,8 +148,8 @@ impl Limiter {
 
     /// Returns what a run of an agent has used, if it was heard of lately.
     pub fn run(&self, run: RunId) -> Option<RunSnapshot> {
-        let snapshot = self.snapshot();
-        snapshot.runs.into_iter().find(|known| known.run == run)
+        let now = self.now();
+        self.lock().engine.run(now, run)
     }
 
     /// Refuses everything that waits and everything that comes from now on.

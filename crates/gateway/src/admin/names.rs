@@ -1,4 +1,5 @@
-//! What the accounts of models that no group lists are called: their keys are hashes, which tell people nothing.
+//! What the accounts of models that no group lists are called, and the tenants that only a header names: their keys are
+//! hashes, which tell people nothing.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -9,7 +10,7 @@ const NAMES_MAX: usize = 4_096;
 /// The longest name, in characters.
 const NAME_MAX: usize = 128;
 
-/// The names of accounts.
+/// The names of accounts and tenants.
 #[derive(Debug, Default)]
 pub(crate) struct Names(RwLock<HashMap<u64, String>>);
 

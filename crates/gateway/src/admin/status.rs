@@ -4,14 +4,18 @@ use std::sync::PoisonError;
 
 use serde::Serialize;
 use tidegate_core::Limit;
+use tokio::time::Instant;
 
 use super::{AdminState, Readiness};
 use crate::config::Upstream;
 use crate::limit_api::LimitBoard;
-use crate::metrics::{QuotaView, window};
+use crate::metrics::{AllowanceView, QuotaView, RunView, window};
 
 /// The most groups and accounts on one page.
 const QUOTAS_SHOWN: usize = 500;
+
+/// The most allowances on one page.
+const ALLOWANCES_SHOWN: usize = 500;
 
 #[derive(Debug, Serialize)]
 struct Status<'a> {
@@ -23,6 +27,12 @@ struct Status<'a> {
     /// How many groups and accounts there are; `quotas` lists those with the most waiting requests first.
     quotas_in_use: usize,
     quotas: Vec<&'a QuotaView>,
+    /// Tenants and routes with limits or budgets of their own, as far as they were used: the first of them.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    allowances: &'a [AllowanceView],
+    /// The runs that were heard of last.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    runs: &'a [RunView],
 }
 
 #[derive(Debug, Serialize)]
@@ -30,6 +40,16 @@ struct ConfigStatus<'a> {
     source: &'a str,
     loaded_seconds_ago: u64,
     warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_reload_failed: Option<Failed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<KeysStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct KeysStatus {
+    /// How many keys the file has.
+    count: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_reload_failed: Option<Failed>,
 }
@@ -76,6 +96,15 @@ struct LimitsStatus {
     failed: Option<Failed>,
 }
 
+impl Failed {
+    fn new((at, error): (Instant, String)) -> Self {
+        Self {
+            seconds_ago: at.elapsed().as_secs(),
+            error,
+        }
+    }
+}
+
 impl Readiness {
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -88,9 +117,11 @@ impl Readiness {
 
 /// Returns the page as JSON.
 pub(super) fn page(state: &AdminState) -> serde_json::Result<String> {
-    let quotas = state.quotas();
+    let look = state.look();
+    let quotas = &look.quotas;
     let loaded = state.loaded.lock().unwrap_or_else(PoisonError::into_inner);
     let (since, failed) = (loaded.since, loaded.failed.clone());
+    let keys_failed = loaded.keys_failed.clone();
     let config = std::sync::Arc::clone(&loaded.config);
     drop(loaded);
     let status = Status {
@@ -101,9 +132,10 @@ pub(super) fn page(state: &AdminState) -> serde_json::Result<String> {
             source: &config.source,
             loaded_seconds_ago: since.elapsed().as_secs(),
             warnings: config.warnings.iter().map(ToString::to_string).collect(),
-            last_reload_failed: failed.map(|(at, error)| Failed {
-                seconds_ago: at.elapsed().as_secs(),
-                error,
+            last_reload_failed: failed.map(Failed::new),
+            keys: config.server.keys_file.as_ref().map(|_| KeysStatus {
+                count: config.keys.len(),
+                last_reload_failed: keys_failed.map(Failed::new),
             }),
         },
         upstreams: config
@@ -112,7 +144,12 @@ pub(super) fn page(state: &AdminState) -> serde_json::Result<String> {
             .map(|of| upstream(of, &state.board))
             .collect(),
         quotas_in_use: quotas.len(),
-        quotas: shown(&quotas),
+        quotas: shown(quotas),
+        allowances: look
+            .allowances
+            .get(..ALLOWANCES_SHOWN)
+            .unwrap_or(&look.allowances),
+        runs: &look.runs,
     };
     serde_json::to_string_pretty(&status)
 }
@@ -144,10 +181,7 @@ fn upstream<'a>(upstream: &'a Upstream, board: &LimitBoard) -> UpstreamStatus<'a
             .collect(),
         limits: board.asked(&upstream.name).map(|asked| LimitsStatus {
             told_seconds_ago: asked.told.map(|at| at.elapsed().as_secs()),
-            failed: asked.failed.map(|(at, error)| Failed {
-                seconds_ago: at.elapsed().as_secs(),
-                error,
-            }),
+            failed: asked.failed.map(Failed::new),
         }),
     }
 }

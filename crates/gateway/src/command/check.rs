@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use tidegate_core::{Dimension, Discipline, Learning, Limit, LimitSource, Zone};
+use tidegate_core::{BudgetUnit, Dimension, Discipline, Learning, Limit, LimitSource, TenantPlan, Zone};
 
 use super::CommandError;
-use crate::config::{Config, ConfigArgs, Upstream, duration};
+use crate::config::{Auth, Config, ConfigArgs, Tenant, Upstream, duration};
+use crate::provider::dollars;
 
 /// Arguments of `tidegate check`.
 #[derive(Debug, clap::Args)]
@@ -46,10 +47,69 @@ fn report(config: &Config) -> String {
         }
         None => page.push_str("  admin off\n"),
     }
+    caller_lines(&mut page, config);
     for upstream in &config.upstreams {
         upstream_lines(&mut page, upstream);
     }
+    for tenant in &config.tenants {
+        tenant_line(&mut page, tenant);
+    }
+    for route in &config.routes {
+        let _ = writeln!(page, "route {}: {}", route.name, listed(&route.limits));
+    }
     page
+}
+
+/// Says who may ask.
+fn caller_lines(page: &mut String, config: &Config) {
+    let server = &config.server;
+    match server.auth {
+        Auth::Keys => page.push_str("  whoever has a key of a tenant may ask\n"),
+        Auth::Open => page.push_str("  everybody may ask\n"),
+    }
+    if let Some(header) = &server.tenant_header {
+        let _ = writeln!(
+            page,
+            "  the header {header} names the tenant: a proxy must set it, not clients"
+        );
+    }
+    if let Some(path) = &server.keys_file {
+        let _ = writeln!(page, "  {} keys in {}", config.keys.len(), path.display());
+    }
+}
+
+fn tenant_line(page: &mut String, tenant: &Tenant) {
+    let priority = match (tenant.priority, tenant.default_priority) {
+        (highest, default) if highest == default => format!("priority {}", default.name()),
+        (highest, default) => format!("priority {}, up to {}", default.name(), highest.name()),
+    };
+    let mut parts = vec![priority, format!("weight {}", tenant.weight)];
+    parts.push(match tenant.keys.len() {
+        1 => "1 key".to_owned(),
+        keys => format!("{keys} keys"),
+    });
+    parts.push(listed(&tenant.limits));
+    for budget in &tenant.budgets {
+        let (amount, period) = (budget.amount, budget.period.name());
+        parts.push(match budget.unit {
+            BudgetUnit::Tokens => format!("{amount} tokens a {period}"),
+            BudgetUnit::Cost => format!("{} a {period}", dollars(amount)),
+        });
+    }
+    let name = if tenant.name == TenantPlan::EACH_OTHER {
+        "every other tenant"
+    } else {
+        tenant.name.as_str()
+    };
+    let _ = writeln!(page, "tenant {name}: {}", parts.join(", "));
+}
+
+fn listed(limits: &[Limit]) -> String {
+    if limits.is_empty() {
+        return "no limits of its own".to_owned();
+    }
+    let limits: Vec<_> = limits.iter().map(limit).collect();
+    limits.join(", ")
 }
 
 fn upstream_lines(page: &mut String, upstream: &Upstream) {

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 use super::CommandError;
-use crate::config::{Config, ConfigArgs};
+use crate::config::{Auth, Config, ConfigArgs};
 use crate::log::{self, LogArgs};
 use crate::phase::Phase;
 use crate::provider::Api;
@@ -70,6 +70,9 @@ fn greet(gateway: &Gateway, config: &Config) -> String {
         let mut upstreams = config.upstreams.iter();
         upstreams.any(|upstream| upstream.provider.profile().speaks(api))
     };
+    if config.server.auth == Auth::Keys {
+        let _ = writeln!(text, "clients need the key of a tenant");
+    }
     let _ = writeln!(text, "point clients here:");
     if speaks(Api::OpenAi) {
         let _ = writeln!(text, "  export OPENAI_BASE_URL=http://{address}/v1");
@@ -94,6 +97,8 @@ async fn attend(gateway: &Gateway, args: &ConfigArgs) -> Result<(), CommandError
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = args.config.as_deref().and_then(modified);
+    let keys_modified = || gateway.keys_file().as_deref().and_then(modified);
+    let mut keys_seen = keys_modified();
     loop {
         tokio::select! {
             () = gateway.drained() => return Ok(()),
@@ -114,6 +119,11 @@ async fn attend(gateway: &Gateway, args: &ConfigArgs) -> Result<(), CommandError
                     seen = now;
                     reload(gateway, args);
                 }
+                let now = keys_modified();
+                if now.is_some() && now != keys_seen {
+                    keys_seen = now;
+                    reload_keys(gateway);
+                }
             }
         }
     }
@@ -128,6 +138,14 @@ fn reload(gateway: &Gateway, args: &ConfigArgs) {
             gateway.reload_failed(&error);
             tracing::error!(%error, "configuration not reloaded: the old one stays in force");
         }
+    }
+}
+
+/// Puts the keys in force as their file has them now; a bad one leaves the old ones in force and says so.
+fn reload_keys(gateway: &Gateway) {
+    match gateway.reload_keys() {
+        Ok(keys) => tracing::info!(keys, "keys reloaded"),
+        Err(error) => tracing::error!(%error, "keys not reloaded: the old ones stay in force"),
     }
 }
 

@@ -5,14 +5,21 @@ use std::env::VarError;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_core::{QueueBounds, RetryPolicy, RunPlan};
+use http::HeaderName;
+use tidegate_core::{QueueBounds, RetryPolicy};
 
-use super::field::{ByteText, DurationText, Field, FromToml, Held, Origin};
+use super::field::{ByteText, DurationText, Field, FromToml, Held, Origin, Table};
+use super::limits::patterns;
 use super::problem::{Problem, nearest};
-use super::raw::{RawConfig, RawRetry, RawServer};
-use super::{Admin, Config, Secret, Server, defaults, duration, upstream};
+use super::raw::{RawConfig, RawPrice, RawRetry, RawServer};
+use super::{Admin, Auth, Config, Secret, Server, allowance, defaults, duration, routes, tenants, upstream};
+use crate::keys::{self, Key};
+use crate::prices::PriceTable;
+use crate::provider::AuthStyle;
 
 /// Looks an environment variable up. Tests bring their own.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Result<String, VarError>;
@@ -120,15 +127,87 @@ impl Checker<'_> {
             ) as u64,
             wait_max: self.timeout("server.max_wait", &raw.server.max_wait, defaults::MAX_WAIT),
         };
-        Config {
+        let upstreams = upstream::check(self, &raw.upstreams);
+        let tenants = tenants::check(self, &raw.tenants, &upstreams);
+        let mut config = Config {
+            keys: self.keys(&raw.server),
             server,
-            upstreams: upstream::check(self, &raw.upstreams),
+            upstreams,
             queue,
             retry: self.retry(&raw.retry),
-            runs: RunPlan::default(),
+            tenants,
+            routes: routes::check(self, &raw.routes),
+            tiers: allowance::tiers(self, &raw.priorities),
+            runs: allowance::runs(self, &raw.runs),
+            prices: self.prices(&raw.prices),
             source: source.to_owned(),
             warnings: Vec::new(),
+        };
+        let words = [("keys", Auth::Keys), ("open", Auth::Open)];
+        let has_keys =
+            config.server.keys_file.is_some() || config.tenants.iter().any(|tenant| !tenant.keys.is_empty());
+        let auth = self.word("server.auth", &raw.server.auth, &words);
+        config.server.auth = auth.unwrap_or(if has_keys { Auth::Keys } else { Auth::Open });
+        tenants::doubts(self, raw, &config);
+        config
+    }
+
+    /// Returns the prices that are configured.
+    fn prices(&mut self, raws: &[Table<RawPrice>]) -> PriceTable {
+        let mut entries = Vec::new();
+        for (at, raw) in raws.iter().enumerate() {
+            let at = format!("prices[{at}]");
+            let key = format!("{at}.models");
+            if raw.value.models.is_absent() {
+                let finding = Finding::new(&raw.origin, format!("`{key}` is missing"));
+                self.errors.push(finding.help("list the models that cost this"));
+            }
+            let models = patterns(self, &key, &raw.value.models, "list the models that cost this");
+            entries.push((models, allowance::price(self, &raw.value, &at, &raw.origin)));
         }
+        let models: Vec<_> = entries
+            .iter()
+            .enumerate()
+            .flat_map(|(at, (models, _))| models.iter().map(move |model| (at, model)))
+            .collect();
+        for (again, _) in repeated(models.iter().map(|(_, model)| *model)) {
+            let (at, model) = models[again];
+            let what = format!("`prices[{at}].models` lists \"{model}\", which has a price already");
+            let finding = Finding::new(raws[at].value.models.origin(), what);
+            self.errors.push(finding.help("say the price of a model once"));
+        }
+        PriceTable::new(entries)
+    }
+
+    /// Reads the file of keys.
+    fn keys(&mut self, raw: &RawServer) -> Arc<[Key]> {
+        let Some(path) = self.given("server.keys_file", &raw.keys_file) else {
+            return Arc::default();
+        };
+        match keys::read(Path::new(path)) {
+            Ok(keys) => keys.into(),
+            Err(error) => {
+                let help = "`tidegate keys new --file FILE --tenant NAME` makes such a file";
+                self.error(&raw.keys_file, format!("`server.keys_file`: {error}"), help);
+                Arc::default()
+            }
+        }
+    }
+
+    /// Returns the header in which a trusted proxy names the tenant.
+    fn tenant_header(&mut self, field: &Field<String>) -> Option<HeaderName> {
+        let text = self.given("server.tenant_header", field)?;
+        let name = HeaderName::from_bytes(text.trim().as_bytes()).ok();
+        let is_free = |name: &HeaderName| !AuthStyle::HEADERS.contains(name);
+        let name = name.filter(is_free);
+        if name.is_none() {
+            self.error(
+                field,
+                "`server.tenant_header` cannot be the name of that header".to_owned(),
+                "write a header that a proxy before Tidegate sets, such as \"x-tidegate-tenant\"; none in which keys are sent",
+            );
+        }
+        name
     }
 
     fn server(&mut self, raw: &RawServer) -> Server {
@@ -144,6 +223,10 @@ impl Checker<'_> {
             listen,
             admin,
             workers,
+            // Known only when the tenants are.
+            auth: Auth::Open,
+            tenant_header: self.tenant_header(&raw.tenant_header),
+            keys_file: raw.keys_file.value().map(PathBuf::from),
             head_bytes_max: self.bytes(
                 "server.head_bytes_max",
                 &raw.head_bytes_max,
@@ -311,12 +394,12 @@ impl Checker<'_> {
         default
     }
 
-    fn count(&mut self, key: &str, field: &Field<i64>, default: u64) -> usize {
+    pub(super) fn count(&mut self, key: &str, field: &Field<i64>, default: u64) -> usize {
         let count = self.number(key, field, default as i64, 1..=i64::from(u32::MAX));
         usize::try_from(count).unwrap_or(usize::MAX)
     }
 
-    fn bytes(&mut self, key: &str, field: &Field<ByteText>, default: u64) -> usize {
+    pub(super) fn bytes(&mut self, key: &str, field: &Field<ByteText>, default: u64) -> usize {
         let default = usize::try_from(default).unwrap_or(usize::MAX);
         let Some(given) = self.given(key, field) else {
             return default;

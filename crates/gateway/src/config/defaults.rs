@@ -56,3 +56,15 @@ pub const RETRY_HORIZON: &str = "90s";
 pub const RETRY_BUDGET_PERCENT: u64 = 20;
 /// `retry.budget_floor`.
 pub const RETRY_BUDGET_FLOOR: u64 = 100;
+/// `tenants.weight`.
+pub const WEIGHT: u64 = 1;
+/// `tenants.priority`.
+pub const PRIORITY: &str = "normal";
+/// The names of the priorities, the most urgent first.
+pub const PRIORITIES: [&str; 4] = ["high", "normal", "low", "batch"];
+/// `tenants.order`.
+pub const ORDER: &str = "arrival";
+/// `priorities`, in the order of [`PRIORITIES`]: those of the engine itself.
+pub const SHARES: [u64; 4] = [5, 5, 5, 0];
+/// `runs.idle`.
+pub const RUN_IDLE: &str = "1h";

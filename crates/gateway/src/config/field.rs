@@ -115,6 +115,14 @@ impl<T> Field<T> {
         matches!(self.state, State::Absent)
     }
 
+    /// Makes a field of one entry of this field's list, so that the entry is checked and named where the list stands.
+    pub(super) fn entry<U>(&self, value: U) -> Field<U> {
+        Field {
+            state: State::Given(value),
+            origin: self.origin.clone(),
+        }
+    }
+
     pub(super) const fn origin(&self) -> &Origin {
         &self.origin
     }
@@ -211,6 +219,21 @@ impl FromToml for Secret {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string" })
+    }
+}
+
+impl FromToml for Vec<Secret> {
+    const EXPECTED: &'static str = "a list of texts, such as [\"env:NEW_KEY\", \"env:OLD_KEY\"]";
+
+    fn from_toml(value: Value) -> Option<Self> {
+        match value {
+            Value::Array(values) => values.into_iter().map(Secret::from_toml).collect(),
+            _ => None,
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "array", "items": { "type": "string" } })
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Group, preset};
 use crate::provider::{Scope, Slice};
 
 /// A day, over which `rpd` and `tpd` count.
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 /// A second, over which `rps` counts: also the shortest window, because the ledger counts in steps of 100 ms.
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -175,15 +175,26 @@ fn models(checker: &mut Checker<'_>, limits: &Table<RawLimits>, at: &str) -> Vec
             ));
         return Vec::new();
     }
-    let Some(texts) = checker.given(&key, field) else {
+    patterns(
+        checker,
+        &key,
+        field,
+        "list the models that share these limits; [\"*\"] means all of them together",
+    )
+}
+
+/// Checks a list of models. `empty` says what to do about one without entries.
+pub(super) fn patterns(
+    checker: &mut Checker<'_>,
+    key: &str,
+    field: &Field<Vec<String>>,
+    empty: &str,
+) -> Vec<ModelPattern> {
+    let Some(texts) = checker.given(key, field) else {
         return Vec::new();
     };
     if texts.is_empty() {
-        checker.error(
-            field,
-            format!("`{key}` is empty"),
-            "list the models that share these limits; [\"*\"] means all of them together",
-        );
+        checker.error(field, format!("`{key}` is empty"), empty);
     }
     let mut models = Vec::new();
     for text in texts {

@@ -29,6 +29,15 @@ impl ModelPattern {
         }
     }
 
+    /// Returns whether a model's name is one of the pattern's.
+    pub fn matches(&self, model: &str) -> bool {
+        match self {
+            Self::Exact(name) => model == name,
+            Self::Prefix(prefix) => model.starts_with(prefix.as_str()),
+            Self::Suffix(suffix) => model.ends_with(suffix.as_str()),
+        }
+    }
+
     /// Returns the pattern without its `*`.
     pub(super) fn literal(&self) -> String {
         let (Self::Exact(text) | Self::Prefix(text) | Self::Suffix(text)) = self;
@@ -61,7 +70,7 @@ impl fmt::Display for ModelPattern {
 
 /// Finds the group of a model: an exact name first, then the longest beginning or end.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ModelTable {
+pub(crate) struct ModelTable {
     exact: HashMap<String, usize>,
     /// The longest first.
     patterns: Vec<(ModelPattern, usize)>,
@@ -69,7 +78,7 @@ pub(super) struct ModelTable {
 
 impl ModelTable {
     /// Makes the table from each group's patterns.
-    pub(super) fn new<'a>(patterns: impl Iterator<Item = (usize, &'a ModelPattern)>) -> Self {
+    pub(crate) fn new<'a>(patterns: impl Iterator<Item = (usize, &'a ModelPattern)>) -> Self {
         let mut table = Self::default();
         for (group, pattern) in patterns {
             match pattern {
@@ -85,17 +94,12 @@ impl ModelTable {
         table
     }
 
-    pub(super) fn find(&self, model: &str) -> Option<usize> {
+    pub(crate) fn find(&self, model: &str) -> Option<usize> {
         let exact = self.exact.get(model).copied();
-        let matches = |pattern: &ModelPattern| match pattern {
-            ModelPattern::Exact(name) => model == name,
-            ModelPattern::Prefix(prefix) => model.starts_with(prefix.as_str()),
-            ModelPattern::Suffix(suffix) => model.ends_with(suffix.as_str()),
-        };
         exact.or_else(|| {
             self.patterns
                 .iter()
-                .find(|(pattern, _)| matches(pattern))
+                .find(|(pattern, _)| pattern.matches(model))
                 .map(|(_, group)| *group)
         })
     }

@@ -7,6 +7,10 @@ use super::field::{ByteText, DurationText, Field, Table};
 use super::{Secret, defaults};
 use crate::provider::{Provider, Scope};
 
+mod callers;
+
+pub use callers::{RawPrice, RawPriorities, RawRoute, RawRuns, RawTenant};
+
 /// The configuration file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -19,6 +23,16 @@ pub struct RawConfig {
     /// The accounts or deployments that requests go to. Without any there are two, `openai` and `anthropic`, which pass
     /// clients' own keys through and learn their limits from the answers.
     pub upstreams: Vec<Table<RawUpstream>>,
+    /// Who asks, and what each may use. Without any all clients share each upstream's limits as one.
+    pub tenants: Vec<Table<RawTenant>>,
+    /// Kinds of requests with limits of their own; a request takes the first route whose conditions all hold.
+    pub routes: Vec<Table<RawRoute>>,
+    /// What each priority tier is guaranteed while it waits, in percent of the quota.
+    pub priorities: RawPriorities,
+    /// What one run of an agent may use.
+    pub runs: RawRuns,
+    /// Prices of models, for budgets in dollars. They go before those that the program brings along.
+    pub prices: Vec<Table<RawPrice>>,
 }
 
 /// The listeners and the clients' side.
@@ -80,6 +94,15 @@ pub struct RawServer {
     /// but for `x-tidegate-request-id`, and an error comes as an event in the stream, which SDKs raise but do not try
     /// again. From 10ms; without it every answer begins when the provider's does.
     pub queue_keepalive: Field<DurationText>,
+    /// Who may ask: `keys` (whoever has a key of a tenant) or `open` (everybody; keys still say who asks). The default is
+    /// `keys` as soon as a tenant has a key or there is a `keys_file`, else `open`.
+    #[schemars(extend("enum" = ["keys", "open"]))]
+    pub auth: Field<String>,
+    /// A header with the name of the tenant, such as `"x-tidegate-tenant"`, that a proxy before Tidegate sets after it has
+    /// made sure who asks, and that clients cannot set past it. It goes before any key. Without it headers name no tenant.
+    pub tenant_header: Field<String>,
+    /// The file with the hashes of keys that `tidegate keys` makes. It is read anew when it changes.
+    pub keys_file: Field<String>,
 }
 
 /// When failed attempts are tried again.

@@ -17,7 +17,7 @@ use super::{RawConfig, schema};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Keys that people look for under another name.
-const OTHER_NAMES: [(&str, &str); 12] = [
+const OTHER_NAMES: [(&str, &str); 27] = [
     ("requests_per_minute", "rpm"),
     ("tokens_per_minute", "tpm"),
     ("max_parallel_requests", "concurrent"),
@@ -30,23 +30,28 @@ const OTHER_NAMES: [(&str, &str); 12] = [
     ("type", "provider"),
     ("host", "listen"),
     ("port", "listen"),
+    ("max_budget", "dollars_per_month"),
+    ("budget", "dollars_per_month"),
+    ("budget", "dollars"),
+    ("cost", "dollars"),
+    ("max_calls", "calls"),
+    ("max_steps", "calls"),
+    ("max_tokens", "tokens"),
+    ("max_depth", "depth"),
+    ("max_iterations", "calls"),
+    ("timeout", "time"),
+    ("allowed_models", "models"),
+    ("api_key", "key"),
+    ("api_keys", "keys"),
+    ("path", "paths"),
+    ("operation", "operations"),
 ];
 
 /// Sections that other versions have.
-const NOT_YET: [(&str, &str); 3] = [
-    (
-        "tenants",
-        "remove the section: until then all clients share each upstream's limits, first come first served",
-    ),
-    (
-        "store",
-        "remove the section: until then limits live in one process; run a single instance per account",
-    ),
-    (
-        "routes",
-        "remove the section: the path and the model say where a request goes",
-    ),
-];
+const NOT_YET: [(&str, &str); 1] = [(
+    "store",
+    "remove the section: until then limits live in one process; run a single instance per account",
+)];
 
 /// Reads a file's text. It is wiped from memory when dropped, because keys may stand in it.
 ///

@@ -31,6 +31,11 @@ pub fn reference() -> String {
         ("[server]", "Server"),
         ("[[upstreams]]", "Upstream"),
         ("[[upstreams.limits]]", "Limits"),
+        ("[[tenants]]", "Tenant"),
+        ("[[routes]]", "Route"),
+        ("[priorities]", "Priorities"),
+        ("[runs]", "Runs"),
+        ("[[prices]]", "Price"),
         ("[retry]", "Retry"),
     ];
     for (title, name) in sections {

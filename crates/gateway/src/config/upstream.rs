@@ -8,10 +8,10 @@ use tidegate_core::{ChargeModel, Discipline, Guarantee, Learning, LimitSource};
 
 use super::check::{Checker, Finding, repeated};
 use super::field::{Field, Origin, Table};
+use super::groups::GroupTable;
 use super::limits::{self, Rules, SECOND};
 use super::preset::{self, Preset};
 use super::raw::RawUpstream;
-use super::routes::GroupTable;
 use super::{Authorities, BaseUrl, Group, Http2, Scheme, Secret, Upstream, defaults};
 use crate::provider::{Profile, Provider, Slice};
 
@@ -23,6 +23,9 @@ const LIMITS_REFRESH: RangeInclusive<Duration> = Duration::from_secs(60)..=Durat
 
 /// The most upstreams, and the most quota groups in each.
 const UPSTREAMS_MAX: usize = 1_000;
+
+/// The longest name.
+const NAME_MAX: usize = 64;
 
 /// Checks all upstreams; without any there are two that pass clients' keys through and learn their limits.
 pub(super) fn check(checker: &mut Checker<'_>, raws: &[Table<RawUpstream>]) -> Vec<Upstream> {
@@ -331,8 +334,7 @@ fn name(checker: &mut Checker<'_>, raw: &RawUpstream, key: &str, fallback: &str)
     let Some(name) = checker.given(key, &raw.name) else {
         return fallback.to_owned();
     };
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+    if !is_name(name) {
         checker.error(
             &raw.name,
             format!("`{key}` cannot be a name"),
@@ -346,6 +348,12 @@ fn name(checker: &mut Checker<'_>, raw: &RawUpstream, key: &str, fallback: &str)
         );
     }
     name.clone()
+}
+
+/// Returns whether a text may be the name of an upstream, a tenant or a route.
+pub(crate) fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    !name.is_empty() && name.len() <= NAME_MAX && name.bytes().all(plain)
 }
 
 fn base_url(

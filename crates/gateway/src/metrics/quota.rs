@@ -10,6 +10,7 @@ use tidegate_core::{
     Tokens, WaitReason, WaitingSnapshot,
 };
 
+use super::usage::{self, CallerNames, ShareView};
 use super::{OTHER, group_label, registered};
 use crate::config::{Config, duration};
 
@@ -55,6 +56,9 @@ pub struct QuotaView {
     /// How long outputs are, for each model and endpoint that enough is known of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<OutputView>,
+    /// Tenants that used it lately or wait, the largest users first; absent where nobody is told apart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<ShareView>,
     /// The first requests of the line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub line: Vec<WaitingView>,
@@ -132,11 +136,19 @@ pub struct CapView {
 pub struct WaitingView {
     /// Its place in the line, from 1.
     pub place: usize,
-    /// What it waits for: a dimension, `line`, `hold`, `backoff` or `learning`.
+    /// What it waits for: a dimension, or another reason ([`WaitReason::name`]).
     pub reason: &'static str,
     /// The limit that has no room for it, such as `500 requests in 60s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
+    /// The tenant; absent for nobody in particular.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// How urgent it is.
+    pub priority: &'static str,
+    /// The route that it takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
     /// How long it has waited, in milliseconds.
     pub waited_ms: u64,
     /// When it is expected to be sent, in milliseconds from now, where that is known.
@@ -147,6 +159,11 @@ pub struct WaitingView {
 /// Returns the quota groups of a snapshot in the words of a configuration. A group that is not configured any more is
 /// shown as `other` of the upstream that its name begins with.
 pub fn views(snapshot: &Snapshot, config: &Config) -> Vec<QuotaView> {
+    named_views(snapshot, config, &CallerNames::new(config, &|_| None))
+}
+
+/// The same, with the names of tenants that the configuration does not know.
+pub(crate) fn named_views(snapshot: &Snapshot, config: &Config, names: &CallerNames<'_>) -> Vec<QuotaView> {
     let groups: HashMap<&str, (&str, String)> = config
         .groups()
         .map(|(upstream, group)| (group.name.as_str(), (upstream.name.as_str(), group_label(group))))
@@ -180,11 +197,16 @@ pub fn views(snapshot: &Snapshot, config: &Config) -> Vec<QuotaView> {
                 .map(|limit| limit_view(snapshot.now, limit))
                 .collect(),
             outputs: outputs(quota, config),
+            shares: quota
+                .shares
+                .iter()
+                .map(|share| usage::share(share, names))
+                .collect(),
             line: quota
                 .first_waiting
                 .iter()
                 .take(LINE_SHOWN)
-                .map(|waiting| waiting_view(snapshot.now, waiting))
+                .map(|waiting| waiting_view(snapshot.now, waiting, names))
                 .collect(),
         }
     };
@@ -227,7 +249,7 @@ fn outputs(quota: &QuotaSnapshot, config: &Config) -> Vec<OutputView> {
     known.map(view).collect()
 }
 
-fn limit_view(now: Timestamp, limit: &LimitSnapshot) -> LimitView {
+pub(super) fn limit_view(now: Timestamp, limit: &LimitSnapshot) -> LimitView {
     LimitView {
         dimension: limit.limit.dimension.name(),
         window: window(limit.limit),
@@ -242,12 +264,12 @@ fn limit_view(now: Timestamp, limit: &LimitSnapshot) -> LimitView {
     }
 }
 
-fn waiting_view(now: Timestamp, waiting: &WaitingSnapshot) -> WaitingView {
+fn waiting_view(now: Timestamp, waiting: &WaitingSnapshot, names: &CallerNames<'_>) -> WaitingView {
     WaitingView {
         place: waiting.place,
         reason: waiting.reason.name(),
         limit: match waiting.reason {
-            WaitReason::Limit(limit) => Some(format!(
+            WaitReason::Limit(limit) | WaitReason::Tenant(limit) | WaitReason::Route(limit) => Some(format!(
                 "{} {} in {}",
                 limit.amount,
                 limit.dimension,
@@ -255,6 +277,9 @@ fn waiting_view(now: Timestamp, waiting: &WaitingSnapshot) -> WaitingView {
             )),
             _ => None,
         },
+        tenant: names.tenant(waiting.caller.tenant),
+        priority: waiting.caller.priority.name(),
+        route: names.route(waiting.caller.route),
         waited_ms: milliseconds(waiting.waited),
         eta_ms: waiting.eta.map(|eta| ahead(now, eta).unwrap_or_default()),
     }
@@ -273,7 +298,7 @@ fn ahead(now: Timestamp, moment: Timestamp) -> Option<u64> {
     (moment > now).then(|| milliseconds(moment.since(now)))
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

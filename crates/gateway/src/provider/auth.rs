@@ -3,6 +3,7 @@
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 
 use super::Root;
+use crate::keys::OWN_PREFIX;
 
 /// Anthropic's header for API keys.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -46,6 +47,23 @@ impl AuthStyle {
                 let mut keys = pairs.filter_map(|pair| Some(pair.split_once('=')?.1));
                 keys.find(|key| !key.is_empty())
             })
+    }
+
+    /// Returns whether a request holds a key of Tidegate's own anywhere, also beside another one.
+    pub fn holds_own_key(headers: &HeaderMap, query: Option<&str>) -> bool {
+        let is_own = |key: &str| key.trim().starts_with(OWN_PREFIX);
+        let in_header = |name| {
+            let mut texts = headers
+                .get_all(name)
+                .iter()
+                .filter_map(|value| value.to_str().ok());
+            texts.any(|text| is_own(text) || bearer(text).is_some_and(is_own))
+        };
+        let in_query = |pair: &str| {
+            let value = pair.split_once('=').map_or("", |(_, value)| value);
+            is_key(pair) && is_own(super::operation::decoded(value).as_deref().unwrap_or(value))
+        };
+        Self::HEADERS.iter().any(in_header) || query.is_some_and(|query| query.split('&').any(in_query))
     }
 
     /// Returns a query without the keys in it; `None` if it has none.
@@ -131,6 +149,37 @@ mod tests {
             assert_eq!(AuthStyle::client_key(&none, Some(query)), expect, "{query}");
         }
         assert_eq!(AuthStyle::client_key(&none, None), None);
+    }
+
+    #[test]
+    fn keys_of_our_own_are_found_wherever_they_are() {
+        for (name, value, expect) in [
+            ("authorization", "Bearer tg-1", true),
+            ("authorization", "bearer   tg-1", true),
+            ("authorization", "tg-1", true),
+            ("x-api-key", " tg-1", true),
+            ("x-goog-api-key", "tg-1", true),
+            ("x-api-key", "sk-tg-1", false),
+            ("x-request-id", "tg-1", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("api-key", HeaderValue::from_static("sk-1"));
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            assert_eq!(
+                AuthStyle::holds_own_key(&headers, None),
+                expect,
+                "{name}: {value}"
+            );
+        }
+        let none = HeaderMap::new();
+        for (query, expect) in [
+            ("key=tg-1", true),
+            ("alt=sse&access_token=%74g-1", true),
+            ("key=sk-1&x=tg-1", false),
+            ("key", false),
+        ] {
+            assert_eq!(AuthStyle::holds_own_key(&none, Some(query)), expect, "{query}");
+        }
     }
 
     #[test]

@@ -299,6 +299,19 @@ impl Endpoint {
         })
     }
 
+    /// Returns whether it is a conversation, in whoever's API.
+    pub const fn is_chat(self) -> bool {
+        self.generates() && !matches!(self, Self::Completions)
+    }
+
+    /// Returns whether texts become vectors, in whoever's API.
+    pub const fn is_embedding(self) -> bool {
+        matches!(
+            self,
+            Self::Embeddings | Self::EmbedContent | Self::BatchEmbedContents | Self::CohereEmbed
+        )
+    }
+
     /// Returns whether the body is read for [`super::RequestFacts`]: it is a JSON object of a known kind.
     pub const fn has_facts(self) -> bool {
         !matches!(

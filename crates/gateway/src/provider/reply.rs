@@ -16,6 +16,8 @@ pub use event::error_event;
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const X_AMZN_ERRORTYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+/// The code, whatever shape the body has.
+const X_TIDEGATE_CODE: HeaderName = HeaderName::from_static("x-tidegate-code");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// The longest wait that every official SDK honors; after a longer one they come back on their own, too early
@@ -224,6 +226,43 @@ impl ErrorReply {
         .hopeless()
     }
 
+    /// The tenant may not use the model, or has to name one: 403.
+    pub fn model_not_allowed(tenant: Option<&str>, model: Option<&str>) -> Self {
+        let tenant = named("Tenant", tenant);
+        let message = match model {
+            Some(model) => format!("{tenant} may not use the model \"{}\".", echo(model)),
+            None => format!("{tenant} may use certain models only, and this request names none."),
+        };
+        Self::new(StatusCode::FORBIDDEN, "model_not_allowed", message).hopeless()
+    }
+
+    /// The tenant may not use the upstream: 403.
+    pub fn upstream_not_allowed(tenant: Option<&str>, upstream: &str) -> Self {
+        let tenant = named("Tenant", tenant);
+        let message = format!("{tenant} may not use the upstream \"{}\".", echo(upstream));
+        Self::new(StatusCode::FORBIDDEN, "upstream_not_allowed", message).hopeless()
+    }
+
+    /// A budget is in dollars, and the model has no price: 403.
+    pub fn model_not_priced(model: &str) -> Self {
+        let message = format!(
+            "The price of the model \"{}\" is not known, and a budget in dollars holds here. Add it under [[prices]] in the \
+             gateway's configuration.",
+            echo(model)
+        );
+        Self::new(StatusCode::FORBIDDEN, "model_not_priced", message).hopeless()
+    }
+
+    /// The key is Tidegate's own and must not go upstream, where the upstream has none: 403.
+    pub fn upstream_has_no_key(upstream: &str) -> Self {
+        let message = format!(
+            "The API key is this gateway's own and is not passed on, and the upstream \"{}\" has no `api_key` in the gateway's \
+             configuration.",
+            echo(upstream)
+        );
+        Self::new(StatusCode::FORBIDDEN, "upstream_has_no_key", message).hopeless()
+    }
+
     /// The upstream could not be reached, or broke off before its answer began: 502.
     pub fn upstream_unreachable(upstream: &str) -> Self {
         Self::new(
@@ -323,13 +362,14 @@ impl ErrorReply {
         self.code
     }
 
-    /// Returns the whole answer: status, `content-type`, `retry-after`, `retry-after-ms`, `x-should-retry` and body.
+    /// Returns the whole answer: status, `content-type`, `x-tidegate-code`, `retry-after`, `retry-after-ms`, `x-should-retry` and body.
     pub fn render(&self, shape: Shape, request_id: &str) -> Response<Bytes> {
         let body = self.body(shape, request_id);
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(X_TIDEGATE_CODE, HeaderValue::from_static(self.code));
         if let Some(wait) = self.retry_after {
             let millis = u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
             headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1_000).max(1)));
@@ -376,12 +416,16 @@ pub fn in_short(spent: &Spent) -> String {
     format!("{name} {}/{}", amount(spent.used), amount(spent.most))
 }
 
-/// Says what is used up: whose it was, how much of it, and when there is more.
-fn used_up(spent: &Spent, asker: Asker<'_>, wait: Option<Duration>) -> String {
-    let named = |kind: &str, name: Option<&str>| match name {
+/// Names somebody, or says that it is the one that asks.
+fn named(kind: &str, name: Option<&str>) -> String {
+    match name {
         Some(name) => format!("{kind} \"{}\"", echo(name)),
         None => format!("This {}", kind.to_lowercase()),
-    };
+    }
+}
+
+/// Says what is used up: whose it was, how much of it, and when there is more.
+fn used_up(spent: &Spent, asker: Asker<'_>, wait: Option<Duration>) -> String {
     let run = named("Run", asker.run);
     let (used, most) = (spent.used, spent.most);
     match spent.what {
@@ -424,8 +468,8 @@ fn used_up(spent: &Spent, asker: Asker<'_>, wait: Option<Duration>) -> String {
     }
 }
 
-/// Says an amount of money: "$12.50", with more digits where it is small.
-fn dollars(micros: u64) -> String {
+/// Says an amount of money, given in millionths: "$12.50", with more digits where it is small.
+pub(crate) fn dollars(micros: u64) -> String {
     let (whole, rest) = (micros / 1_000_000, micros % 1_000_000);
     let digits = format!("{rest:06}");
     let digits = digits.trim_end_matches('0');

@@ -22,7 +22,7 @@ use super::unanswered::Unanswered;
 use crate::config::{Scheme, Upstream};
 use crate::metrics::{GroupMetrics, Refused, RequestOutcome};
 use crate::pool::{ConnectError, Lease, Payload, Pool, SendError};
-use crate::provider::{AuthStyle, ErrorReply, Root, StreamFault};
+use crate::provider::{Asker, AuthStyle, ErrorReply, Root, StreamFault};
 use crate::site::Target;
 
 /// One request as it is sent, perhaps more than once.
@@ -46,6 +46,8 @@ pub(super) struct Call<'a> {
     pub(super) line: Option<&'a Line>,
     /// When the gateway had all of the request.
     pub(super) taken: Instant,
+    /// Who asks, for the words of a refusal.
+    pub(super) asker: Asker<'a>,
 }
 
 /// The head of an answer, and where its body comes from.
@@ -174,7 +176,7 @@ impl Call<'_> {
         match (last, refusal) {
             (Some(last), _) => Ok(last),
             (None, Some(refusal)) if attempts.trouble.is_none() => Err(Unanswered::refused(
-                ErrorReply::refusal(&refusal),
+                ErrorReply::refusal_of(&refusal, self.asker),
                 Refused::Limiter(refusal.reason),
             )),
             (None, _) => Err(Unanswered::failed(ErrorReply::upstream_unreachable(

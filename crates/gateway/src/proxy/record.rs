@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use tidegate_core::{Tokens, Usage};
+use tidegate_core::{Priority, Tokens, Usage};
 use tokio::time::Instant;
 
 use super::forward::Attempts;
@@ -14,6 +14,7 @@ use crate::log::RequestRecord;
 use crate::metrics::{GaugeGuard, GroupMetrics, RequestOutcome};
 use crate::provider::Endpoint;
 use crate::site::Site;
+use crate::tenants::Who;
 
 /// What is remembered of one request. Dropped before it was finished, it says that the client left.
 pub(crate) struct Record {
@@ -24,6 +25,11 @@ pub(crate) struct Record {
     pub(super) upstream: Option<usize>,
     /// The quota group's place in the configuration.
     pub(super) group: Option<usize>,
+    /// Who asks.
+    pub(super) who: Option<Who>,
+    pub(super) priority: Option<Priority>,
+    /// The route's place in the configuration.
+    pub(super) route: Option<usize>,
     pub(super) model: Option<String>,
     pub(super) stream: bool,
     /// Since when the request waits for its first permit, while it does.
@@ -57,6 +63,9 @@ impl Record {
             endpoint,
             upstream: None,
             group: None,
+            who: None,
+            priority: None,
+            route: None,
             model: None,
             stream: false,
             in_line_since: None,
@@ -111,6 +120,9 @@ impl Record {
         } else {
             self.site.metrics.unrouted(outcome);
         }
+        if let Some(who) = &self.who {
+            self.site.metrics.of_tenant(who.rules, outcome, usage);
+        }
         if !RequestRecord::wanted() {
             return;
         }
@@ -121,6 +133,12 @@ impl Record {
         let record = RequestRecord {
             request_id: self.id.as_str(),
             upstream,
+            tenant: self.who.as_ref().and_then(|who| who.name.as_deref()),
+            priority: self.priority.map(Priority::name),
+            route: self
+                .route
+                .and_then(|at| self.site.config.routes.get(at))
+                .map(|route| route.name.as_str()),
             model: self.model.as_deref(),
             endpoint: self.endpoint.name(),
             status: self.status.map_or(0, |status| status.as_u16()),

@@ -15,5 +15,6 @@ mod relay;
 mod reload;
 mod run;
 mod support;
+mod tenants;
 mod tls;
 mod versions;

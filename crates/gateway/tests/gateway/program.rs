@@ -299,3 +299,60 @@ async fn the_log_says_how_a_kept_alive_request_went() {
     }
     assert!(line["queue_ms"].as_u64().unwrap() >= 10, "{line}");
 }
+
+/// Runs `tidegate keys` and returns what it printed.
+async fn keys(args: &[&str], file: &std::path::Path) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let output = command.arg("keys").args(args).arg("--file").arg(file).output();
+    let output = soon("the command ends", output).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn keys_are_made_and_revoked_while_it_runs() {
+    let upstream = Upstream::start().await.always(|seen| seen.answer_json(200, "{}"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.toml");
+    let first = keys(&["new", "--tenant", "team"], &file).await;
+    let config = folder.path().join("tidegate.toml");
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"off\"\nworkers = 1\nkeys_file = {:?}\n\
+         [[upstreams]]\nprovider = \"openai\"\nbase_url = \"http://{upstream}\"\napi_key = \"env:TIDEGATE_TEST_KEY\"\n\
+         [[tenants]]\nname = \"team\"\n",
+        file.to_str().unwrap()
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut program = Program::start(&["serve", "--config", config.to_str().unwrap()]);
+    let line = program.out("listening on http://").await;
+    let address = line.rsplit('/').next().unwrap().parse().unwrap();
+    let status = async |key: &str| {
+        let mut request = chat();
+        let bearer = format!("Bearer {key}").parse().unwrap();
+        request.headers_mut().insert("authorization", bearer);
+        send(address, request).await.status
+    };
+    assert_eq!(status(&first).await, 200);
+    let line = program.log("status=200").await;
+    assert!(
+        line.contains("tenant=\"team\"") && line.contains("priority=\"normal\""),
+        "{line}"
+    );
+
+    let second = keys(&["new", "--tenant", "other-team"], &file).await;
+    program.log("keys reloaded").await;
+    assert_eq!(status(&second).await, 200);
+    program.log("tenant=\"other-team\"").await;
+
+    let id = tidegate_gateway::keys::read(&file).unwrap()[0].id.clone();
+    keys(&["revoke", &id], &file).await;
+    program.log("keys reloaded").await;
+    assert_eq!(status(&first).await, 401);
+
+    std::fs::write(&file, "[[keys]]\nid = 1\n").unwrap();
+    program.log("keys not reloaded").await;
+    assert_eq!(status(&second).await, 200, "the old ones stay in force");
+    for key in [&first, &second] {
+        assert!(!program.said.contains(key.as_str()), "{}", program.said);
+    }
+}

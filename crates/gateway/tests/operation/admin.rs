@@ -75,7 +75,8 @@ fn readiness_follows_the_program() {
 
 #[test]
 fn the_status_tells_who_waits_for_what() {
-    let text = "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"gpt-4o\"]\nrpm = 500\ntpm = 30000";
+    let text = "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"gpt-4o\"]\nrpm = 500\ntpm = 30000\n\
+                [[tenants]]\nname = \"search-team\"\n[[routes]]\nname = \"chat\"\nrpm = 100";
     let page = Running::start(text).page();
     assert_eq!(page["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(page["config"]["source"], "tidegate.toml");
@@ -96,9 +97,37 @@ fn the_status_tells_who_waits_for_what() {
     assert_eq!(
         busy["line"],
         json!([
-            { "place": 1, "reason": "tokens", "limit": "30000 tokens in 60s", "waited_ms": 1_500, "eta_ms": 2_500 },
-            { "place": 2, "reason": "line", "waited_ms": 1_500 },
+            { "place": 1, "reason": "tokens", "limit": "30000 tokens in 60s", "tenant": "search-team",
+              "priority": "high", "route": "chat", "waited_ms": 1_500, "eta_ms": 2_500 },
+            { "place": 2, "reason": "line", "priority": "normal", "waited_ms": 1_500 },
         ])
+    );
+    let forgotten = format!("{:x}", tidegate_core::TenantId::of("forgotten").value());
+    let shares: Vec<_> = busy["shares"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|share| share["tenant"].as_str())
+        .collect();
+    assert_eq!(shares, [Some("search-team"), None, Some(forgotten.as_str())]);
+    assert_eq!(
+        busy["shares"][0],
+        json!({ "tenant": "search-team", "priority": "high", "weight": 2, "waiting": 1, "waiting_bytes": 2_048,
+                "used_per_million": 250_000 })
+    );
+    assert_eq!(
+        page["allowances"][0],
+        json!({ "tenant": "search-team", "budgets": [{
+            "unit": "micro_dollars", "period": "month", "limit": 500_000_000, "used": 12_500_000, "held": 300,
+            "renews_s": 3_600,
+        }] })
+    );
+    assert_eq!(page["allowances"][1]["route"], "chat");
+    assert_eq!(page["allowances"][1]["limits"][0]["used"], 7);
+    assert_eq!(
+        page["runs"],
+        json!([{ "run": "abc", "calls": 41, "tokens": 90_000, "micro_dollars": 1_700_000, "time_ms": 60_000, "depth": 2,
+                 "repeats": 3, "warning": { "what": "run_calls", "used": 41, "most": 50 } }])
     );
     assert_eq!(page["quotas"][1]["hold_ms"], 7_000);
     assert_eq!(page["quotas"][3]["upstream"], "gone");

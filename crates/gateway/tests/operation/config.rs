@@ -5,9 +5,15 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use tidegate_core::{ChargeModel, Dimension, Discipline, Guarantee, Learning, QuotaId, Zone};
-use tidegate_gateway::config::{self, AccountHasher, Config, ConfigArgs, ConfigError, Http2};
-use tidegate_gateway::provider::Provider;
+use tidegate_core::{
+    BudgetUnit, ChargeModel, Dimension, Discipline, Guarantee, Learning, Order, Period, Priority, QuotaId,
+    RunPlan, TierPlan, Zone,
+};
+use tidegate_gateway::config::{
+    self, AccountHasher, Auth, Config, ConfigArgs, ConfigError, Http2, RouteClues,
+};
+use tidegate_gateway::prices;
+use tidegate_gateway::provider::{Endpoint, Provider};
 
 use crate::golden;
 
@@ -17,6 +23,7 @@ const CANARY: &str = "sk-canary-7f3a9c51";
 fn environment(name: &str) -> Result<String, VarError> {
     match name {
         "KEY" | "TOKEN" => Ok(format!(" {CANARY}\n")),
+        "OTHER" => Ok("tg-other".to_owned()),
         "EMPTY" => Ok(String::new()),
         "BROKEN" => Ok(format!("{CANARY} \"quoted\"")),
         _ => Err(VarError::NotPresent),
@@ -73,6 +80,7 @@ fn the_defaults_of_the_core_and_of_the_configuration_are_the_same() {
     let plan = read("").unwrap().plan();
     assert_eq!(plan.queue, tidegate_core::QueueBounds::default());
     assert_eq!(plan.retry, tidegate_core::RetryPolicy::default());
+    assert_eq!((plan.tiers, plan.runs), (TierPlan::USUAL, RunPlan::default()));
     let quota = &plan.quotas[0];
     assert_eq!(
         *quota,
@@ -114,6 +122,70 @@ stream_drain_timeout = "5s"
 queue_requests_max = 6
 queue_bytes_max = "2MiB"
 max_wait = "7s"
+auth = "keys"
+tenant_header = "X-Tenant"
+[[tenants]]
+name = "a"
+key = "env:KEY"
+keys = ["env:OTHER"]
+key_sha256 = ["ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]
+weight = 7
+priority = "high"
+default_priority = "low"
+order = "deadline"
+rpm = 1
+tpm = 2
+itpm = 3
+otpm = 4
+rps = 5
+rpd = 6
+tpd = 7
+concurrent = 8
+tokens_per_day = 9
+tokens_per_month = 10
+dollars_per_day = 0.15
+dollars_per_month = 11
+models = ["m", "n*"]
+upstreams = ["a"]
+queue_requests_max = 12
+queue_bytes_max = "3MiB"
+[[tenants]]
+name = "*"
+rpm = 13
+[[routes]]
+name = "r"
+operations = ["chat", "completions"]
+paths = ["/v1/*"]
+tags = ["eval", "nightly"]
+models = ["m"]
+priority = "batch"
+max_wait = "9s"
+rpm = 1
+tpm = 2
+itpm = 3
+otpm = 4
+rps = 5
+rpd = 6
+tpd = 7
+concurrent = 8
+[priorities]
+high = 40
+normal = 30
+low = 20
+batch = 10
+[runs]
+calls = 1
+tokens = 2
+dollars = 3.5
+time = "4m"
+depth = 5
+repeats = 6
+idle = "7m"
+[[prices]]
+models = ["m"]
+input = 2.5
+cached_input = 0.5
+output = 10
 [retry]
 backoff_min = "10ms"
 backoff_max = "20ms"
@@ -201,6 +273,188 @@ fn everything_that_can_be_said_arrives() {
         upstream.idle_timeout,
     ];
     assert_eq!(times.map(|time| time.as_secs()), [11, 12, 13]);
+}
+
+#[test]
+fn who_asks_becomes_a_plan() {
+    let config = read(EVERYTHING).unwrap();
+    assert_eq!(config.server.auth, Auth::Keys);
+    assert_eq!(config.server.tenant_header.as_ref().unwrap(), "x-tenant");
+    let [tenant, each_other] = &config.tenants[..] else {
+        panic!("{:?}", config.tenants);
+    };
+    let own: Vec<_> = tenant.keys.iter().map(|key| key.is_own).collect();
+    assert_eq!(own, [false, true, true]);
+    assert_eq!(
+        (tenant.priority, tenant.default_priority),
+        (Priority::High, Priority::Low)
+    );
+    assert!(tenant.may_use("m") && tenant.may_use("no") && !tenant.may_use("mm"));
+    assert_eq!(tenant.upstreams.as_deref(), Some(&[0][..]));
+    assert_eq!(each_other.priority, Priority::Normal);
+    assert_eq!(config.each_other(), Some(1));
+    let plan = config.plan();
+    let [tenant, each_other] = &plan.tenants[..] else {
+        panic!("{:?}", plan.tenants);
+    };
+    let limits = [
+        (Dimension::Requests, 60, 1),
+        (Dimension::Tokens, 60, 2),
+        (Dimension::InputTokens, 60, 3),
+        (Dimension::OutputTokens, 60, 4),
+        (Dimension::Requests, 1, 5),
+        (Dimension::Requests, 86_400, 6),
+        (Dimension::Tokens, 86_400, 7),
+        (Dimension::Concurrency, 60, 8),
+    ];
+    let shown = |limits: &[tidegate_core::Limit]| {
+        let shown = limits.iter().map(|limit| {
+            assert_eq!(limit.discipline, Discipline::Rolling);
+            (limit.dimension, limit.window.as_secs(), limit.amount.get())
+        });
+        shown.collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&tenant.limits), limits);
+    assert_eq!((tenant.weight.get(), tenant.order), (7, Order::Deadline));
+    assert_eq!((tenant.waiting_max, tenant.waiting_bytes_max), (12, 3 << 20));
+    let budgets: Vec<_> = tenant
+        .budgets
+        .iter()
+        .map(|of| (of.unit, of.period, of.amount))
+        .collect();
+    assert_eq!(
+        budgets,
+        [
+            (BudgetUnit::Tokens, Period::Day, 9),
+            (BudgetUnit::Tokens, Period::Month, 10),
+            (BudgetUnit::Cost, Period::Day, 150_000),
+            (BudgetUnit::Cost, Period::Month, 11_000_000),
+        ]
+    );
+    assert_eq!(
+        (each_other.name.as_str(), each_other.waiting_max),
+        ("*", usize::MAX)
+    );
+    assert_eq!(plan.routes[0].name, "r");
+    assert_eq!(shown(&plan.routes[0].limits), limits);
+    let route = &config.routes[0];
+    assert_eq!(
+        (route.priority, route.max_wait),
+        (Some(Priority::Batch), Some(Duration::from_secs(9)))
+    );
+    assert_eq!(plan.tiers.map(|tier| tier.share_percent), [40, 30, 20, 10]);
+    let runs = RunPlan {
+        calls: Some(1),
+        tokens: Some(2),
+        cost: Some(3_500_000),
+        time: Some(Duration::from_secs(240)),
+        depth: Some(5),
+        repeats: Some(6),
+        idle: Duration::from_secs(420),
+    };
+    assert_eq!(plan.runs, runs);
+    let price = config.price("m").unwrap();
+    assert_eq!(
+        (price.input, price.cached_input, price.output),
+        (2_500_000, 500_000, 10_000_000)
+    );
+    assert!(config.price("gpt-4o").is_some() && config.price("unheard-of").is_none());
+}
+
+#[test]
+fn a_request_takes_the_first_route_whose_conditions_all_hold() {
+    let config = read(
+        r#"
+        [[routes]]
+        name = "nightly"
+        tags = ["nightly", "eval"]
+        operations = ["chat"]
+        [[routes]]
+        name = "small"
+        models = ["*-mini"]
+        operations = ["chat", "embeddings"]
+        [[routes]]
+        name = "azure"
+        paths = ["/openai/*", "/azure/openai/*"]
+        "#,
+    )
+    .unwrap();
+    let check = |endpoint, path, tags: &[&str], model, expect: Option<&str>| {
+        let clues = RouteClues {
+            endpoint,
+            path,
+            tags,
+            model,
+        };
+        let route = config.route_of(clues).map(|at| config.routes[at].name.as_str());
+        assert_eq!(route, expect, "{clues:?}");
+    };
+    let chat = Endpoint::ChatCompletions;
+    check(
+        chat,
+        "/v1/chat/completions",
+        &["a, eval"],
+        Some("o3-mini"),
+        Some("nightly"),
+    );
+    check(
+        chat,
+        "/v1/chat/completions",
+        &["a", "x,nightly "],
+        None,
+        Some("nightly"),
+    );
+    check(
+        chat,
+        "/v1/chat/completions",
+        &["evaluation"],
+        Some("o3-mini"),
+        Some("small"),
+    );
+    check(
+        Endpoint::Messages,
+        "/v1/messages",
+        &[],
+        Some("o3-mini"),
+        Some("small"),
+    );
+    check(
+        Endpoint::CohereEmbed,
+        "/v2/embed",
+        &["eval"],
+        Some("e-mini"),
+        Some("small"),
+    );
+    check(
+        Endpoint::Other,
+        "/openai/files",
+        &["eval"],
+        Some("o3-mini"),
+        Some("azure"),
+    );
+    check(chat, "/openai/v1/chat/completions", &[], None, Some("azure"));
+    check(chat, "/v1/chat/completions", &[], Some("o3"), None);
+    check(Endpoint::Other, "/v1/files", &["nightly"], None, None);
+}
+
+#[test]
+fn keys_are_needed_as_soon_as_there_are_any() {
+    for (text, expect) in [
+        ("", Auth::Open),
+        ("[[tenants]]\nname = \"a\"", Auth::Open),
+        ("[[tenants]]\nname = \"a\"\nkey = \"env:KEY\"", Auth::Keys),
+        ("[server]\ntenant_header = \"x-tenant\"", Auth::Open),
+        (
+            "[server]\nauth = \"keys\"\ntenant_header = \"x-tenant\"",
+            Auth::Keys,
+        ),
+        (
+            "[server]\nauth = \"open\"\n[[tenants]]\nname = \"a\"\nkey = \"env:KEY\"",
+            Auth::Open,
+        ),
+    ] {
+        assert_eq!(read(text).unwrap().server.auth, expect, "{text}");
+    }
 }
 
 #[test]
@@ -439,7 +693,8 @@ const WRONG: &[&str] = &[
     "[servers]\nlisten = \"127.0.0.1:1\"",
     "[server]\nlistn = \"127.0.0.1:1\"\nport = 3\nzebra = 1",
     "[[upstreams]]\nprovider = \"openai\"\nurl = \"https://host\"\n[[upstreams.limits]]\nmodels = [\"*\"]\nrequests_per_minute = 3",
-    "[[tenants]]\nname = \"a\"\n[store]\nredis = \"redis://127.0.0.1\"\n[[routes]]\npath = \"/\"",
+    "[store]\nredis = \"redis://127.0.0.1\"",
+    "tenants = \"a\"\n[routes]\nname = \"a\"\n[[runs]]\ncalls = 1",
     // the server
     "[server]\nlisten = 8080",
     "[server]\nlisten = \"localhost:8080\"",
@@ -518,16 +773,58 @@ const WRONG: &[&str] = &[
     "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\", \"a\"]\nrpm = 1",
     "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\"]\nrpm = 1\n[[upstreams.limits]]\nmodels = [\"b\", \"a\"]\nrpm = 1",
     "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\"]\nrpm = 0\ntpm = -1\nitpm = 1.5\notpm = \"1\"\nrpd = 9223372036854775807\ntpd = 99999999999999999999\nconcurrent = true",
+    // who asks
+    "[[tenants]]\nkey = \"env:KEY\"",
+    "[[tenants]]\nname = \"Search Team\"\n[[tenants]]\nname = 3",
+    "[[tenants]]\nname = \"a\"\n[[tenants]]\nname = \"a\"\n",
+    "[[tenants]]\nname = \"*\"\nkey = \"env:KEY\"",
+    "[[tenants]]\nname = \"a\"\nkey = \"env:NONE\"\nkeys = [\"env:EMPTY\", \"env:BROKEN\"]",
+    "[[tenants]]\nname = \"a\"\nkey = 3\nkeys = \"env:KEY\"\nkey_sha256 = [1]",
+    "[[tenants]]\nname = \"a\"\nkey = \"env:KEY\"\n[[tenants]]\nname = \"b\"\nkeys = [\"env:KEY\"]",
+    "[[tenants]]\nname = \"a\"\nkeys = [\"env:KEY\", \"env:TOKEN\"]",
+    "[[tenants]]\nname = \"a\"\nkey_sha256 = [\"sk-canary-7f3a9c51\"]",
+    "[[tenants]]\nname = \"a\"\nweight = 0\npriority = \"urgent\"\ndefault_priority = \"hihg\"\norder = \"random\"",
+    "[[tenants]]\nname = \"a\"\npriority = \"low\"\ndefault_priority = \"high\"",
+    "[[tenants]]\nname = \"a\"\nrpm = 0\ntpm = -1\nitpm = 1.5\notpm = \"1\"\nrps = 0\nrpd = 0\ntpd = 0\nconcurrent = 0",
+    "[[tenants]]\nname = \"a\"\ntokens_per_day = 0\ntokens_per_month = \"1M\"\ndollars_per_day = 0\ndollars_per_month = 1e10",
+    "[[tenants]]\nname = \"a\"\ndollars_per_day = -0.5\ndollars_per_month = nan",
+    "[[tenants]]\nname = \"a\"\nmodels = []\nupstreams = []",
+    "[[tenants]]\nname = \"a\"\nmodels = [\"gpt-*-mini\"]\nupstreams = [\"openia\", \"sk-canary-7f3a9c51\"]",
+    "[[tenants]]\nname = \"a\"\nqueue_requests_max = 0\nqueue_bytes_max = 10",
+    "[[tenants]]\nname = \"a\"\nbudget = 5\nallowed_models = [\"m\"]\napi_key = \"env:KEY\"\nzebra = 1",
+    "[server]\nauth = \"key\"\ntenant_header = \"x tenant\"\nkeys_file = 3",
+    "[server]\nauth = \"keys\"",
+    "[server]\ntenant_header = \"Authorization\"",
+    "[server]\nkeys_file = \"/nonexistent/keys.toml\"",
+    // routes
+    "[[routes]]\nrpm = 1",
+    "[[routes]]\nname = \"a\"\n[[routes]]\nname = \"A\"\n[[routes]]\nname = \"a\"\n",
+    "[[routes]]\nname = \"a\"\noperations = [\"chats\"]\npaths = [\"v1/embeddings\"]\ntags = [\"a b\"]\nmodels = [\"a*b\"]",
+    "[[routes]]\nname = \"a\"\noperations = []\npaths = []\ntags = []\nmodels = []",
+    "[[routes]]\nname = \"a\"\noperations = \"chat\"\npath = \"/v1\"\npriority = 1\nmax_wait = \"0s\"\nrpm = 0\nconcurrent = true",
+    // priorities, runs, prices
+    "[priorities]\nhigh = 101\nlow = -1\nbatch = \"5\"\nurgent = 1",
+    "[priorities]\nnormal = 60\nlow = 40",
+    "[runs]\ncalls = 0\ntokens = -1\ndollars = 0\ntime = \"31d\"\ndepth = 0\nrepeats = 20\nidle = \"8d\"",
+    "[runs]\nmax_steps = 5\nbudget = 3\ntimeout = \"1h\"",
+    "[[prices]]\ninput = 1\noutput = 1",
+    "[[prices]]\nmodels = [\"m\"]\n[[prices]]\nmodels = []\ninput = -1\ncached_input = 1e7\noutput = \"2\"",
+    "[[prices]]\nmodels = [\"m\"]\ninput = 1\noutput = 1\n[[prices]]\nmodels = [\"n\", \"m\"]\ninput = 1\noutput = 1",
 ];
 
 /// Allowed, but doubtful.
 const DOUBTFUL: &[&str] = &[
+    "[[tenants]]\nname = \"a\"\nmodels = [\"gpt-4o\", \"unheard-of\", \"a*\"]\ndollars_per_day = 1",
     "[[upstreams]]\nprovider = \"openai\"\napi_key = \"sk-canary-7f3a9c51\"",
     "[[upstreams]]\nprovider = \"openai\"\napi_key = \"env:KEY\"\nbase_url = \"http://far.example\"",
     "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"a\"]",
     "[[upstreams]]\nprovider = \"openai\"\nguarantee = \"hard\"\nepsilon = 0.1\n[[upstreams.limits]]\nendpoint = \"other\"\nday = \"utc\"",
     "[[upstreams]]\nprovider = \"groq\"\n[[upstreams.limits]]\nmodels = [\"a\"]\nrpm = 1\nburndown = 5",
     "[[upstreams]]\nprovider = \"anthropic\"\n[[upstreams.limits]]\nendpoint = \"count_tokens\"\nrpm = 1\nitpm = 1",
+    "[server]\nauth = \"open\"\n[[tenants]]\nname = \"a\"\nkey = \"env:KEY\"",
+    "[[tenants]]\nname = \"a\"\nkey = \"sk-canary-7f3a9c51\"",
+    "[[tenants]]\nname = \"a\"\nkey_sha256 = [\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"]\n[[upstreams]]\nprovider = \"openai\"\n[[upstreams]]\nprovider = \"anthropic\"\napi_key = \"env:KEY\"",
+    "[[routes]]\nname = \"a\"\nrpm = 1\n[[routes]]\nname = \"b\"\nrpm = 1",
 ];
 
 #[test]
@@ -614,6 +911,7 @@ fn the_reference_is_what_the_program_reads() {
     let schema = serde_json::to_string_pretty(&config::schema()).unwrap() + "\n";
     golden::check("docs/reference/config.schema.json", &schema);
     golden::check("docs/reference/presets.md", &config::presets_page());
+    golden::check("docs/reference/prices.md", &prices::page());
 }
 
 #[test]
@@ -625,6 +923,9 @@ fn the_schema_states_the_defaults_that_are_used() {
         ("[server]", "Server"),
         ("[retry]", "Retry"),
         ("[[upstreams]]\nprovider = \"openai\"", "Upstream"),
+        ("[[tenants]]\nname = \"a\"", "Tenant"),
+        ("[priorities]", "Priorities"),
+        ("[runs]", "Runs"),
     ] {
         let _ = writeln!(text, "{section}");
         let fields = schema
@@ -638,10 +939,20 @@ fn the_schema_states_the_defaults_that_are_used() {
         }
     }
     assert!(text.lines().count() > 25, "{text}");
-    let shown = |config: &Config| format!("{:?} {:?} {:?}", config.server, config.queue, config.retry);
+    let shown = |config: &Config| {
+        let whole = (
+            &config.server,
+            config.queue,
+            config.retry,
+            &config.tenants,
+            config.tiers,
+            config.runs,
+        );
+        format!("{whole:?}")
+    };
     let (written, silent) = (
         read(&text).unwrap(),
-        read("[[upstreams]]\nprovider = \"openai\"").unwrap(),
+        read("[[upstreams]]\nprovider = \"openai\"\n[[tenants]]\nname = \"a\"").unwrap(),
     );
     assert_eq!(shown(&written), shown(&silent));
     assert_eq!(
@@ -657,6 +968,23 @@ const PIECES: &[&str] = &[
     "[[upstreams]]\n",
     "[[upstreams.limits]]\n",
     "[upstreams]\n",
+    "[[tenants]]\n",
+    "[[routes]]\n",
+    "[runs]\n",
+    "[priorities]\n",
+    "[[prices]]\n",
+    "name = ",
+    "key = ",
+    "keys = ",
+    "key_sha256 = ",
+    "operations = ",
+    "paths = ",
+    "upstreams = ",
+    "priority = ",
+    "dollars_per_day = ",
+    "dollars = ",
+    "input = ",
+    "high = ",
     "provider = ",
     "models = ",
     "window = ",

@@ -40,6 +40,9 @@ fn record() -> RequestRecord<'static> {
     RequestRecord {
         request_id: "tg-1",
         upstream: "openai",
+        tenant: Some("search-team"),
+        priority: Some("high"),
+        route: Some("chat"),
         model: Some("gpt-4o"),
         endpoint: "chat_completions",
         stream: true,
@@ -81,7 +84,7 @@ fn a_request_is_one_json_line() {
         line,
         serde_json::json!({
             "level": "INFO", "target": "tidegate::request", "message": "request", "request_id": "tg-1",
-            "upstream": "openai", "model": "gpt-4o", "endpoint": "chat_completions", "stream": true, "status": 200,
+            "upstream": "openai", "tenant": "search-team", "priority": "high", "route": "chat", "model": "gpt-4o", "endpoint": "chat_completions", "stream": true, "status": 200,
             "outcome": "success", "queue_ms": 1_234, "attempts": 2, "limited_by": "tokens", "input_tokens": 100,
             "duration_ms": 2_345, "client_retries": 1, "cached_input_tokens": 4, "max_tokens": 512, "run": "run-7",
             "kept_alive": true,

@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod config;
 mod golden;
+mod keys;
 mod log;
 mod metrics;
 mod quotas;

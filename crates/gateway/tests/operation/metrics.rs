@@ -10,7 +10,8 @@ use tidegate_gateway::metrics::{Metrics, Refused, RequestOutcome, views};
 use crate::{golden, snapshot};
 
 fn config() -> Config {
-    let text = "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"gpt-4o\"]\nrpm = 500\ntpm = 30000";
+    let text = "[[upstreams]]\nprovider = \"openai\"\n[[upstreams.limits]]\nmodels = [\"gpt-4o\"]\nrpm = 500\ntpm = 30000\n\
+                [[tenants]]\nname = \"*\"\n[[tenants]]\nname = \"search-team\"";
     Config::from_toml(text, "test").unwrap()
 }
 
@@ -41,6 +42,10 @@ fn everything_is_counted_under_its_name() {
     };
     listed.usage(&usage, 110);
     listed.usage(&Usage::default(), 110);
+    table.of_tenant(Some(0), RequestOutcome::Success, &usage);
+    table.of_tenant(Some(1), RequestOutcome::Success, &usage);
+    table.of_tenant(Some(1), RequestOutcome::Refused, &Usage::default());
+    table.of_tenant(None, RequestOutcome::Canceled, &usage);
     metrics.overhead(Duration::from_micros(40));
     metrics.refused(Refused::Limiter(RefusalReason::Deadline));
     metrics.refused(Refused::BodyTooLarge);

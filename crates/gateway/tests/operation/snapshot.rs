@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use tidegate_core::{
-    Amount, Bytes, Caller, Dimension, Discipline, LimitRef, LimitSnapshot, LimitSource, QuotaId, QuotaKey,
-    QuotaSnapshot, Snapshot, Timestamp, Totals, WaitReason, WaitingSnapshot,
+    Allotment, AllowanceSnapshot, Amount, Budget, BudgetSnapshot, BudgetUnit, Bytes, Caller, Cost, Dimension,
+    Discipline, LimitRef, LimitSnapshot, LimitSource, Owner, Period, Priority, QuotaId, QuotaKey,
+    QuotaSnapshot, RouteId, RunId, RunSnapshot, ShareSnapshot, Snapshot, Spent, TenantId, Timestamp, Totals,
+    WaitReason, WaitingSnapshot,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -20,12 +22,17 @@ pub(crate) fn busy() -> Snapshot {
         deadline: now + MINUTE,
         reason: WaitReason::Limit(tokens.limit),
         eta: Some(now + Duration::from_millis(2_500)),
-        caller: Caller::default(),
+        caller: Caller {
+            tenant: TenantId::of("search-team"),
+            priority: Priority::High,
+            route: RouteId::of("chat"),
+        },
     };
     let behind = WaitingSnapshot {
         place: 2,
         reason: WaitReason::Line,
         eta: None,
+        caller: Caller::default(),
         ..waiting
     };
     Snapshot {
@@ -35,6 +42,11 @@ pub(crate) fn busy() -> Snapshot {
                 waiting: 2,
                 waiting_bytes: Bytes::new(4_096),
                 first_waiting: vec![waiting, behind],
+                shares: vec![
+                    share(TenantId::of("search-team"), Priority::High, 1),
+                    share(TenantId::ANYONE, Priority::Normal, 1),
+                    share(TenantId::of("forgotten"), Priority::Low, 0),
+                ],
                 in_flight: 3,
                 ..group("openai/gpt-4o", 0, vec![requests, tokens])
             },
@@ -57,8 +69,52 @@ pub(crate) fn busy() -> Snapshot {
             },
         ],
         waiting_bytes: Bytes::new(4_096),
-        allowances: Vec::new(),
-        runs: Vec::new(),
+        allowances: vec![
+            AllowanceSnapshot {
+                owner: Owner::Tenant(TenantId::of("search-team")),
+                limits: Vec::new(),
+                budgets: vec![BudgetSnapshot {
+                    budget: Budget {
+                        unit: BudgetUnit::Cost,
+                        period: Period::Month,
+                        amount: 500_000_000,
+                    },
+                    used: 12_500_000,
+                    held: 300,
+                    renews: now + 60 * MINUTE,
+                }],
+            },
+            AllowanceSnapshot {
+                owner: Owner::Route(RouteId::of("chat")),
+                limits: vec![limit(Dimension::Requests, 100, 7, LimitSource::Config)],
+                budgets: Vec::new(),
+            },
+        ],
+        runs: vec![RunSnapshot {
+            run: RunId::of(0xabc),
+            calls: 41,
+            tokens: 90_000,
+            cost: Cost::from_micros(1_700_000),
+            time: MINUTE,
+            depth: 2,
+            repeats: 3,
+            warning: Some(Spent {
+                what: Allotment::RunCalls,
+                used: 41,
+                most: 50,
+            }),
+        }],
+    }
+}
+
+fn share(tenant: TenantId, priority: Priority, waiting: usize) -> ShareSnapshot {
+    ShareSnapshot {
+        tenant,
+        priority,
+        weight: 2,
+        waiting,
+        waiting_bytes: Bytes::new(2_048),
+        used_per_million: 250_000,
     }
 }
 
@@ -73,7 +129,7 @@ fn group(name: &str, account: u64, limits: Vec<LimitSnapshot>) -> QuotaSnapshot 
         waiting: 0,
         waiting_bytes: Bytes::ZERO,
         first_waiting: vec![],
-        shares: vec![],
+        shares: Vec::new(),
         in_flight: 0,
         hold_until: None,
         learning: false,

@@ -39,6 +39,12 @@ fn spent(what: Allotment, used: u64, most: u64) -> ErrorReply {
 }
 
 fn every_reply() -> Vec<(&'static str, ErrorReply)> {
+    let mut replies = refusals();
+    replies.extend(other_replies());
+    replies
+}
+
+fn refusals() -> Vec<(&'static str, ErrorReply)> {
     use RefusalReason as Reason;
     vec![
         (
@@ -105,6 +111,11 @@ fn every_reply() -> Vec<(&'static str, ErrorReply)> {
         ),
         ("refusal_retries_spent", refusal(Reason::RetriesSpent, None, None)),
         ("refusal_closed", refusal(Reason::Closed, None, None)),
+    ]
+}
+
+fn other_replies() -> Vec<(&'static str, ErrorReply)> {
+    vec![
         ("bad_body_empty", ErrorReply::bad_body(&BadBody::Empty)),
         (
             "bad_body_not_utf8",
@@ -139,6 +150,17 @@ fn every_reply() -> Vec<(&'static str, ErrorReply)> {
         ("client_timeout", ErrorReply::client_timeout()),
         ("key_missing", ErrorReply::key_missing()),
         ("key_wrong", ErrorReply::key_wrong()),
+        (
+            "model_not_allowed",
+            ErrorReply::model_not_allowed(Some("search-team"), Some("gpt-4o\n")),
+        ),
+        ("model_not_named", ErrorReply::model_not_allowed(None, None)),
+        (
+            "upstream_not_allowed",
+            ErrorReply::upstream_not_allowed(Some("search-team"), "openai"),
+        ),
+        ("model_not_priced", ErrorReply::model_not_priced("my-model")),
+        ("upstream_has_no_key", ErrorReply::upstream_has_no_key("openai")),
         ("upstream_unreachable", ErrorReply::upstream_unreachable("openai")),
         (
             "upstream_timeout",
