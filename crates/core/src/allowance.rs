@@ -228,6 +228,9 @@ impl Allowances {
         group: u32,
     ) -> Verdict {
         let mut latest = Verdict::Now;
+        if allowed == Allowed::NONE {
+            return latest;
+        }
         for at in allowed.0 {
             let Some(allowance) = self.list.get_mut(at as usize) else {
                 continue;
@@ -279,6 +282,9 @@ impl Allowances {
 
     /// Takes what a request needs from each of its allowances.
     pub(crate) fn take(&mut self, now: u64, allowed: Allowed, charge: &Charge, hold: Hold) {
+        if allowed == Allowed::NONE {
+            return;
+        }
         for at in allowed.0 {
             let Some(allowance) = self.list.get_mut(at as usize) else {
                 continue;

@@ -567,6 +567,9 @@ impl Group {
 
     /// Returns what a request needs of output that is charged as it is generated.
     fn need(&self, demand: &Demand) -> Need {
+        if !self.model.as_generated() {
+            return Need::default();
+        }
         let answers = u64::from(demand.choices.get());
         self.projection
             .need(demand.class, self.model.output_reserve(demand), answers)

@@ -42,6 +42,9 @@ impl Price {
 
     /// Returns what so many tokens cost, rounded up to a millionth of a dollar.
     pub fn cost(&self, input: Tokens, cached_input: Tokens, output: Tokens) -> Cost {
+        if *self == Self::NONE {
+            return Cost::ZERO;
+        }
         let part = |tokens: Tokens, price: u64| u128::from(tokens.value()) * u128::from(price);
         let sum = part(input, self.input) + part(cached_input, self.cached_input) + part(output, self.output);
         Cost(u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX))

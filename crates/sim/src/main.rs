@@ -38,6 +38,9 @@ struct Ordered {
     /// Minutes of the comparison of orders under overload; the other tables last in proportion.
     #[arg(long, default_value_t = 60)]
     minutes: u64,
+    /// Only this table: costs, mixture, shares, promise, greedy or tiers.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 #[derive(Debug, Arguments)]
@@ -89,7 +92,9 @@ fn main() {
         Some(Table::Worlds(args)) => worlds(&args),
         Some(Table::Profiles(args)) => profiles(&args),
         Some(Table::Output(args)) => tidegate_sim::output::print_table(args.seed, args.minutes),
-        Some(Table::Order(args)) => tidegate_sim::order::print_tables(args.seed, args.minutes),
+        Some(Table::Order(args)) => {
+            tidegate_sim::order::print_tables(args.seed, args.minutes, args.only.as_deref())
+        }
     }
 }
 

@@ -26,16 +26,30 @@ use self::promise::Replay;
 /// The loads of the comparison, and how many times as long each is measured: a line that does not grow needs a long look.
 pub const LOADS: [(f64, u64); 2] = [(0.92, 4), (1.22, 1)];
 
-/// Prints every table. `minutes` is the length of the comparison under overload; the others last in proportion.
-pub fn print_tables(seed: u64, minutes: u64) {
+/// Prints every table, or only one. `minutes` is the length of the comparison under overload; the others last in
+/// proportion.
+pub fn print_tables(seed: u64, minutes: u64, only: Option<&str>) {
+    let wants = |name: &str| only.is_none_or(|only| only == name);
     // Measured before the other tables leave memory behind that would be used again.
-    let costs = costs::measure(seed);
-    print_mixture(seed, minutes);
-    print_shares(seed, minutes / 2);
-    print_promise(seed);
-    print_greedy(seed);
-    print_tiers(seed, minutes / 2);
-    println!("\nCosts, measured on this machine\n{costs}");
+    let costs = wants("costs").then(|| costs::measure(seed));
+    if wants("mixture") {
+        print_mixture(seed, minutes);
+    }
+    if wants("shares") {
+        print_shares(seed, minutes / 2);
+    }
+    if wants("promise") {
+        print_promise(seed);
+    }
+    if wants("greedy") {
+        print_greedy(seed);
+    }
+    if wants("tiers") {
+        print_tiers(seed, minutes / 2);
+    }
+    if let Some(costs) = costs {
+        println!("\nCosts, measured on this machine\n{costs}");
+    }
 }
 
 fn print_mixture(seed: u64, minutes: u64) {

@@ -37,8 +37,8 @@ impl Free<'_> {
 impl Meter {
     /// Brings what is expected onto the grid of now, if it is not.
     pub(crate) fn project(&mut self, now: u64, projection: &Projection) {
-        let grid = Grid::at(now, self.all.life());
         let Some(outlook) = &mut self.outlook else { return };
+        let grid = Grid::at(now, self.all.life());
         if !self.outlook_stale && *outlook.grid() == grid {
             if outlook.is_worn() {
                 outlook.clear();

@@ -423,6 +423,9 @@ impl Queue {
     /// Returns the tiers in the order in which they are served: those that have earned it by waiting, then by rank.
     pub(crate) fn tier_order(&self) -> [usize; 4] {
         let mut order = [0, 1, 2, 3];
+        if self.tiers.iter().all(|tier| !tier.has_earned(1)) {
+            return order;
+        }
         let head_cost = |tier: usize| {
             let (.., flow) = self.tiers[tier].ready.first()?;
             let (.., slot) = self.flow(*flow)?.head()?;

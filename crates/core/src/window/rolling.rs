@@ -75,6 +75,8 @@ pub(crate) struct Rolling {
     first: u64,
     /// The sum over `first..=head`.
     live: u64,
+    /// Until then nothing changes by time alone.
+    changes_at: u64,
     /// The day, where the window begins at midnight.
     day: Option<Day>,
 }
@@ -101,6 +103,7 @@ impl Rolling {
             head,
             first: 0,
             live: 0,
+            changes_at: 0,
             day: None,
         };
         rolling.first = rolling.first_live(now);
@@ -141,6 +144,22 @@ impl Rolling {
 
     /// Lets time pass: charges that are older than `window + margin` stop counting.
     pub(crate) fn advance(&mut self, now: u64) {
+        if now < self.changes_at {
+            return;
+        }
+        self.pass(now);
+        let next_head = (self.head + 1).saturating_mul(self.width);
+        self.changes_at = match &self.day {
+            None => next_head.min(
+                (self.first + 1)
+                    .saturating_mul(self.width)
+                    .saturating_add(self.life()),
+            ),
+            Some(day) => next_head.min(day.ends),
+        };
+    }
+
+    fn pass(&mut self, now: u64) {
         if let Some(day) = &mut self.day
             && now >= day.ends
         {
@@ -233,6 +252,7 @@ impl Rolling {
             return;
         }
         self.advance(now);
+        self.changes_at = 0;
         self.margin = margin;
         self.first = self.first_live(now).max(self.oldest());
         self.live = self.sum(self.first, self.head);
@@ -285,11 +305,19 @@ impl Rolling {
 
     /// Returns when `amount` of the live charges will have expired; `None` if they are less than that.
     pub(crate) fn freed_at(&self, amount: u64) -> Option<u64> {
-        let mut freed = 0_u64;
-        for (bucket, charged) in (self.first..=self.head).zip(self.range(self.first, self.head)) {
-            freed = freed.saturating_add(charged);
-            if freed >= amount {
-                return Some(self.expiry(bucket));
+        if amount > self.live {
+            return None;
+        }
+        let mut rest = amount;
+        let (one, other) = self.slices(self.first, self.head);
+        let mut bucket = self.first;
+        for run in [one, other] {
+            for charged in run {
+                if *charged >= rest {
+                    return Some(self.expiry(bucket));
+                }
+                rest -= charged;
+                bucket += 1;
             }
         }
         None
@@ -413,18 +441,21 @@ impl Rolling {
         self.range(from, to).fold(0, u64::saturating_add)
     }
 
-    /// Returns the charges of the buckets `from..=to`, which must have slots: at most two runs of neighbors.
+    /// Returns the charges of the buckets `from..=to`, which must have slots.
     fn range(&self, from: u64, to: u64) -> impl Iterator<Item = u64> {
+        let (one, other) = self.slices(from, to);
+        one.iter().chain(other).copied()
+    }
+
+    /// Returns the charges of the buckets `from..=to`, which must have slots: at most two runs of neighbors.
+    fn slices(&self, from: u64, to: u64) -> (&[u64], &[u64]) {
         let start = self.slot(from);
         let length = usize::try_from((to + 1).saturating_sub(from))
             .unwrap_or(usize::MAX)
             .min(self.slots.len());
         let end = (start + length).min(self.slots.len());
         let wrapped = length - (end - start);
-        self.slots[start..end]
-            .iter()
-            .chain(&self.slots[..wrapped])
-            .copied()
+        (&self.slots[start..end], &self.slots[..wrapped])
     }
 
     /// Returns the oldest bucket that still has a slot.
