@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::allowance::{Allowances, Allowed};
+use crate::charge::Charge;
 use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
 use crate::group::{Desk, Entry, Expectation, Group, InFlight, Step};
 use crate::limit::Limit;
@@ -17,7 +18,7 @@ use crate::retry::Jitter;
 use crate::run::{RunId, Runs};
 use crate::signal::UpstreamSignal;
 use crate::snapshot::{Owner, RunSnapshot, Snapshot};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, micros};
 use crate::units::{Bytes, Tokens};
 
 /// The most quota groups (accounts) that are kept track of at one time.
@@ -122,6 +123,7 @@ impl Engine {
         group.advance(now);
         let mut desk = Desk {
             index,
+            arrival: self.arrivals + 1,
             bounds: &self.plan.queue,
             allowances: &mut self.allowances,
             jitter: &mut self.jitter,
@@ -134,21 +136,55 @@ impl Engine {
             }
             Entry::Wait(flow, waiting, expected) => {
                 if let Some(reason) = self.make_room(index, flow, &waiting) {
-                    self.groups[index as usize].totals.refused += 1;
                     let wait = expected.eta.saturating_sub(now).max(1_000);
-                    return Decision::Refuse(Refusal {
+                    let refusal = Refusal {
                         limit: expected.limit(),
                         retry_after: Some(Duration::from_micros(wait)),
                         ..Refusal::of(reason)
-                    });
+                    };
+                    return self.put_off(index, &waiting, expected.eta, refusal);
                 }
                 Decision::Wait(self.line_up(index, flow, waiting, &expected))
             }
+            Entry::Later(waiting, turn, refusal) => self.put_off(index, &waiting, turn, refusal),
             Entry::Refuse(refusal) => {
                 group.totals.refused += 1;
                 Decision::Refuse(refusal)
             }
         }
+    }
+
+    /// Tells a caller when to come back, and keeps its place in line until then.
+    fn put_off(&mut self, index: u32, waiting: &Waiting, turn: u64, refusal: Refusal) -> Decision {
+        self.arrivals += 1;
+        self.groups[index as usize].totals.refused += 1;
+        if let (Some(identity), Some(wait)) = (waiting.request.identity, refusal.retry_after) {
+            let tier = waiting.request.caller.priority.index();
+            self.expect_back(
+                index,
+                identity,
+                (self.arrivals, tier),
+                (turn, wait),
+                waiting.charge,
+            );
+        }
+        Decision::Refuse(refusal)
+    }
+
+    /// Expects a caller back after a wait, at this place in line and for this turn.
+    fn expect_back(
+        &mut self,
+        index: u32,
+        identity: u64,
+        place: (u64, usize),
+        (turn, wait): (u64, Duration),
+        charge: Charge,
+    ) {
+        let queue = &mut self.groups[index as usize].queue;
+        let clock = queue.clock;
+        queue
+            .promises
+            .give(self.now, clock, identity, place, (turn, micros(wait)), charge);
     }
 
     /// Puts a request in line.
@@ -233,6 +269,17 @@ impl Engine {
     /// Tells somebody who waited that they will not be sent.
     fn dismiss(&mut self, index: u32, slot: u32, place: &Place, refusal: Refusal) {
         self.forget(index, place);
+        if let (Some(identity), Some(wait)) = (place.waiting.request.identity, refusal.retry_after) {
+            let tier = place.waiting.request.caller.priority.index();
+            let turn = self.now.saturating_add(micros(wait));
+            self.expect_back(
+                index,
+                identity,
+                (place.arrival, tier),
+                (turn, wait),
+                place.waiting.charge,
+            );
+        }
         self.outputs.push_back(Output::Refuse {
             ticket: TicketId {
                 arrival: place.arrival,
@@ -338,6 +385,7 @@ impl Engine {
         group.advance(now);
         let mut desk = Desk {
             index,
+            arrival: self.arrivals + 1,
             bounds: &self.plan.queue,
             allowances: &mut self.allowances,
             jitter: &mut self.jitter,

@@ -53,9 +53,6 @@ pub(crate) use eta::Expectation;
 /// The shortest time between two looks for those who will be too late, in microseconds.
 const SHED_LOOK: u64 = 1_000_000;
 
-/// The most requests that are looked at then.
-const SHED_MAX: usize = 2_000;
-
 /// What happens next in a group.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -73,6 +70,8 @@ pub(crate) enum Entry {
     Admit(Waiting),
     /// It waits, in this flow's line.
     Wait(u32, Waiting, Expectation),
+    /// It does not: its turn would be at this time, and it is told when to come back.
+    Later(Waiting, u64, Refusal),
     Refuse(Refusal),
 }
 
@@ -80,6 +79,8 @@ pub(crate) enum Entry {
 pub(crate) struct Desk<'a> {
     /// The group's own number.
     pub(crate) index: u32,
+    /// The number of the request in the order of arrival.
+    pub(crate) arrival: u64,
     pub(crate) bounds: &'a QueueBounds,
     pub(crate) allowances: &'a mut Allowances,
     pub(crate) jitter: &'a mut Jitter,
@@ -279,6 +280,7 @@ impl Group {
             charge,
             cost: self.cost_of(&charge),
             allowed: desk.allowances.of(now, request.caller),
+            position: desk.arrival,
             arrived: now,
             deadline: request.deadline.as_micros().min(latest),
             attempts: 0,
@@ -310,22 +312,32 @@ impl Group {
             } else {
                 self.take(now, &charge);
                 desk.allowances.take(now, waiting.allowed, &charge, hold);
-                self.queue.serve(now, flow, waiting.cost);
+                self.queue.serve(now, flow, &charge, waiting.cost);
                 return Entry::Admit(waiting);
             }
         }
-        let expected = self.expect_turn(now, flow, &waiting, desk.allowances);
+        let clock = self.queue.clock;
+        let identity = request.identity;
+        let place = identity.and_then(|identity| self.queue.promises.redeem(now, clock, identity));
+        let expected = match place {
+            None => self.expect_turn(now, flow, &waiting, desk.allowances),
+            Some(position) => {
+                waiting.position = self.queue.position_back(flow, position);
+                let before = self.queue.before(flow, &waiting);
+                self.expect_behind(now, flow, before, &waiting, false, desk.allowances)
+            }
+        };
         if let Some(reason) = self.is_refused(now, flow, &waiting, &expected, desk) {
             // Up to a tenth more, so that those who are refused together do not come back together.
             let wait = expected.eta.saturating_sub(now).max(1_000);
             let extra = u128::from(wait / 10) * u128::from(desk.jitter.next() >> 32) >> 32;
-            return Entry::Refuse(Refusal {
+            let wait = wait.saturating_add(u64::try_from(extra).unwrap_or(0));
+            let refusal = Refusal {
                 limit: expected.limit(),
-                retry_after: Some(Duration::from_micros(
-                    wait.saturating_add(u64::try_from(extra).unwrap_or(0)),
-                )),
+                retry_after: Some(Duration::from_micros(wait)),
                 ..Refusal::of(reason)
-            });
+            };
+            return Entry::Later(waiting, expected.eta, refusal);
         }
         match (verdict, waiting.reason) {
             (Verdict::Later(_, reason) | Verdict::Event(reason), _) => waiting.reason = reason,
@@ -402,7 +414,7 @@ impl Group {
                 self.take(now, &charge);
                 allowances.take(now, allowed, &charge, hold);
                 // Served while it still stands in line, so that its flow is not taken for a newcomer.
-                self.queue.serve(now, flow, cost);
+                self.queue.serve(now, flow, &charge, cost);
                 match self.queue.remove(slot) {
                     Some(place) => Step::Admit(slot, place),
                     None => Step::Idle,
@@ -433,21 +445,21 @@ impl Group {
         Step::Expire(slot, place, refusal)
     }
 
-    /// Takes one of those out of the line who will be too late at the pace of the last window, of tiers that have not been
-    /// empty for as long: they are told now instead of then.
+    /// Takes one of those out of the line who will be too late as things stand now, of tiers that have not been empty for a
+    /// whole window: they are told now instead of then.
     fn shed(&mut self, now: u64) -> Option<Step> {
         if now.saturating_sub(self.shed_at) < SHED_LOOK || self.queue.line_is_empty() {
             return None;
         }
-        let Some((slot, wait)) = self.queue.hopeless(now, SHED_MAX).into_iter().next() else {
-            self.shed_at = now;
-            return None;
-        };
+        self.shed_at = now;
+        let (slot, wait) = self.hopeless(now)?;
         let place = self.queue.remove(slot)?;
         let limit = match place.waiting.reason {
             WaitReason::Limit(limit) | WaitReason::Tenant(limit) | WaitReason::Route(limit) => Some(limit),
             _ => None,
         };
+        // There may be more of them.
+        self.shed_at = now - SHED_LOOK;
         Some(Step::Expire(slot, place, too_late(limit, wait)))
     }
 

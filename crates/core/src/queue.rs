@@ -11,6 +11,7 @@
 
 mod flow;
 mod line;
+mod promise;
 mod recent;
 mod tier;
 
@@ -28,11 +29,15 @@ use crate::request::Request;
 
 pub(crate) use flow::Flow;
 pub(crate) use line::Cursor;
+use promise::Promises;
 pub(crate) use recent::Clock;
 pub(crate) use tier::Tier;
 
 /// The cost of a whole window of the scarcest limit: costs are parts of it.
 pub(crate) const WINDOW_COST: u64 = 1 << 30;
+
+/// Flows that are looked at one by one for an estimate; of more, only their sum is.
+const FLOWS_LOOKED_AT: usize = 32;
 
 /// The most flows that are remembered in one group when nobody of them waits.
 const FLOWS_MAX: usize = 10_000;
@@ -47,6 +52,8 @@ pub(crate) struct Waiting {
     pub(crate) cost: u64,
     /// Under which allowances it is.
     pub(crate) allowed: Allowed,
+    /// Its place among all by the order of arrival; that of a caller that has come back is where it would have been.
+    pub(crate) position: u64,
     /// When it came, in microseconds.
     pub(crate) arrived: u64,
     /// When nobody waits for it any more, in microseconds.
@@ -61,6 +68,8 @@ pub(crate) struct Waiting {
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     pub(crate) arrival: u64,
+    /// What its flow orders by: its position or its deadline.
+    rank: u64,
     pub(crate) flow: u32,
     /// Until when it pauses before another attempt; it stands in no lane until then.
     pub(crate) paused: Option<u64>,
@@ -94,7 +103,9 @@ pub(crate) struct Queue {
     /// How many stand in line.
     in_line: usize,
     bytes: u64,
-    clock: Clock,
+    pub(crate) clock: Clock,
+    /// Callers that were told when to come back.
+    pub(crate) promises: Promises,
     /// Counts dispatches, so that among equals the one that was served longest ago goes first.
     dispatches: u64,
     /// The weights of all flows that are present.
@@ -122,6 +133,7 @@ impl Queue {
             in_line: 0,
             bytes: 0,
             clock: Clock::new(window),
+            promises: Promises::default(),
             dispatches: 0,
             present_weight: 0,
             present: 0,
@@ -362,6 +374,31 @@ impl Queue {
         }
     }
 
+    /// Returns the position of a caller that has come back: where it would have been, but behind those that came back before.
+    pub(crate) fn position_back(&mut self, flow: u32, position: u64) -> u64 {
+        self.flow_mut(flow).map_or(position, |flow| {
+            flow.last_back = flow.last_back.max(position);
+            flow.last_back
+        })
+    }
+
+    /// Returns whether nobody but one flow is present.
+    pub(crate) const fn is_alone(&self) -> bool {
+        self.present < 2
+    }
+
+    /// Returns whether the flows are few enough to be looked at one by one.
+    pub(crate) fn is_few(&self) -> bool {
+        self.index.len() <= FLOWS_LOOKED_AT
+    }
+
+    /// Returns what a flow was given in the last window, as a charge and as a cost.
+    pub(crate) fn recent_charge(&self, now: u64, flow: &Flow) -> (Charge, u64) {
+        let cost = self.recent(now, flow);
+        // Its mix of dimensions is that of what it was given last.
+        (flow.mix.part(cost, flow.mix_cost.max(1)), cost)
+    }
+
     /// Returns what a flow was given in the last window.
     pub(crate) fn recent(&self, now: u64, flow: &Flow) -> u64 {
         flow.recent.live_at(self.clock.slot(now))
@@ -374,7 +411,10 @@ impl Queue {
         tiers: [TierPlan; 4],
         terms: impl Fn(TenantId) -> Terms,
     ) {
-        self.clock = Clock::new(window);
+        if self.clock.window() != Clock::new(window).window() {
+            self.clock = Clock::new(window);
+            self.promises = Promises::default();
+        }
         for (tier, plan) in self.tiers.iter_mut().zip(tiers) {
             tier.share_percent = plan.share_percent;
         }

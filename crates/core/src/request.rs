@@ -26,6 +26,9 @@ pub struct Request {
     pub price: Price,
     /// The run of an agent that it belongs to.
     pub run: Option<RunStep>,
+    /// What the same request has in common each time that it is sent, and no other has: a hash of its caller and content.
+    /// By it a caller is known that comes back when it was told to.
+    pub identity: Option<u64>,
 }
 
 impl Request {
@@ -43,6 +46,7 @@ impl Request {
             },
             price: Price::NONE,
             run: None,
+            identity: None,
         }
     }
 }

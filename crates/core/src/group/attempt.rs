@@ -28,6 +28,7 @@ const TOKEN_DIMENSIONS: [Dimension; 3] = [Dimension::Tokens, Dimension::InputTok
 pub(crate) struct InFlight {
     pub(crate) group: u32,
     pub(crate) arrival: u64,
+    position: u64,
     pub(crate) request: Request,
     pub(crate) charge: Charge,
     /// What its flow was given with it, as a part of a window's cost.
@@ -62,6 +63,7 @@ impl Group {
         let mut flight = InFlight {
             group,
             arrival,
+            position: waiting.position,
             request: waiting.request,
             charge: waiting.charge,
             service: waiting.cost,
@@ -303,6 +305,7 @@ impl Group {
             charge,
             cost: self.cost_of(&charge),
             allowed: flight.allowed,
+            position: flight.position,
             arrived: flight.arrived,
             deadline: flight.deadline,
             attempts,

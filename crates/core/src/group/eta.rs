@@ -7,7 +7,7 @@ use crate::decision::WaitReason;
 use crate::limit::LimitRef;
 use crate::meter::Earliest;
 use crate::projection::Need;
-use crate::queue::Waiting;
+use crate::queue::{Flow, Waiting};
 use crate::units::Dimension;
 
 /// What is expected of a request in line.
@@ -32,31 +32,88 @@ impl Expectation {
     }
 }
 
-/// Flows of a tier whose lines are looked at one by one; of more, only their sum is.
-const FLOWS_LOOKED_AT: usize = 32;
+/// How often the span of an estimate is doubled until all who come in it are served in it.
+const DOUBLINGS: u32 = 12;
+
+/// Estimates are not refined below this, in microseconds.
+const RESOLUTION: u64 = 500_000;
+
+/// The most requests that are looked at when it is looked for those who will be too late.
+const SHED_MAX: usize = 500;
 
 impl Group {
     /// Returns what is expected of a request that comes to the end of its flow's line.
     ///
     /// Before it go the higher tiers, those of its flow, and of each other flow of its tier what is fair until then: as
-    /// much service as its own flow will have had.
+    /// much service as its own flow will have had. Others go on to come meanwhile, and callers come back as they were told.
     pub(crate) fn expect_turn(
-        &mut self,
+        &self,
         now: u64,
         flow: u32,
         waiting: &Waiting,
         allowances: &mut Allowances,
     ) -> Expectation {
+        let before = self
+            .queue
+            .flow(flow)
+            .map_or((Charge::ZERO, 0), |flow| (flow.demand, flow.cost));
+        self.expect_behind(now, flow, before, waiting, true, allowances)
+    }
+
+    /// Returns what is expected of a request that stands in a flow's line behind `before`; also behind those who were told to
+    /// come back, if it is new.
+    pub(crate) fn expect_behind(
+        &self,
+        now: u64,
+        flow: u32,
+        before: (Charge, u64),
+        waiting: &Waiting,
+        is_new: bool,
+        allowances: &mut Allowances,
+    ) -> Expectation {
         let need = self.need(&waiting.request.demand);
-        let (ahead, own) = self.ahead(flow, waiting.cost);
-        let (mut eta, mut reason) = self.eta(now, &ahead, &waiting.charge, &need);
-        let own_ahead = self.queue.flow(flow).map_or(Charge::ZERO, |flow| flow.demand);
-        let later = allowances.earliest(now, waiting.allowed, &own_ahead, &waiting.charge);
+        let is_promised = is_new && !self.queue.promises.is_empty();
+        let turn = |until| {
+            let mut ahead = self.ahead(now, flow, before, waiting.cost, until);
+            if is_promised {
+                let (queue, tier) = (&self.queue, waiting.request.caller.priority.index());
+                ahead.add(&queue.promises.before(now, queue.clock, until, tier));
+            }
+            let (eta, reason) = self.eta(now, &ahead, &waiting.charge, &need);
+            (eta, reason, ahead)
+        };
+        let mut found = turn(now);
+        let depends = is_promised || (!self.queue.is_alone() && self.queue.is_few());
+        if found.0 > now && depends {
+            // Who comes before it depends on how long it takes, and that on who comes: the first moment is looked for at
+            // which all who come until then are served.
+            let (mut early, mut late) = (now, found.0);
+            for _ in 0..DOUBLINGS {
+                found = turn(late);
+                if found.0 <= late {
+                    break;
+                }
+                early = late;
+                late = found.0.max(now.saturating_add((late - now).saturating_mul(2)));
+            }
+            while late - early > RESOLUTION.max((late - now) / 64) {
+                let middle = early + (late - early) / 2;
+                let at = turn(middle);
+                if at.0 <= middle {
+                    (late, found) = (middle, at);
+                } else {
+                    early = middle;
+                }
+            }
+        }
+        let (mut eta, mut reason, ahead) = found;
+        let later = allowances.earliest(now, waiting.allowed, &before.0, &waiting.charge);
         if let Some((at, own_reason)) = later
             && at > eta
         {
             (eta, reason) = (at, own_reason);
         }
+        let own = before.0.amount(Dimension::Requests).value();
         let requests = ahead.amount(Dimension::Requests).value();
         Expectation {
             eta,
@@ -66,36 +123,59 @@ impl Group {
         }
     }
 
-    /// Returns what will have been taken by those before a request of this cost at the end of a flow's line, and how many
-    /// of them are of its own flow.
-    fn ahead(&self, at: u32, cost: u64) -> (Charge, u64) {
-        let mut ahead = Charge::ZERO;
-        let Some(flow) = self.queue.flow(at) else {
-            return (ahead, 0);
-        };
-        let tier = flow.priority.index();
-        for higher in &self.queue.tiers[..tier] {
-            ahead.add(&higher.demand);
-        }
-        ahead.add(&flow.demand);
-        let own = flow.demand.amount(Dimension::Requests).value();
-        let tier = &self.queue.tiers[tier];
-        if tier.cost == flow.cost {
-            return (ahead, own);
-        }
-        let start = flow.tag.max(if flow.cost == 0 { tier.virtual_time } else { 0 });
-        let served = start.saturating_add(flow.service(flow.cost.saturating_add(cost)));
-        let others = tier.ready.iter().take(FLOWS_LOOKED_AT + 1);
-        if tier.ready.len() <= FLOWS_LOOKED_AT {
-            for other in others.filter(|(.., other)| *other != at) {
-                let Some(other) = self.queue.flow(other.2) else {
+    /// Returns somebody who will be too late as things stand now, and how long they would still have to wait. At most
+    /// [`SHED_MAX`] are looked at.
+    pub(super) fn hopeless(&self, now: u64) -> Option<(u32, u64)> {
+        let mut looks = 0;
+        for at in self.queue.overloaded(now) {
+            let mut before = (Charge::ZERO, 0);
+            for (_, _, slot) in self.queue.flow(at)?.in_order() {
+                looks += 1;
+                if looks > SHED_MAX {
+                    return None;
+                }
+                let Some(place) = self.queue.place(slot) else {
                     continue;
                 };
-                let all = other.service(other.cost);
-                let until = served.saturating_sub(other.tag).min(all);
-                ahead.add(&other.demand.part(until, all));
+                let waiting = &place.waiting;
+                let ahead = self.ahead(now, at, before, waiting.cost, now);
+                let need = self.need(&waiting.request.demand);
+                let (eta, _) = self.eta(now, &ahead, &waiting.charge, &need);
+                let wait = eta.saturating_sub(now);
+                // A tenth is left for what may change.
+                if now.saturating_add(wait - wait / 10) > waiting.deadline {
+                    return Some((slot, wait));
+                }
+                before.0.add(&waiting.charge);
+                before.1 += waiting.cost;
             }
-            return (ahead, own);
+        }
+        None
+    }
+
+    /// Returns what will have been taken by those before a request of this cost that stands in a flow's line behind
+    /// `before`, if it takes until `until`.
+    fn ahead(&self, now: u64, at: u32, before: (Charge, u64), cost: u64, until: u64) -> Charge {
+        let mut ahead = Charge::ZERO;
+        let Some(flow) = self.queue.flow(at) else {
+            return ahead;
+        };
+        let own_tier = flow.priority.index();
+        for higher in &self.queue.tiers[..own_tier] {
+            ahead.add(&higher.demand);
+        }
+        ahead.add(&before.0);
+        if self.queue.is_alone() {
+            return ahead;
+        }
+        let tier = &self.queue.tiers[own_tier];
+        let start = flow.tag.max(if flow.cost == 0 { tier.virtual_time } else { 0 });
+        let served = start.saturating_add(flow.service(before.1.saturating_add(cost)));
+        if self.queue.is_few() {
+            for (_, flow) in self.queue.flows().filter(|(other, _)| *other != at) {
+                self.add_flow(now, &mut ahead, flow, (own_tier, served), until);
+            }
+            return ahead;
         }
         // The weights of the others say how much they get while this flow is served.
         let mut rest = tier.demand;
@@ -104,10 +184,51 @@ impl Group {
         let in_line = if flow.cost == 0 { 0 } else { weight };
         let others = tier.weights.saturating_sub(in_line);
         let rest_cost = (tier.cost - flow.cost).max(1);
-        let share = u128::from(flow.cost.saturating_add(cost)) * u128::from(others) / u128::from(weight);
+        let share = u128::from(before.1.saturating_add(cost)) * u128::from(others) / u128::from(weight);
         let share = u64::try_from(share).unwrap_or(u64::MAX).min(rest_cost);
         ahead.add(&rest.part(share, rest_cost));
-        (ahead, own)
+        ahead
+    }
+
+    /// Adds what another flow will have taken until a time, if as much is fair in its tier: what waits, and what will come
+    /// meanwhile as it came lately.
+    fn add_flow(
+        &self,
+        now: u64,
+        ahead: &mut Charge,
+        other: &Flow,
+        (own_tier, served): (usize, u64),
+        until: u64,
+    ) {
+        let tier = other.priority.index();
+        if tier > own_tier {
+            return;
+        }
+        let (taken, cost) = self.queue.recent_charge(now, other);
+        let window = self.queue.clock.window().max(1);
+        let passing = until.saturating_sub(now).min(4 * window);
+        let coming = taken.part(passing, window);
+        let coming_cost = u128::from(cost) * u128::from(passing) / u128::from(window);
+        let all_cost = other
+            .cost
+            .saturating_add(u64::try_from(coming_cost).unwrap_or(u64::MAX));
+        let mut all = other.demand;
+        all.add(&coming);
+        if tier < own_tier {
+            // Those who wait are counted already.
+            ahead.add(&coming);
+            return;
+        }
+        // Whoever comes to the line begins with the service that is due there by then.
+        let floor = self.queue.tiers[tier].virtual_time;
+        let tag = if other.cost == 0 {
+            other.tag.max(floor)
+        } else {
+            other.tag
+        };
+        let service = other.service(all_cost);
+        let fair = served.saturating_sub(tag).min(service);
+        ahead.add(&all.part(fair, service));
     }
 
     /// Returns when a charge can be taken behind others who will take `ahead`, and what it waits for.

@@ -4,8 +4,8 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
-use super::Terms;
 use super::recent::Recent;
+use super::{Terms, Waiting};
 use crate::caller::{Priority, RouteId, TenantId};
 use crate::charge::Charge;
 use crate::plan::Order;
@@ -15,6 +15,9 @@ const SERVICE_SCALE: u64 = 1 << 10;
 
 /// Whoever is silent for so many times the usual time between two requests is gone.
 const GONE_INTERVALS: u64 = 8;
+
+/// The proportions of what a flow takes are those of about so many of its requests.
+const MIX_PARTS: u64 = 16;
 
 /// What was usual is forgotten by this part in a sixteenth of a window.
 const USUAL_DECAY: u64 = 32;
@@ -29,6 +32,8 @@ pub(crate) struct Flow {
     pub(super) next_order: Order,
     /// Service so far: cost over weight.
     pub(crate) tag: u64,
+    /// The position of the caller that came back last, behind which the next one stands.
+    pub(super) last_back: u64,
     /// The number of its last dispatch.
     pub(super) served: u64,
     /// Requests that wait, in line or pausing, and the bytes that they hold.
@@ -40,6 +45,9 @@ pub(crate) struct Flow {
     pub(crate) cost: u64,
     pub(super) lanes: Vec<Lane>,
     pub(crate) recent: Recent,
+    /// What was given to it lately, fading: in which proportion it takes of each dimension.
+    pub(super) mix: Charge,
+    pub(super) mix_cost: u64,
     /// The most that it used in a window lately.
     usual: u64,
     /// What is kept free for it next to others of its tier, and what of lower tiers, while it does not wait.
@@ -79,6 +87,7 @@ impl Flow {
             order: terms.order,
             next_order: terms.order,
             tag: 0,
+            last_back: 0,
             served: 0,
             waiting: 0,
             bytes: 0,
@@ -86,6 +95,8 @@ impl Flow {
             cost: 0,
             lanes: Vec::new(),
             recent: Recent::default(),
+            mix: Charge::ZERO,
+            mix_cost: 0,
             usual: 0,
             kept: 0,
             kept_from_lower: 0,
@@ -99,6 +110,14 @@ impl Flow {
     /// Returns whether nothing was ever seen of it.
     pub(super) fn is_supposed(&self) -> bool {
         self.served == 0 && self.waiting == 0 && self.tag == 0
+    }
+
+    /// Takes note of what was given to it.
+    pub(super) fn note_mix(&mut self, charge: &Charge, cost: u64) {
+        self.mix = self.mix.part(MIX_PARTS - 1, MIX_PARTS);
+        self.mix_cost -= self.mix_cost / MIX_PARTS;
+        self.mix.add(charge);
+        self.mix_cost = self.mix_cost.saturating_add(cost);
     }
 
     /// Takes note of a request.
@@ -200,10 +219,10 @@ impl Flow {
     }
 
     /// Returns the rank of a request among those of the flow.
-    pub(super) const fn rank_of(&self, deadline: u64) -> u64 {
+    pub(super) const fn rank_of(&self, waiting: &Waiting) -> u64 {
         match self.order {
-            Order::Arrival => 0,
-            Order::Deadline => deadline,
+            Order::Arrival => waiting.position,
+            Order::Deadline => waiting.deadline,
         }
     }
 }

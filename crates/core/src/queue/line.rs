@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
-use super::{Flow, Place, Queue, WINDOW_COST, Waiting};
+use super::{Flow, Place, Queue, Waiting};
 use crate::caller::{Priority, RouteId};
 use crate::charge::Charge;
 use crate::decision::WaitReason;
@@ -127,8 +127,10 @@ impl Queue {
 
     fn settle_in(&mut self, arrival: u64, flow: u32, waiting: Waiting, paused: Option<u64>) -> u32 {
         let (deadline, bytes) = (waiting.deadline, waiting.request.bytes.value());
+        let rank = self.flow(flow).map_or(0, |flow| flow.rank_of(&waiting));
         let place = Place {
             arrival,
+            rank,
             flow,
             paused,
             waiting,
@@ -168,7 +170,7 @@ impl Queue {
     /// Puts somebody into the lane where they belong.
     fn stand(&mut self, slot: u32) {
         let Some(place) = self.place(slot) else { return };
-        let (at, arrival, deadline) = (place.flow, place.arrival, place.waiting.deadline);
+        let (at, arrival, rank) = (place.flow, place.arrival, place.rank);
         let (charge, cost, route) = (
             place.waiting.charge,
             place.waiting.cost,
@@ -186,7 +188,6 @@ impl Queue {
             // Whoever waits takes what comes in turn; nothing is kept for them besides.
             tier.keep_less(flow, u64::MAX);
         }
-        let rank = flow.rank_of(deadline);
         let lane = flow.lane(route, size_class(cost));
         flow.lanes[lane].line.insert((rank, arrival, slot));
         flow.demand.add(&charge);
@@ -203,7 +204,7 @@ impl Queue {
     /// Takes somebody out of the lane.
     fn leave(&mut self, slot: u32) {
         let Some(place) = self.place(slot) else { return };
-        let (at, arrival, deadline) = (place.flow, place.arrival, place.waiting.deadline);
+        let (at, arrival, rank) = (place.flow, place.arrival, place.rank);
         let (charge, cost, route) = (
             place.waiting.charge,
             place.waiting.cost,
@@ -215,14 +216,9 @@ impl Queue {
         let tier = &mut self.tiers[flow.priority.index()];
         let was_ready = flow.is_ready();
         let class = size_class(cost);
-        // The order may have been changed since it came, so its rank may be either.
-        let entries = [(0, arrival, slot), (deadline, arrival, slot)];
         let mut unblocked = None;
         for (number, lane) in (0..).zip(&mut flow.lanes) {
-            if lane.route == route
-                && lane.class == class
-                && entries.iter().any(|entry| lane.line.remove(entry))
-            {
+            if lane.route == route && lane.class == class && lane.line.remove(&(rank, arrival, slot)) {
                 if lane.line.is_empty() {
                     unblocked = lane.blocked.take().map(|until| (until, at, number));
                 }
@@ -252,7 +248,7 @@ impl Queue {
     }
 
     /// Counts a request as served: its flow has had that much more, and tiers that wait have earned their part of it.
-    pub(crate) fn serve(&mut self, now: u64, at: u32, cost: u64) {
+    pub(crate) fn serve(&mut self, now: u64, at: u32, charge: &Charge, cost: u64) {
         self.dispatches += 1;
         let (slot, number) = (self.clock.slot(now), self.dispatches);
         let Some(flow) = self.flows.get_mut(at as usize).and_then(Option::as_mut) else {
@@ -270,6 +266,9 @@ impl Queue {
         flow.tag = flow.tag.saturating_add(flow.service(cost));
         flow.served = number;
         tier.keep_less(flow, cost);
+        if self.present > 1 {
+            flow.note_mix(charge, cost);
+        }
         flow.recent.add(slot, i64::try_from(cost).unwrap_or(i64::MAX));
         if was_ready {
             tier.ready.remove(&rank);
@@ -481,46 +480,31 @@ impl Queue {
         }
     }
 
-    /// Returns those who will be too late at the pace of the last window, of tiers that were never empty in a whole one,
-    /// with how long each would still have to wait. At most so many are looked at.
-    pub(crate) fn hopeless(&self, now: u64, look_max: usize) -> Vec<(u32, u64)> {
-        let mut late = Vec::new();
-        let mut looked = 0;
-        let (slot, window) = (self.clock.slot(now), self.clock.window());
-        for (tier, priority) in self.tiers.iter().zip(Priority::ALL) {
-            let is_overloaded = tier
-                .since
-                .is_some_and(|since| now.saturating_sub(since) >= window);
-            if !is_overloaded || priority == Priority::Batch {
-                continue;
-            }
-            for (_, flow) in self
-                .flows()
-                .filter(|(_, flow)| flow.priority == priority && flow.cost > 0)
-            {
-                let given = flow.recent.live_at(slot);
-                if given < WINDOW_COST / 1_000 || looked >= look_max {
-                    continue;
-                }
-                let mut before = 0_u64;
-                for (.., slot) in flow.in_order() {
-                    looked += 1;
-                    let Some(place) = self.place(slot) else { continue };
-                    let wait = u128::from(before) * u128::from(window) / u128::from(given);
-                    let wait = u64::try_from(wait).unwrap_or(u64::MAX);
-                    // A tenth is left for what the pace may become.
-                    if now.saturating_add(wait - wait / 10) > place.waiting.deadline {
-                        late.push((slot, wait));
-                    } else {
-                        before = before.saturating_add(place.waiting.cost);
-                    }
-                    if looked >= look_max {
-                        break;
-                    }
-                }
+    /// Returns what those take who stand before a request of a flow.
+    pub(crate) fn before(&self, at: u32, waiting: &Waiting) -> (Charge, u64) {
+        let mut before = (Charge::ZERO, 0);
+        let Some(flow) = self.flow(at) else { return before };
+        let rank = (flow.rank_of(waiting).saturating_add(1), 0, 0);
+        for (.., slot) in flow.lanes.iter().flat_map(|lane| lane.line.range(..rank)) {
+            if let Some(place) = self.place(*slot) {
+                before.0.add(&place.waiting.charge);
+                before.1 += place.waiting.cost;
             }
         }
-        late
+        before
+    }
+
+    /// Returns the flows of tiers that were never empty in a whole window, but for the batch tier: nobody waits for that.
+    pub(crate) fn overloaded(&self, now: u64) -> Vec<u32> {
+        let window = self.clock.window();
+        let is_overloaded = |priority: Priority| {
+            let since = self.tiers[priority.index()].since;
+            priority != Priority::Batch && since.is_some_and(|since| now.saturating_sub(since) >= window)
+        };
+        let flows = self
+            .flows()
+            .filter(|(_, flow)| flow.cost > 0 && is_overloaded(flow.priority));
+        flows.map(|(at, _)| at).collect()
     }
 
     /// Returns the first of those in line, in the order in which they are to be served if nobody comes or leaves, and
@@ -571,7 +555,7 @@ impl Queue {
 
 impl Flow {
     /// Returns everybody in line, in the order of the flow: rank, arrival and place.
-    fn in_order(&self) -> Vec<(u64, u64, u32)> {
+    pub(crate) fn in_order(&self) -> Vec<(u64, u64, u32)> {
         let mut line: Vec<_> = self
             .lanes
             .iter()

@@ -212,6 +212,7 @@ impl Desk {
                 priority: call.priority,
                 route: RouteId::NONE,
             },
+            identity: call.identity,
             ..Request::new(
                 QuotaKey::named(QUOTA),
                 Demand::input_only(call.tokens),

@@ -192,6 +192,7 @@ impl Replay {
             tokens: Tokens::new(traced.input + traced.output),
             deadline: Timestamp::from_micros(now + self.patience * SECOND),
             lasts: Duration::from_micros(traced.output * SECOND / SPEED),
+            identity: Some(index as u64),
         }
     }
 }

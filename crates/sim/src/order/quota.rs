@@ -145,6 +145,8 @@ pub struct Call {
     pub deadline: Timestamp,
     /// How long the provider takes to answer it.
     pub lasts: Duration,
+    /// What the same call has in common each time that it is made.
+    pub identity: Option<u64>,
 }
 
 impl Call {
@@ -156,6 +158,7 @@ impl Call {
             tokens: Tokens::new(tokens),
             deadline: Timestamp::from_micros(u64::MAX),
             lasts: Duration::ZERO,
+            identity: None,
         }
     }
 }
