@@ -318,35 +318,46 @@ impl Queue {
         self.flows_free.push(at);
     }
 
-    /// Returns what a request of a flow has to leave free for others who do not wait now but will soon: what they usually
-    /// use and have not used yet. Higher tiers are kept as much as they use, those of its own no more than their share.
-    pub(crate) fn kept_free(&mut self, now: u64, flow: u32) -> u64 {
+    /// Returns what a request of a flow has to leave free for others: what they usually use and have not used yet. Higher
+    /// tiers are kept as much as they use; others of its own tier no more than their share, and only once it has its own.
+    pub(crate) fn kept_free(&mut self, now: u64, at: u32) -> u64 {
         if self.present < 2 {
             return 0;
         }
         self.judge(now);
-        let Some(flow) = self.flow(flow) else { return 0 };
+        let has_share = self.has_share(now, at);
+        let Some(flow) = self.flow(at) else { return 0 };
         let tier = flow.priority.index();
         let higher: u64 = self.tiers[..tier].iter().map(|tier| tier.kept_from_lower).sum();
-        let own = self.tiers[tier].kept.saturating_sub(flow.kept);
+        let own = if has_share {
+            self.tiers[tier].kept.saturating_sub(flow.kept)
+        } else {
+            0
+        };
         higher.saturating_add(own).min(WINDOW_COST)
     }
 
-    /// Returns whether a flow has used its share of the window although others are present who do not wait now: what is
-    /// beyond the share is borrowed from them.
-    pub(crate) fn borrows(&mut self, now: u64, at: u32) -> bool {
-        if self.present < 2 {
-            return false;
-        }
+    /// Returns whether a flow has used its share of the window.
+    fn has_share(&mut self, now: u64, at: u32) -> bool {
         let (clock, all) = (self.clock, self.present_weight.max(1));
-        let Some(flow) = self.flow_mut(at) else {
-            return false;
-        };
-        let fair = WINDOW_COST / all * u64::from(flow.weight.get());
-        if flow.recent.live(clock.slot(now)) < fair {
+        self.flow_mut(at).is_some_and(|flow| {
+            let fair = WINDOW_COST / all * u64::from(flow.weight.get());
+            flow.recent.live(clock.slot(now)) >= fair
+        })
+    }
+
+    /// Returns whether a flow has used its share of the window although others are present who do not wait now, or who have
+    /// less than they usually use: what is beyond the share is borrowed from them.
+    pub(crate) fn borrows(&mut self, now: u64, at: u32) -> bool {
+        if self.present < 2 || !self.has_share(now, at) {
             return false;
         }
+        self.judge(now);
+        let Some(flow) = self.flow(at) else { return false };
         let (waits, tier) = (usize::from(flow.in_line() > 0), flow.priority.index());
+        if self.tiers[tier].kept > flow.kept {
+            return true;
+        }
         let tiers = &self.tiers[..=tier];
         let present: usize = tiers.iter().map(|tier| tier.present).sum();
         let waiting: usize = tiers.iter().map(|tier| tier.active).sum();
@@ -354,7 +365,7 @@ impl Queue {
         present - waiting > 1 - waits
     }
 
-    /// Judges anew what every flow that does not wait will use soon, once a step.
+    /// Judges anew what every flow will use soon, once a step.
     fn judge(&mut self, now: u64) {
         let (clock, slot) = (self.clock, self.clock.slot(now));
         if self.judged == slot {

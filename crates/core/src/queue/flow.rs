@@ -20,7 +20,7 @@ const GONE_INTERVALS: u64 = 8;
 const MIX_PARTS: u64 = 16;
 
 /// What was usual is forgotten by this part in a sixteenth of a window.
-const USUAL_DECAY: u64 = 32;
+const USUAL_DECAY: u64 = 8;
 
 /// The requests of one tenant in one tier.
 #[derive(Debug, Clone)]
@@ -50,9 +50,11 @@ pub(crate) struct Flow {
     pub(super) mix_cost: u64,
     /// The most that it used in a window lately.
     usual: u64,
-    /// What is kept free for it next to others of its tier, and what of lower tiers, while it does not wait.
+    /// What others of its tier leave free for it who have more than their share, and what lower tiers do.
     pub(super) kept: u64,
     pub(super) kept_from_lower: u64,
+    /// Since when somebody has always been in line, in microseconds, while somebody is.
+    pub(super) active_since: Option<u64>,
     /// When it came, and when it was last heard of, in microseconds.
     came: u64,
     pub(super) seen: u64,
@@ -100,6 +102,7 @@ impl Flow {
             usual: 0,
             kept: 0,
             kept_from_lower: 0,
+            active_since: None,
             came: now,
             seen: now,
             interval: 0,
@@ -131,14 +134,11 @@ impl Flow {
         self.seen = now;
     }
 
-    /// Judges what it will use soon, beyond what it has used in this window, if it does not wait.
+    /// Judges what it will use soon, beyond what it has used in this window.
     pub(super) fn judge(&mut self, now: u64, slot: u64, window: u64, fair: u64) {
         (self.kept, self.kept_from_lower) = (0, 0);
         let used = self.recent.live(slot);
         self.usual = used.max(self.usual - self.usual / USUAL_DECAY);
-        if self.in_line() > 0 {
-            return;
-        }
         let age = now.saturating_sub(self.came);
         // Whoever has only supposedly come, or came just now, is not known to want less than their share.
         let quiet_max = if self.is_supposed() {
@@ -149,7 +149,12 @@ impl Flow {
                 .saturating_mul(GONE_INTERVALS)
                 .min(window)
         };
-        if now.saturating_sub(self.seen) > quiet_max {
+        let waits = self.in_line() > 0;
+        // Whoever has waited for a whole window wants all it can get, and gets it in turn.
+        if waits && now.saturating_sub(*self.active_since.get_or_insert(now)) >= window {
+            return;
+        }
+        if !waits && now.saturating_sub(self.seen) > quiet_max {
             return;
         }
         let usual = if age < window {
@@ -162,7 +167,12 @@ impl Flow {
         };
         let more = |part: u64| usual.saturating_add(usual / part);
         self.kept = more(16).min(fair).saturating_sub(used);
-        self.kept_from_lower = more(4).min(super::WINDOW_COST).saturating_sub(used);
+        // Lower tiers come behind whoever waits in any case.
+        self.kept_from_lower = if waits {
+            0
+        } else {
+            more(8).min(super::WINDOW_COST).saturating_sub(used)
+        };
     }
 
     /// Returns its place among the flows of its tier.

@@ -185,8 +185,9 @@ impl Queue {
             flow.tag = flow.tag.max(tier.floor());
             tier.weights += u64::from(flow.weight.get());
             tier.active += 1;
-            // Whoever waits takes what comes in turn; nothing is kept for them besides.
-            tier.keep_less(flow, u64::MAX);
+            // Lower tiers come behind whoever waits in any case.
+            tier.kept_from_lower = tier.kept_from_lower.saturating_sub(flow.kept_from_lower);
+            flow.kept_from_lower = 0;
         }
         let lane = flow.lane(route, size_class(cost));
         flow.lanes[lane].line.insert((rank, arrival, slot));
@@ -239,6 +240,7 @@ impl Queue {
             tier.credit = 0;
         }
         if flow.in_line() == 0 {
+            flow.active_since = None;
             tier.active -= 1;
             tier.weights = tier.weights.saturating_sub(flow.weight.get().into());
         }
@@ -275,10 +277,9 @@ impl Queue {
             tier.ready.insert(flow.rank(at));
         }
         for (other, tier) in self.tiers.iter_mut().enumerate() {
+            tier.earn(cost);
             if other == served {
                 tier.spend(cost);
-            } else {
-                tier.earn(cost);
             }
         }
     }
