@@ -277,8 +277,10 @@ impl Group {
     /// tier, only so far ahead in service as the head itself will be.
     fn passes(&self, now: u64, candidate: &Candidate, head: &Head, tier: usize) -> bool {
         if tier == head.tier && candidate.flow != head.flow {
-            let tag = self.queue.flow(candidate.flow).map_or(u64::MAX, |flow| flow.tag);
-            if tag > head.served {
+            let after = self.queue.flow(candidate.flow).map_or(u64::MAX, |flow| {
+                flow.tag.saturating_add(flow.service(candidate.cost))
+            });
+            if after > head.served {
                 return false;
             }
         }

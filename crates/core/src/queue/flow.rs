@@ -166,7 +166,7 @@ impl Flow {
             self.usual
         };
         let more = |part: u64| usual.saturating_add(usual / part);
-        self.kept = more(16).min(fair).saturating_sub(used);
+        self.kept = more(8).min(fair).saturating_sub(used);
         // Lower tiers come behind whoever waits in any case.
         self.kept_from_lower = if waits {
             0
