@@ -26,6 +26,9 @@ use self::promise::Replay;
 /// The loads of the comparison, and how many times as long each is measured: a line that does not grow needs a long look.
 pub const LOADS: [(f64, u64); 2] = [(0.92, 4), (1.22, 1)];
 
+/// Worlds of the comparison, each with a seed of its own.
+pub const WORLDS: u64 = 6;
+
 /// Prints every table, or only one. `minutes` is the length of the comparison under overload; the others last in
 /// proportion.
 pub fn print_tables(seed: u64, minutes: u64, only: Option<&str>) {
@@ -57,7 +60,7 @@ fn print_mixture(seed: u64, minutes: u64) {
         let minutes = minutes * times;
         println!(
             "{}Requests of 500, 5,000 and 200,000 tokens, 1,000,000 a minute, offered {load} of what a rolling window of 60 s \
-             with 1 s of margin carries, {minutes} minutes{}",
+             with 1 s of margin carries, {WORLDS} times {minutes} minutes{}",
             if times == LOADS[0].1 { "" } else { "\n" },
             if load > 1.0 {
                 " in which the line grows without end; waits of those who were served"
@@ -66,7 +69,12 @@ fn print_mixture(seed: u64, minutes: u64) {
             },
         );
         println!("{}", mixture::COLUMNS);
-        for figures in mixture::compare(&Mixture { seed, minutes, load }) {
+        for figures in mixture::compare(&Mixture {
+            seed,
+            worlds: WORLDS,
+            minutes,
+            load,
+        }) {
             println!("{figures}");
         }
     }

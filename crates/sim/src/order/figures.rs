@@ -14,6 +14,11 @@ impl Waits {
         self.0.push(micros);
     }
 
+    /// Adds all of another's.
+    pub fn join(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// Returns how many there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -22,8 +22,10 @@ pub const WARM: u64 = 5;
 /// A comparison.
 #[derive(Debug, Clone, Copy)]
 pub struct Mixture {
-    /// The seed of the arrivals, which are the same for everybody.
+    /// The first seed of the arrivals, which are the same for everybody.
     pub seed: u64,
+    /// Worlds, one for each of so many seeds: at a load near the limit the tail of the waits is that of the few worst hours.
+    pub worlds: u64,
     /// Minutes that are measured, after [`WARM`] that are not.
     pub minutes: u64,
     /// The offered load over what the rolling window can carry: the limit in every 61.05 s.
@@ -76,8 +78,40 @@ struct Arrival {
 
 /// Lets every order serve the same arrivals.
 pub fn compare(mixture: &Mixture) -> Vec<Figures> {
-    let arrivals = arrivals(mixture);
-    Who::ALL.map(|who| run(mixture, &arrivals, who)).into()
+    let mut all: Vec<Figures> = Vec::new();
+    for world in 0..mixture.worlds.max(1) {
+        let one = Mixture {
+            seed: mixture.seed + world,
+            ..*mixture
+        };
+        let arrivals = arrivals(&one);
+        let figures = Who::ALL.map(|who| run(&one, &arrivals, who));
+        if all.is_empty() {
+            all.extend(figures);
+        } else {
+            for (sum, figures) in all.iter_mut().zip(figures) {
+                sum.join(figures, world);
+            }
+        }
+    }
+    all
+}
+
+impl Figures {
+    /// Adds the figures of another world to those of so many before it.
+    #[allow(clippy::cast_precision_loss, reason = "a handful of worlds")]
+    fn join(&mut self, other: Self, before: u64) {
+        let before = before as f64;
+        let mean = |one: f64, other: f64| (one * before + other) / (before + 1.0);
+        self.used = mean(self.used, other.used);
+        for class in 0..3 {
+            self.unserved[class] = mean(self.unserved[class], other.unserved[class]);
+            self.pause[class] = self.pause[class].max(other.pause[class]);
+        }
+        for (waits, others) in self.waits.iter_mut().zip(other.waits) {
+            waits.join(others);
+        }
+    }
 }
 
 fn run(mixture: &Mixture, arrivals: &[Arrival], who: Who) -> Figures {
