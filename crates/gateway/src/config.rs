@@ -459,6 +459,9 @@ impl Upstream {
     }
 }
 
+/// So much of a body's beginning and of its end tells it from others.
+const IDENTITY_BYTES: usize = 512;
+
 /// Tells accounts apart without keeping what identifies them: a keyed hash with a key of this process.
 ///
 /// Make one at the start of the program and keep it over reloads, or every account begins anew.
@@ -466,6 +469,15 @@ impl Upstream {
 pub struct AccountHasher(std::hash::RandomState);
 
 impl AccountHasher {
+    /// Returns what the same request has in common each time that it is sent: who sends it, to where, and what it says, of
+    /// a long body its beginning and end.
+    pub fn identity(&self, tenant: TenantId, path: &str, body: &[u8]) -> u64 {
+        use std::hash::BuildHasher;
+        let first = &body[..body.len().min(IDENTITY_BYTES)];
+        let last = &body[body.len().saturating_sub(IDENTITY_BYTES)..];
+        self.0.hash_one((tenant, path, body.len(), first, last))
+    }
+
     /// Returns the account of a request: 0 where Tidegate's own key is used for a group with limits.
     ///
     /// `client_key` is the key that is passed through (`None` where the upstream has a key of Tidegate's own), `model`

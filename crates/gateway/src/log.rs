@@ -93,6 +93,12 @@ pub struct RequestRecord<'a> {
     pub attempts: u32,
     /// What it waited for first, or why it was refused.
     pub limited_by: Option<&'a str>,
+    /// Its place in line when it began to wait: 1 is the next.
+    pub queue_place: Option<u64>,
+    /// How long it was then expected to wait, in milliseconds.
+    pub queue_eta_ms: Option<u64>,
+    /// Whose requests were before it: `own` or `others`.
+    pub queue_behind: Option<&'a str>,
     /// The input tokens that the upstream reported, without those that it read from its cache.
     pub input_tokens: Option<u64>,
     /// The input tokens that the upstream read from its cache; absent if it read none.
@@ -143,6 +149,9 @@ impl RequestRecord<'_> {
             queue_ms = milliseconds(self.queued),
             attempts = self.attempts,
             limited_by = self.limited_by,
+            queue_place = self.queue_place,
+            queue_eta_ms = self.queue_eta_ms,
+            queue_behind = self.queue_behind,
             input_tokens = self.input_tokens,
             cached_input_tokens = self.cached_input_tokens,
             output_tokens = self.output_tokens,

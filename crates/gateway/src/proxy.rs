@@ -36,7 +36,8 @@ use tidegate_core::{
 use tokio::time::Instant;
 
 use self::caller::Asking;
-use self::forward::{Call, Received};
+use self::deadline::Patience;
+use self::forward::{Call, Received, Turn};
 use self::keepalive::Line;
 use self::record::Record;
 pub(crate) use self::relay::Answer;
@@ -53,6 +54,10 @@ use crate::shared::Shared;
 use crate::site::Site;
 
 const QUEUE_MS: HeaderName = HeaderName::from_static("x-tidegate-queue-ms");
+/// The place in line at first, how long it was expected to take from there, and behind whose requests.
+const QUEUE_PLACE: HeaderName = HeaderName::from_static("x-tidegate-queue-place");
+const QUEUE_ETA_MS: HeaderName = HeaderName::from_static("x-tidegate-queue-eta-ms");
+const QUEUE_BEHIND: HeaderName = HeaderName::from_static("x-tidegate-queue-behind");
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-tidegate-attempts");
 const LIMITED_BY: HeaderName = HeaderName::from_static("x-tidegate-limited-by");
 const MAX_TOKENS: HeaderName = HeaderName::from_static("x-tidegate-max-tokens");
@@ -222,8 +227,8 @@ impl Exchange<'_> {
             let reply = ErrorReply::bad_request("the path cannot be read");
             Unanswered::refused(reply, Refused::NoUpstream)
         })?;
-        let wait = deadline::wait(&head.headers, site.config.queue.wait_max)
-            .map_err(|reply| Unanswered::refused(reply, Refused::BadHead))?;
+        let patience =
+            Patience::of(&head.headers).map_err(|reply| Unanswered::refused(reply, Refused::BadHead))?;
         self.record.client_retries = client_retries(&head.headers);
 
         let mut weighed = self.weigh(body).await?;
@@ -247,7 +252,13 @@ impl Exchange<'_> {
         });
         let run = self.run_step(&weighed.payload, model, asking.tenant())?;
         let terms = self.terms(&asking, (route.upstream, route.endpoint), model, run.is_some())?;
-        let wait = terms.max_wait.map_or(wait, |max_wait| wait.min(max_wait));
+        let line = self
+            .line
+            .filter(|_| weighed.stream && self.sight.endpoint.streams_events(shape));
+        let keepalive = site.config.server.queue_keepalive.filter(|_| line.is_some());
+        let wait_max = site.config.queue.wait_max;
+        let wait_max = terms.max_wait.map_or(wait_max, |of_route| wait_max.min(of_route));
+        let wait = patience.wait(wait_max, keepalive);
         let client_key = (!target.has_key()).then(|| {
             let key = AuthStyle::client_key(&head.headers, head.uri.query());
             key.unwrap_or_default().as_bytes()
@@ -258,6 +269,11 @@ impl Exchange<'_> {
             bytes: ByteCount::new(BYTES_PER_REQUEST.saturating_add(weighed.bytes())),
             caller: terms.caller,
             price: terms.price,
+            identity: weighed.body().map(|body| {
+                self.shared
+                    .accounts
+                    .identity(terms.caller.tenant, path.as_str(), body)
+            }),
             ..LimiterRequest::new(
                 self.shared.quota_key(upstream, quota, client_key, model),
                 weighed.demand,
@@ -268,9 +284,6 @@ impl Exchange<'_> {
         self.record.stream = weighed.stream;
         self.record.max_tokens = weighed.output_max.map(Tokens::value);
         self.record.estimated_input = weighed.demand.input.value();
-        let line = self
-            .line
-            .filter(|_| weighed.stream && self.sight.endpoint.streams_events(shape));
         let permit = self.admit(asked, taken, line, &asking).await?;
 
         let metrics = site.metrics.group(quota.index);
@@ -317,7 +330,14 @@ impl Exchange<'_> {
         if let Some(line) = line {
             line.enter(taken);
         }
-        let admission = limiter.acquire(asked).await;
+        let attempts = &mut self.record.attempts;
+        let now = limiter.now();
+        let admission = limiter
+            .acquire_noting(asked, |ticket| {
+                attempts.turn = Some(Turn::of(ticket, now));
+                attempts.limited_by = Some(ticket.reason.name());
+            })
+            .await;
         if let Some(line) = line {
             line.leave();
         }
@@ -334,7 +354,9 @@ impl Exchange<'_> {
             }
             Err(refusal) => {
                 self.record.attempts.queued = taken.elapsed();
-                self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
+                if self.record.attempts.turn.is_none() {
+                    self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
+                }
                 let asker = Asker {
                     run: run.map(|run| run.name.as_str()),
                     ..asking.asker()
@@ -429,6 +451,11 @@ fn mark(headers: &mut http::HeaderMap, record: &Record) {
     }
     if let Some(run) = &record.run {
         run.mark(headers);
+    }
+    if let Some(turn) = &record.attempts.turn {
+        headers.insert(QUEUE_PLACE, number(turn.place));
+        headers.insert(QUEUE_ETA_MS, number(turn.eta_ms));
+        headers.insert(QUEUE_BEHIND, HeaderValue::from_static(turn.behind()));
     }
     if let Some(reason) = record.attempts.limited_by {
         headers.insert(LIMITED_BY, HeaderValue::from_static(reason));

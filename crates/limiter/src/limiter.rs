@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidegate_core::{
     Decision, Demand, Engine, Limit, Notice, Outcome, Output, Permit as Grant, Plan, QuotaKey, Refusal,
-    RefusalReason, Request, RunId, RunSnapshot, Snapshot, TicketId, Timestamp, Tokens,
+    RefusalReason, Request, RunId, RunSnapshot, Snapshot, Ticket, TicketId, Timestamp, Tokens,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
@@ -81,6 +81,19 @@ impl Limiter {
     /// Returns a [`Refusal`] at once if the request can never be sent, cannot be sent before its deadline, or finds the
     /// queue full; and later if its deadline passes or the limiter is closed.
     pub async fn acquire(&self, request: Request) -> Result<Permit, Refusal> {
+        self.acquire_noting(request, |_| ()).await
+    }
+
+    /// The same; `note` is shown the place in line if the request has to wait: which it is, for what, and until when.
+    ///
+    /// # Errors
+    ///
+    /// As [`Limiter::acquire`].
+    pub async fn acquire_noting(
+        &self,
+        request: Request,
+        note: impl FnOnce(&Ticket),
+    ) -> Result<Permit, Refusal> {
         let came = self.now();
         let (id, receiver, reason) = {
             let mut state = self.lock();
@@ -92,6 +105,8 @@ impl Limiter {
                 Decision::Refuse(refusal) => return Err(refusal),
                 Decision::Wait(ticket) => {
                     let receiver = self.enlist(&mut state, ticket.id);
+                    drop(state);
+                    note(&ticket);
                     (ticket.id, receiver, ticket.reason)
                 }
             }

@@ -25,29 +25,49 @@ const MARGIN_MIN: Duration = Duration::from_secs(1);
 /// Longer than anybody waits; keeps sums of times far from overflow.
 const WAIT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Returns how long a request may wait, `wait_max` at most.
-///
-/// # Errors
-///
-/// Returns the answer for a `x-tidegate-max-wait` that cannot be read: whoever sets it relies on it. An SDK's header that
-/// cannot be read counts as absent.
-pub(super) fn wait(headers: &HeaderMap, wait_max: Duration) -> Result<Duration, ErrorReply> {
-    let mut wait = wait_max.min(WAIT_MAX);
-    if let Some(value) = headers.get(MAX_WAIT) {
-        let asked = value.to_str().ok().and_then(read).ok_or_else(|| {
-            ErrorReply::bad_request(
-                "x-tidegate-max-wait must be a number of seconds or a length of time such as \"90s\" or \"2m\"",
-            )
-        })?;
-        wait = wait.min(asked);
+/// How long a client says that it will wait, itself and by its SDK.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Patience {
+    asked: Option<Duration>,
+    /// The shortest timeout of its SDK.
+    sdk: Option<Duration>,
+}
+
+impl Patience {
+    /// Reads what the headers say.
+    ///
+    /// # Errors
+    ///
+    /// Returns the answer for a `x-tidegate-max-wait` that cannot be read: whoever sets it relies on it. An SDK's header
+    /// that cannot be read counts as absent.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, ErrorReply> {
+        let asked = headers.get(MAX_WAIT).map(|value| {
+            value.to_str().ok().and_then(read).ok_or_else(|| {
+                ErrorReply::bad_request(
+                    "x-tidegate-max-wait must be a number of seconds or a length of time such as \"90s\" or \"2m\"",
+                )
+            })
+        });
+        let timeout = |name: &HeaderName| headers.get(name)?.to_str().ok().and_then(read);
+        Ok(Self {
+            asked: asked.transpose()?,
+            sdk: SDK_TIMEOUTS.iter().filter_map(timeout).min(),
+        })
     }
-    for name in &SDK_TIMEOUTS {
-        let timeout = headers.get(name).and_then(|value| value.to_str().ok());
-        if let Some(timeout) = timeout.and_then(read) {
+
+    /// Returns how long the request may wait, `wait_max` at most. A client that gets a byte every `keepalive` does not time
+    /// out, if its SDK waits for longer than that.
+    pub(super) fn wait(&self, wait_max: Duration, keepalive: Option<Duration>) -> Duration {
+        let mut wait = wait_max.min(WAIT_MAX);
+        if let Some(asked) = self.asked {
+            wait = wait.min(asked);
+        }
+        let is_kept = |timeout| keepalive.is_some_and(|interval| less_margin(timeout) > interval);
+        if let Some(timeout) = self.sdk.filter(|timeout| !is_kept(*timeout)) {
             wait = wait.min(less_margin(timeout));
         }
+        wait
     }
-    Ok(wait)
 }
 
 /// A tenth is kept for the way back, a second at least, and never more than half.
@@ -77,7 +97,8 @@ mod tests {
             for (name, value) in lines {
                 headers.insert(*name, http::HeaderValue::from_static(value));
             }
-            let wait = wait(&headers, Duration::from_secs(600));
+            let patience = Patience::of(&headers);
+            let wait = patience.map(|patience| patience.wait(Duration::from_secs(600), None));
             assert_eq!(wait.ok(), expect_ms.map(Duration::from_millis), "{lines:?}");
         };
         check(&[], Some(600_000));
@@ -108,6 +129,32 @@ mod tests {
         check(
             &[("x-tidegate-max-wait", "10"), ("x-stainless-read-timeout", "600")],
             Some(10_000),
+        );
+    }
+
+    #[test]
+    fn a_client_that_is_kept_alive_does_not_time_out() {
+        let patience = Patience {
+            asked: None,
+            sdk: Some(Duration::from_secs(30)),
+        };
+        let wait = |keepalive| patience.wait(Duration::from_secs(600), keepalive).as_secs();
+        assert_eq!(wait(None), 27);
+        assert_eq!(wait(Some(Duration::from_secs(15))), 600);
+        assert_eq!(
+            wait(Some(Duration::from_secs(28))),
+            27,
+            "a comment would come too late"
+        );
+        let asked = Patience {
+            asked: Some(Duration::from_secs(5)),
+            ..patience
+        };
+        assert_eq!(
+            asked
+                .wait(Duration::from_secs(600), Some(Duration::from_secs(1)))
+                .as_secs(),
+            5
         );
     }
 }

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tidegate::{Limiter, Permit};
 use tidegate_core::provider::{ERROR_BODY_MAX, Headers};
-use tidegate_core::{Cause, Failure, Outcome, Refusal, Tokens, Verdict};
+use tidegate_core::{Cause, Failure, Outcome, Refusal, Ticket, Timestamp, Tokens, Verdict};
 
 use tokio::time::Instant;
 
@@ -76,8 +76,36 @@ pub(super) struct Attempts {
     is_measured: bool,
     /// The first reason for waiting.
     pub(super) limited_by: Option<&'static str>,
+    /// What it was told when it began to wait, if it did.
+    pub(super) turn: Option<Turn>,
     /// What last went wrong, in words for the log.
     pub(super) trouble: Option<String>,
+}
+
+/// What a request was told when it began to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// How many are expected to be served before it, itself included.
+    pub(super) place: u64,
+    /// How long that is expected to take.
+    pub(super) eta_ms: u64,
+    is_own: bool,
+}
+
+impl Turn {
+    pub(super) fn of(ticket: &Ticket, now: Timestamp) -> Self {
+        let eta = ticket.eta.since(now).as_millis();
+        Self {
+            place: ticket.place,
+            eta_ms: u64::try_from(eta).unwrap_or(u64::MAX),
+            is_own: ticket.is_own,
+        }
+    }
+
+    /// Returns behind whose requests it waits: its own tenant's, or others'. Who those are is no business of the client's.
+    pub(super) const fn behind(&self) -> &'static str {
+        if self.is_own { "own" } else { "others" }
+    }
 }
 
 /// Whether SDKs may try again, whatever the status says.

@@ -6,7 +6,7 @@ use http::StatusCode;
 use tidegate_core::{Priority, Tokens, Usage};
 use tokio::time::Instant;
 
-use super::forward::Attempts;
+use super::forward::{Attempts, Turn};
 use super::keepalive::Line;
 use super::request_id::RequestId;
 use super::run::RunTrace;
@@ -146,6 +146,9 @@ impl Record {
             queued: attempts.queued,
             attempts: attempts.sent,
             limited_by: attempts.limited_by,
+            queue_place: attempts.turn.map(|turn| turn.place),
+            queue_eta_ms: attempts.turn.map(|turn| turn.eta_ms),
+            queue_behind: attempts.turn.as_ref().map(Turn::behind),
             input_tokens: usage.input.map(Tokens::value),
             cached_input_tokens: Some(usage.cached_input.value()).filter(|cached| *cached > 0),
             output_tokens: usage.output.map(Tokens::value),

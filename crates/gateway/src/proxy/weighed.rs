@@ -56,6 +56,14 @@ impl Weighed {
         self.model.take()
     }
 
+    /// Returns the body, if it was read.
+    pub(super) fn body(&self) -> Option<&[u8]> {
+        match &self.payload {
+            Payload::Full(bytes) => Some(bytes),
+            Payload::Stream(_) | Payload::Spent => None,
+        }
+    }
+
     /// Returns the memory that the body holds.
     pub(super) fn bytes(&self) -> u64 {
         match &self.payload {

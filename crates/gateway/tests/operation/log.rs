@@ -50,6 +50,9 @@ fn record() -> RequestRecord<'static> {
         outcome: RequestOutcome::Success,
         queued: Duration::from_millis(1_234),
         attempts: 2,
+        queue_place: Some(3),
+        queue_eta_ms: Some(1_500),
+        queue_behind: Some("others"),
         limited_by: Some("tokens"),
         input_tokens: Some(100),
         output_tokens: None,
@@ -85,7 +88,7 @@ fn a_request_is_one_json_line() {
         serde_json::json!({
             "level": "INFO", "target": "tidegate::request", "message": "request", "request_id": "tg-1",
             "upstream": "openai", "tenant": "search-team", "priority": "high", "route": "chat", "model": "gpt-4o", "endpoint": "chat_completions", "stream": true, "status": 200,
-            "outcome": "success", "queue_ms": 1_234, "attempts": 2, "limited_by": "tokens", "input_tokens": 100,
+            "outcome": "success", "queue_ms": 1_234, "queue_place": 3, "queue_eta_ms": 1_500, "queue_behind": "others", "attempts": 2, "limited_by": "tokens", "input_tokens": 100,
             "duration_ms": 2_345, "client_retries": 1, "cached_input_tokens": 4, "max_tokens": 512, "run": "run-7",
             "kept_alive": true,
         })
