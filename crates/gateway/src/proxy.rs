@@ -369,6 +369,7 @@ impl Exchange<'_> {
             .repeats
             .and_then(|_| run::fingerprint(self.sight.endpoint, model, body, self.record.client_retries));
         let step = name.step(&self.shared.accounts, tenant, fingerprint);
+        name.note(self.shared.admin.names(), &step);
         self.record.run = Some(name.into_trace());
         Ok(Some(step))
     }
