@@ -40,6 +40,7 @@ def test_a_loop_of_the_same_tool_call_is_stopped(start_upstream, start_gateway):
         agent("tide-7").invoke(QUESTION, {"recursion_limit": 100})
     error = caught.value
     assert (error.status_code, error.code) == (402, "budget_exceeded")
+    assert error.response.headers["x-tidegate-limited-by"] == "run_repeats"
     assert error.message == (
         'Error code: 402 - Run "tide-7" repeats itself: it has made the same call 6 times among its last 20 steps, and 5 are allowed.'
     )

@@ -100,7 +100,8 @@ def test_a_spent_budget_of_tokens_is_no_rate_limit(start):
     assert (caught.value.status_code, caught.value.code) == (402, "budget_exceeded")
     assert 'Tenant "search" has used ' in caught.value.message and "of its 40 tokens today" in caught.value.message
     assert "The budget renews in " in caught.value.message
-    assert caught.value.response.headers["x-should-retry"] == "false"
+    headers = caught.value.response.headers
+    assert (headers["x-should-retry"], headers["x-tidegate-limited-by"]) == ("false", "tokens_per_day")
     with pytest.raises(anthropic.APIStatusError) as caught:
         ask_claude("research", max_tokens=30)
     assert not isinstance(caught.value, anthropic.RateLimitError)

@@ -334,7 +334,9 @@ impl Exchange<'_> {
             }
             Err(refusal) => {
                 self.record.attempts.queued = taken.elapsed();
-                self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
+                let spent = refusal.spent.map(|spent| spent.what.name());
+                let limit = || refusal.limit.map(|limit| limit.dimension.name());
+                self.record.attempts.limited_by = spent.or_else(limit);
                 let asker = Asker {
                     run: run.map(|run| run.name.as_str()),
                     ..asking.asker()
