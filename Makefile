@@ -101,11 +101,12 @@ check: rust system-packages
 deny:
 	cargo deny --locked --log-level error check licenses sources bans
 
-## sim: limiters against algorithms, then every provider's profile over 20,000 minutes; reproducible from SEED
+## sim: limiters against algorithms, every provider's profile over 20,000 minutes, who goes next; reproducible from SEED
 .PHONY: sim
 sim: rust
 	cargo run --locked --release --quiet --package tidegate-sim -- --seed $(SEED)
 	cargo run --locked --release --quiet --package tidegate-sim -- profiles --seed $(SEED)
+	cargo run --locked --release --quiet --package tidegate-sim -- order --seed $(SEED)
 
 ## bench: the table of budgets, nginx beside it in the same run (PARTS="engine throughput latency streams connections memory")
 .PHONY: bench

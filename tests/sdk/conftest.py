@@ -25,6 +25,7 @@ name = "openai"
 provider = "openai"
 base_url = "{url}"
 window = "{window}"
+{upstream}
 
 [[upstreams.limits]]
 models = ["*"]
@@ -35,10 +36,13 @@ name = "anthropic"
 provider = "anthropic"
 base_url = "{url}"
 window = "{window}"
+{upstream}
 
 [[upstreams.limits]]
 models = ["*"]
 rpm = {rpm}
+
+{callers}
 """
 
 # One request in a second, and signs of life for streams that wait for it.
@@ -72,10 +76,20 @@ def start_gateway(tmp_path, monkeypatch) -> Iterator[StartGateway]:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test")
 
-    def start(url: str, *, rpm: int = 6_000, window: str = "60s", server: str = "") -> Program:
+    def start(
+        url: str,
+        *,
+        rpm: int = 6_000,
+        window: str = "60s",
+        server: str = "",
+        upstream: str = "",
+        callers: str = "",
+        env: dict[str, str] | None = None,
+    ) -> Program:
         path = tmp_path / f"tidegate{len(running)}.toml"
-        path.write_text(CONFIG.format(url=url, rpm=rpm, window=window, server=server))
-        running.append(Program("serve", "--config", str(path)))
+        text = CONFIG.format(url=url, rpm=rpm, window=window, server=server, upstream=upstream, callers=callers)
+        path.write_text(text)
+        running.append(Program("serve", "--config", str(path), env=env))
         gateway = running[-1]
         monkeypatch.setenv("OPENAI_BASE_URL", gateway.url + "/v1")
         monkeypatch.setenv("OPENAI_API_BASE", gateway.url + "/v1")

@@ -1,5 +1,6 @@
 """Runs the `tidegate` program as people do: a process, a free port, a signal to end it."""
 
+import functools
 import json
 import os
 import queue
@@ -22,7 +23,7 @@ class Program:
     def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.arguments = arguments
         self.output: list[str] = []
-        lines: queue.Queue[str | None] = queue.Queue()
+        self.lines: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
             [str(BINARY), *arguments],
             stdin=subprocess.DEVNULL,
@@ -31,28 +32,44 @@ class Program:
             text=True,
             env={**os.environ, **(env or {})},
         )
-        self.reader = threading.Thread(target=self._read, args=(lines,), daemon=True)
+        self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        self.url = self._wait_for_address(lines)
+        self.url = self._wait_for_address("listening on http://")
 
-    def _read(self, lines: "queue.Queue[str | None]") -> None:
+    def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.output.append(line)
-            lines.put(line)
-        lines.put(None)
+            self.lines.put(line)
+        self.lines.put(None)
 
-    def _wait_for_address(self, lines: "queue.Queue[str | None]") -> str:
+    def _wait_for_address(self, start: str) -> str:
         while True:
             try:
-                line = lines.get(timeout=PATIENCE_S)
+                line = self.lines.get(timeout=PATIENCE_S)
             except queue.Empty:
                 line = None
             if line is None:
                 self.process.kill()
                 raise AssertionError(f"{self} printed no address:\n{''.join(self.output)}")
-            if line.startswith("listening on http://"):
+            if line.startswith(start):
                 return line.split()[2].rstrip("/")
+
+    @functools.cached_property
+    def admin(self) -> str:
+        """The address of a gateway's admin listener."""
+        return self._wait_for_address("admin on http://")
+
+    def status(self) -> dict:
+        """What a gateway's status page says."""
+        with urllib.request.urlopen(self.admin + "/status", timeout=PATIENCE_S) as response:
+            return json.load(response)
+
+    def requests(self) -> int:
+        """How many requests a gateway was sent, however they ended."""
+        with urllib.request.urlopen(self.admin + "/metrics", timeout=PATIENCE_S) as response:
+            lines = response.read().decode().splitlines()
+        return sum(int(line.split()[-1]) for line in lines if line.startswith("tidegate_requests_total{"))
 
     def stop(self) -> None:
         """Asks the program to end as a service manager does, and holds it to ending well."""

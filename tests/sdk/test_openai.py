@@ -217,8 +217,9 @@ def test_a_deadline_that_cannot_be_met_is_refused_in_time(start_mock, start_gate
     with pytest.raises(openai.RateLimitError) as caught:
         client.chat.completions.create(model=MODEL, messages=MESSAGES, **how)
     headers = caught.value.response.headers
-    assert 5 < float(headers["retry-after"]) <= 62
-    assert 5_000 < float(headers["retry-after-ms"]) <= 62_000
+    # A minute, the margin, and up to a tenth more so that not all who are told come back at once.
+    assert 5 < float(headers["retry-after"]) <= 69
+    assert 5_000 < float(headers["retry-after-ms"]) <= 69_000
     assert headers["x-should-retry"] in ("true", "false")
     assert headers["x-tidegate-limited-by"]
     assert caught.value.message

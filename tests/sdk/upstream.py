@@ -13,6 +13,30 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+def tool_call(name: str, arguments: dict, number: int = 0) -> Answer:
+    """An answer in which OpenAI's model calls a tool. Identifiers differ with `number`, as they do from call to call."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    call = {"id": f"call_{number}", "type": "function", "function": function}
+    return _completion({"role": "assistant", "content": None, "tool_calls": [call]}, "tool_calls")
+
+
+def says(text: str) -> Answer:
+    """An answer in which OpenAI's model says something and is done."""
+    return _completion({"role": "assistant", "content": text}, "stop")
+
+
+def _completion(message: dict, reason: str) -> Answer:
+    body = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "gpt-4o-mini",
+        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+        "usage": {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25},
+    }
+    return Answer(200, body)
+
+
 class Upstream:
     """Answers every POST with the next of `answers`, the last one for ever; keeps what it was sent."""
 

@@ -456,6 +456,7 @@ impl Allowance {
                 Earliest::Never => {
                     return Verdict::Refuse(Refusal {
                         limit: Some(limit),
+                        owner: Some(self.owner),
                         ..Refusal::of(RefusalReason::NeverFits)
                     });
                 }

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use crate::limit::LimitRef;
 use crate::plan::{BudgetUnit, Period};
+use crate::snapshot::Owner;
 use crate::time::Timestamp;
 
 /// Identifies a permit until it is settled.
@@ -123,6 +124,8 @@ pub struct Refusal {
     pub reason: RefusalReason,
     /// The limit that is in the way, where there is one.
     pub limit: Option<LimitRef>,
+    /// Whose own that limit is; `None` for the provider's.
+    pub owner: Option<Owner>,
     /// How long to stay away before the same request would be served; `None` where waiting does not help.
     pub retry_after: Option<Duration>,
     /// What is used up, where that is why.
@@ -197,6 +200,7 @@ impl Refusal {
         Self {
             reason,
             limit: None,
+            owner: None,
             retry_after: None,
             spent: None,
         }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::allowance::{Allowances, Allowed};
+use crate::caller::Caller;
 use crate::charge::Charge;
 use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
 use crate::group::{Desk, Entry, Expectation, Group, InFlight, Step};
@@ -136,12 +137,7 @@ impl Engine {
             }
             Entry::Wait(flow, waiting, expected) => {
                 if let Some(reason) = self.make_room(index, flow, &waiting) {
-                    let wait = expected.eta.saturating_sub(now).max(1_000);
-                    let refusal = Refusal {
-                        limit: expected.limit(),
-                        retry_after: Some(Duration::from_micros(wait)),
-                        ..Refusal::of(reason)
-                    };
+                    let refusal = expected.refusal(now, request.caller, reason);
                     return self.put_off(index, &waiting, expected.eta, refusal);
                 }
                 Decision::Wait(self.line_up(index, flow, waiting, &expected))
@@ -159,11 +155,11 @@ impl Engine {
         self.arrivals += 1;
         self.groups[index as usize].totals.refused += 1;
         if let (Some(identity), Some(wait)) = (waiting.request.identity, refusal.retry_after) {
-            let tier = waiting.request.caller.priority.index();
+            let caller = waiting.request.caller;
             self.expect_back(
                 index,
                 identity,
-                (self.arrivals, tier),
+                (self.arrivals, caller),
                 (turn, wait),
                 waiting.charge,
             );
@@ -176,7 +172,7 @@ impl Engine {
         &mut self,
         index: u32,
         identity: u64,
-        place: (u64, usize),
+        place: (u64, Caller),
         (turn, wait): (u64, Duration),
         charge: Charge,
     ) {
@@ -257,11 +253,8 @@ impl Engine {
             return;
         };
         group.totals.refused += 1;
-        let mut refusal = refusal(reason);
         let expected = group.expect_turn(now, place.flow, &place.waiting, &mut self.allowances);
-        refusal.limit = expected.limit();
-        let wait = expected.eta.saturating_sub(now).max(1_000);
-        refusal.retry_after = Some(Duration::from_micros(wait));
+        let refusal = expected.refusal(now, place.waiting.request.caller, reason);
         self.dismiss(index, slot, &place, refusal);
         self.rearm(index);
     }
@@ -270,12 +263,12 @@ impl Engine {
     fn dismiss(&mut self, index: u32, slot: u32, place: &Place, refusal: Refusal) {
         self.forget(index, place);
         if let (Some(identity), Some(wait)) = (place.waiting.request.identity, refusal.retry_after) {
-            let tier = place.waiting.request.caller.priority.index();
+            let caller = place.waiting.request.caller;
             let turn = self.now.saturating_add(micros(wait));
             self.expect_back(
                 index,
                 identity,
-                (place.arrival, tier),
+                (place.arrival, caller),
                 (turn, wait),
                 place.waiting.charge,
             );

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use self::lessons::Lessons;
-use self::turn::{Turn, too_late};
+use self::turn::Turn;
 
 use crate::allowance::{Allowances, Hold, Verdict};
 use crate::charge::{Charge, ChargeModel, InputCharge, OutputCharge};
@@ -329,13 +329,13 @@ impl Group {
         };
         if let Some(reason) = self.is_refused(now, flow, &waiting, &expected, desk) {
             // Up to a tenth more, so that those who are refused together do not come back together.
-            let wait = expected.eta.saturating_sub(now).max(1_000);
-            let extra = u128::from(wait / 10) * u128::from(desk.jitter.next() >> 32) >> 32;
+            let told = expected.refusal(now, request.caller, reason).retry_after;
+            let wait = told.map_or(0, micros);
+            let extra = (u128::from(wait / 10) * u128::from(desk.jitter.next() >> 32)) >> 32;
             let wait = wait.saturating_add(u64::try_from(extra).unwrap_or(0));
             let refusal = Refusal {
-                limit: expected.limit(),
                 retry_after: Some(Duration::from_micros(wait)),
-                ..Refusal::of(reason)
+                ..expected.refusal(now, request.caller, reason)
             };
             return Entry::Later(waiting, expected.eta, refusal);
         }
@@ -437,11 +437,10 @@ impl Group {
             return Step::Expire(slot, place, self.lessons.spent(now));
         }
         let expected = self.expect_turn(now, place.flow, &place.waiting, allowances);
-        let limit = match place.waiting.reason {
-            WaitReason::Limit(limit) | WaitReason::Tenant(limit) | WaitReason::Route(limit) => Some(limit),
-            _ => None,
-        };
-        let refusal = too_late(limit, expected.eta.saturating_sub(now));
+        // What it waited for is what it is told; how long that still takes is another question.
+        let (caller, waited_for) = (place.waiting.request.caller, place.waiting.reason);
+        let wait = expected.eta.saturating_sub(now);
+        let refusal = eta::refusal(caller, waited_for, wait, RefusalReason::Deadline);
         Step::Expire(slot, place, refusal)
     }
 
@@ -454,13 +453,11 @@ impl Group {
         self.shed_at = now;
         let (slot, wait) = self.hopeless(now)?;
         let place = self.queue.remove(slot)?;
-        let limit = match place.waiting.reason {
-            WaitReason::Limit(limit) | WaitReason::Tenant(limit) | WaitReason::Route(limit) => Some(limit),
-            _ => None,
-        };
         // There may be more of them.
         self.shed_at = now - SHED_LOOK;
-        Some(Step::Expire(slot, place, too_late(limit, wait)))
+        let (caller, waited_for) = (place.waiting.request.caller, place.waiting.reason);
+        let refusal = eta::refusal(caller, waited_for, wait, RefusalReason::Deadline);
+        Some(Step::Expire(slot, place, refusal))
     }
 
     /// Returns when to look again, and why.

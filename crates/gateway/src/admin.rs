@@ -15,7 +15,7 @@ use std::time::Duration;
 use tidegate_core::Snapshot;
 use tokio::time::Instant;
 
-use self::names::Names;
+pub(crate) use self::names::Names;
 use crate::config::Config;
 use crate::limit_api::LimitBoard;
 use crate::metrics::{

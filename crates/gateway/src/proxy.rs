@@ -31,7 +31,8 @@ use hyper::body::Incoming;
 use tidegate::Permit;
 use tidegate_core::provider::Dialect;
 use tidegate_core::{
-    Bytes as ByteCount, Demand, Request as LimiterRequest, RequestClass, RunStep, TenantId, Tokens, Usage,
+    Bytes as ByteCount, Demand, Owner, Refusal, Request as LimiterRequest, RequestClass, RunStep, TenantId,
+    Tokens, Usage,
 };
 use tokio::time::Instant;
 
@@ -354,9 +355,7 @@ impl Exchange<'_> {
             }
             Err(refusal) => {
                 self.record.attempts.queued = taken.elapsed();
-                if self.record.attempts.turn.is_none() {
-                    self.record.attempts.limited_by = refusal.limit.map(|limit| limit.dimension.name());
-                }
+                self.record.attempts.limited_by = limited_by(&refusal).or(self.record.attempts.limited_by);
                 let asker = Asker {
                     run: run.map(|run| run.name.as_str()),
                     ..asking.asker()
@@ -391,6 +390,7 @@ impl Exchange<'_> {
             .repeats
             .and_then(|_| run::fingerprint(self.sight.endpoint, model, body, self.record.client_retries));
         let step = name.step(&self.shared.accounts, tenant, fingerprint);
+        name.note(self.shared.admin.names(), &step);
         self.record.run = Some(name.into_trace());
         Ok(Some(step))
     }
@@ -462,6 +462,17 @@ fn mark(headers: &mut http::HeaderMap, record: &Record) {
     } else {
         headers.remove(LIMITED_BY);
     }
+}
+
+/// Returns what a refusal is about: what is used up, whose own limit has no room, or which of the provider's.
+fn limited_by(refusal: &Refusal) -> Option<&'static str> {
+    let spent = refusal.spent.map(|spent| spent.what.name());
+    let owner = refusal.owner.map(|owner| match owner {
+        Owner::Tenant(_) => "tenant",
+        Owner::Route(_) => "route",
+    });
+    let limit = || refusal.limit.map(|limit| limit.dimension.name());
+    spent.or(owner).or_else(limit)
 }
 
 /// How often the client's SDK says that it has tried before.

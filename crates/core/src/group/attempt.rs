@@ -266,6 +266,7 @@ impl Group {
             reason,
             limit: None,
             retry_after: Some(Duration::from_micros(resume.saturating_sub(now).max(1_000))),
+            owner: None,
             spent: None,
         };
         let charge = self.charge_for(&flight.request.demand);
@@ -275,6 +276,7 @@ impl Group {
                 reason: RefusalReason::NeverFits,
                 limit: Some(limit),
                 retry_after: None,
+                owner: None,
                 spent: None,
             });
         }

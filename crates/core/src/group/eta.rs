@@ -1,13 +1,16 @@
 //! When a request's turn will come, if nobody else comes or leaves.
 
+use core::time::Duration;
+
 use super::Group;
 use crate::allowance::Allowances;
+use crate::caller::Caller;
 use crate::charge::Charge;
-use crate::decision::WaitReason;
-use crate::limit::LimitRef;
+use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::meter::Earliest;
 use crate::projection::Need;
 use crate::queue::{Flow, Waiting};
+use crate::snapshot::Owner;
 use crate::units::Dimension;
 
 /// What is expected of a request in line.
@@ -23,12 +26,29 @@ pub(crate) struct Expectation {
 }
 
 impl Expectation {
-    /// Returns the limit that it waits for.
-    pub(crate) const fn limit(&self) -> Option<LimitRef> {
-        match self.reason {
-            WaitReason::Limit(limit) | WaitReason::Tenant(limit) | WaitReason::Route(limit) => Some(limit),
-            _ => None,
-        }
+    /// Returns a refusal that says what it waits for, and for how long to stay away.
+    pub(crate) fn refusal(&self, now: u64, caller: Caller, reason: RefusalReason) -> Refusal {
+        refusal(caller, self.reason, self.eta.saturating_sub(now), reason)
+    }
+}
+
+/// The shortest time that anybody is told to stay away, in microseconds: where nobody knows how long it takes, because it
+/// depends on when something under way ends, SDKs would else have used up their attempts in no time.
+const AWAY_MIN: u64 = 1_000_000;
+
+/// Returns a refusal of somebody who waits for this.
+pub(super) fn refusal(caller: Caller, waits_for: WaitReason, wait: u64, reason: RefusalReason) -> Refusal {
+    let (limit, owner) = match waits_for {
+        WaitReason::Limit(limit) => (Some(limit), None),
+        WaitReason::Tenant(limit) => (Some(limit), Some(Owner::Tenant(caller.tenant))),
+        WaitReason::Route(limit) => (Some(limit), Some(Owner::Route(caller.route))),
+        _ => (None, None),
+    };
+    Refusal {
+        limit,
+        owner,
+        retry_after: Some(Duration::from_micros(wait.max(AWAY_MIN))),
+        ..Refusal::of(reason)
     }
 }
 
@@ -107,7 +127,11 @@ impl Group {
             }
         }
         let (mut eta, mut reason, ahead) = found;
-        let later = allowances.earliest(now, waiting.allowed, &before.0, &waiting.charge);
+        let mut own_ahead = before.0;
+        if is_promised {
+            own_ahead.add(&self.queue.promises.of(waiting.request.caller.tenant));
+        }
+        let later = allowances.earliest(now, waiting.allowed, &own_ahead, &waiting.charge);
         if let Some((at, own_reason)) = later
             && at > eta
         {

@@ -313,6 +313,7 @@ impl Lessons {
             reason: RefusalReason::QuotaSpent,
             limit: None,
             retry_after: until.map(|until| Duration::from_micros((until - now).max(1_000))),
+            owner: None,
             spent: None,
         }
     }

@@ -1,7 +1,5 @@
 //! Whose turn it is: the fair head, what it keeps for itself while it does not fit, and who may pass it.
 
-use core::time::Duration;
-
 use super::Group;
 use crate::allowance::{Allowances, Verdict};
 use crate::caller::Priority;
@@ -359,14 +357,5 @@ impl Group {
                 UNKNOWN_REQUEST.saturating_add(tokens).min(WINDOW_COST)
             })
             .max(1)
-    }
-}
-
-/// A request that leaves the line because it will be too late.
-pub(super) fn too_late(limit: Option<LimitRef>, wait: u64) -> Refusal {
-    Refusal {
-        limit,
-        retry_after: Some(Duration::from_micros(wait.max(1_000))),
-        ..Refusal::of(RefusalReason::Deadline)
     }
 }

@@ -157,6 +157,8 @@ impl Flow {
         if !waits && now.saturating_sub(self.seen) > quiet_max {
             return;
         }
+        // Of whoever has just come no more is known than that it wants some of its share.
+        let most = if age < window { fair } else { super::WINDOW_COST };
         let usual = if age < window {
             let at_this_pace = u128::from(used) * u128::from(window) / u128::from(age.max(window / 64));
             u64::try_from(at_this_pace)
@@ -168,10 +170,10 @@ impl Flow {
         let more = |part: u64| usual.saturating_add(usual / part);
         self.kept = more(8).min(fair).saturating_sub(used);
         // Lower tiers come behind whoever waits in any case.
-        self.kept_from_lower = if waits {
+        self.kept_from_lower = if waits || self.is_supposed() {
             0
         } else {
-            more(8).min(super::WINDOW_COST).saturating_sub(used)
+            more(8).min(most).saturating_sub(used)
         };
     }
 

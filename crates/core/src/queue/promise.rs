@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::Clock;
+use crate::caller::{Caller, TenantId};
 use crate::charge::Charge;
 
 /// The most callers of one group that are expected back; further ones are told the time all the same.
@@ -33,6 +34,7 @@ struct Promise {
     due: u64,
     until: u64,
     tier: u8,
+    tenant: TenantId,
     charge: Charge,
 }
 
@@ -44,6 +46,8 @@ pub(crate) struct Promises {
     by_end: BTreeSet<(u64, u64)>,
     /// What those take who are expected in each step and of each tier; made when the first one is.
     expected: Option<Box<[[Charge; 4]; STEPS]>>,
+    /// What those of each tenant take.
+    of_tenant: BTreeMap<TenantId, Charge>,
     /// How many came back of the latest, and how many did not.
     kept: u32,
     lapsed: u32,
@@ -56,6 +60,7 @@ impl Default for Promises {
             by_identity: BTreeMap::new(),
             by_end: BTreeSet::new(),
             expected: None,
+            of_tenant: BTreeMap::new(),
             kept: 16,
             lapsed: 0,
         }
@@ -73,7 +78,7 @@ impl Promises {
         now: u64,
         clock: Clock,
         identity: u64,
-        (arrival, tier): (u64, usize),
+        (arrival, caller): (u64, Caller),
         (turn, wait): (u64, u64),
         charge: Charge,
     ) {
@@ -92,14 +97,22 @@ impl Promises {
             turn: turn.clamp(now, due),
             due,
             until: due.saturating_add((wait / GRACE_PART).max(GRACE_MIN)),
-            tier: u8::try_from(tier).unwrap_or(u8::MAX),
+            tier: u8::try_from(caller.priority.index()).unwrap_or(u8::MAX),
+            tenant: caller.tenant,
             charge,
         };
         self.by_end.insert((promise.until, identity));
         if let Some(step) = self.step(clock, &promise) {
             step.add(&charge);
         }
+        self.of_tenant.entry(promise.tenant).or_default().add(&charge);
         self.by_identity.insert(identity, promise);
+    }
+
+    /// Returns what those of a tenant take who are expected back.
+    pub(crate) fn of(&self, tenant: TenantId) -> Charge {
+        let sum = self.of_tenant.get(&tenant).copied().unwrap_or_default();
+        sum.part(u64::from(self.kept), u64::from(self.kept + self.lapsed))
     }
 
     /// Returns the place of a caller that has come back, if it was told to come by now. Its promise is kept.
@@ -149,6 +162,12 @@ impl Promises {
         let promise = self.by_identity.remove(&identity)?;
         self.by_end.remove(&(promise.until, identity));
         let charge = promise.charge;
+        if let Some(sum) = self.of_tenant.get_mut(&promise.tenant) {
+            sum.subtract(&charge);
+            if *sum == Charge::ZERO {
+                self.of_tenant.remove(&promise.tenant);
+            }
+        }
         if let Some(step) = self.step(clock, &promise) {
             step.subtract(&charge);
         }

@@ -1,5 +1,5 @@
-//! What the accounts of models that no group lists are called, and the tenants that only a header names: their keys are
-//! hashes, which tell people nothing.
+//! What the accounts of models that no group lists are called, the tenants that only a header names, and runs: their keys
+//! are hashes, which tell people nothing.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -10,7 +10,7 @@ const NAMES_MAX: usize = 4_096;
 /// The longest name, in characters.
 const NAME_MAX: usize = 128;
 
-/// The names of accounts and tenants.
+/// The names of accounts, tenants and runs.
 #[derive(Debug, Default)]
 pub(crate) struct Names(RwLock<HashMap<u64, String>>);
 

@@ -52,7 +52,7 @@ fn report(config: &Config) -> String {
         upstream_lines(&mut page, upstream);
     }
     for tenant in &config.tenants {
-        tenant_line(&mut page, tenant);
+        tenant_line(&mut page, config, tenant);
     }
     for route in &config.routes {
         let _ = writeln!(page, "route {}: {}", route.name, listed(&route.limits));
@@ -78,16 +78,20 @@ fn caller_lines(page: &mut String, config: &Config) {
     }
 }
 
-fn tenant_line(page: &mut String, tenant: &Tenant) {
+fn tenant_line(page: &mut String, config: &Config, tenant: &Tenant) {
     let priority = match (tenant.priority, tenant.default_priority) {
         (highest, default) if highest == default => format!("priority {}", default.name()),
         (highest, default) => format!("priority {}, up to {}", default.name(), highest.name()),
     };
     let mut parts = vec![priority, format!("weight {}", tenant.weight)];
-    parts.push(match tenant.keys.len() {
-        1 => "1 key".to_owned(),
-        keys => format!("{keys} keys"),
-    });
+    let is_template = tenant.name == TenantPlan::EACH_OTHER;
+    if !is_template {
+        let in_file = config.keys.iter().filter(|key| key.tenant == tenant.name).count();
+        parts.push(match tenant.keys.len() + in_file {
+            1 => "1 key".to_owned(),
+            keys => format!("{keys} keys"),
+        });
+    }
     parts.push(listed(&tenant.limits));
     for budget in &tenant.budgets {
         let (amount, period) = (budget.amount, budget.period.name());
@@ -96,12 +100,12 @@ fn tenant_line(page: &mut String, tenant: &Tenant) {
             BudgetUnit::Cost => format!("{} a {period}", dollars(amount)),
         });
     }
-    let name = if tenant.name == TenantPlan::EACH_OTHER {
-        "every other tenant"
+    let parts = parts.join(", ");
+    let _ = if is_template {
+        writeln!(page, "every other tenant: {parts}")
     } else {
-        tenant.name.as_str()
+        writeln!(page, "tenant {}: {parts}", tenant.name)
     };
-    let _ = writeln!(page, "tenant {name}: {}", parts.join(", "));
 }
 
 fn listed(limits: &[Limit]) -> String {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, Response, StatusCode};
-use tidegate_core::{Allotment, BudgetUnit, Dimension, LimitRef, Period, Refusal, RefusalReason, Spent};
+use tidegate_core::{
+    Allotment, BudgetUnit, Dimension, LimitRef, Owner, Period, Refusal, RefusalReason, Spent,
+};
 
 use super::{BadBody, Shape};
 pub use event::error_event;
@@ -69,9 +71,17 @@ impl ErrorReply {
         let again = wait.map_or(String::new(), |wait| {
             format!(" Please try again in {}.", seconds(wait))
         });
-        let because = limit
-            .as_deref()
-            .map_or(String::new(), |limit| format!(" The limit of {limit} is in use."));
+        let owner = match refusal.owner {
+            None => String::new(),
+            Some(Owner::Tenant(_)) => match asker.tenant {
+                Some(name) => format!(" of tenant \"{}\"", echo(name)),
+                None => " of your own tenant".to_owned(),
+            },
+            Some(Owner::Route(_)) => " of this route".to_owned(),
+        };
+        let because = limit.as_deref().map_or(String::new(), |limit| {
+            format!(" The limit of {limit}{owner} is in use.")
+        });
         let reply = match refusal.reason {
             RefusalReason::NeverFits => {
                 let limit = limit.unwrap_or_else(|| "its quota".into());

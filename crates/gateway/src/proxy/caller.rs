@@ -236,6 +236,6 @@ fn priority(headers: &HeaderMap) -> Result<Option<Priority>, ErrorReply> {
     };
     let tier = value.to_str().ok().and_then(|text| Priority::named(text.trim()));
     tier.map(Some).ok_or_else(|| {
-        ErrorReply::bad_request("x-tidegate-priority must be one of high, normal, low and batch")
+        ErrorReply::bad_request("the header x-tidegate-priority must be one of high, normal, low and batch")
     })
 }

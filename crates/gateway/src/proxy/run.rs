@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::Deserialize;
 use tidegate_core::{RunStep, Spent, TenantId};
 
+use crate::admin::Names;
 use crate::config::AccountHasher;
 use crate::provider::{self, Endpoint, ErrorReply};
 
@@ -103,6 +104,14 @@ impl RunName {
         }
     }
 
+    /// Keeps the names for the status page: the engine knows runs by their hashes.
+    pub(super) fn note(&self, names: &Names, step: &RunStep) {
+        names.note(step.run.value(), &self.text);
+        if let (Some(id), Some(name)) = (step.parent, &self.parent) {
+            names.note(id.value(), name);
+        }
+    }
+
     /// Returns what is remembered of it until the request ends.
     pub(super) fn into_trace(self) -> Box<RunTrace> {
         Box::new(RunTrace {
@@ -146,7 +155,7 @@ fn explicit<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a 
     };
     let text = value.to_str().ok().and_then(sensible).ok_or_else(|| {
         ErrorReply::bad_request(&format!(
-            "{name} must be 1 to {NAME_BYTES_MAX} printable ASCII characters"
+            "the header {name} must be 1 to {NAME_BYTES_MAX} printable ASCII characters"
         ))
     })?;
     Ok(Some(text))

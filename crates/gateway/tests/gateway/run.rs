@@ -1,5 +1,6 @@
 //! Runs of agents, as clients name them.
 
+use tidegate_gateway::config::Config;
 use tidegate_gateway::serve::Gateway;
 
 use crate::support::*;
@@ -83,4 +84,29 @@ async fn tools_are_heard_where_runs_are_limited() {
         let answer = answering.await.unwrap();
         assert_eq!((answer.status, answer.header("x-tidegate-run-id")), (200, expect));
     }
+}
+
+/// The engine knows runs by their hashes; people know them by their names.
+#[tokio::test]
+async fn the_status_page_calls_runs_by_their_names() {
+    let mut upstream = Upstream::start().await;
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 1\n\
+         [[upstreams]]\nprovider = \"openai\"\nbase_url = \"http://{}\"",
+        upstream.address
+    );
+    let gateway = Gateway::start(Config::from_toml(&text, "test").unwrap()).unwrap();
+    let mut request = chat();
+    let headers = request.headers_mut();
+    headers.insert("x-tidegate-run-id", "tide-7".parse().unwrap());
+    headers.insert("x-tidegate-parent-run-id", "tide-6".parse().unwrap());
+    let answering = tokio::spawn(send(gateway.address(), request));
+    upstream.request().await.answer_json(200, "{}");
+    assert_eq!(answering.await.unwrap().status, 200);
+    let page = send(gateway.admin_address().unwrap(), get("/status")).await;
+    let page: serde_json::Value = serde_json::from_slice(&page.body).unwrap();
+    let runs = page["runs"].as_array().unwrap().iter();
+    let mut names: Vec<_> = runs.map(|run| run["run"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["tide-6", "tide-7"]);
 }

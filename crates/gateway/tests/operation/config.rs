@@ -103,6 +103,35 @@ fn every_example_parses_without_a_warning() {
     assert!(seen >= 14, "one for every provider, and two besides");
 }
 
+/// What people copy from the guides must work. The first block of a page stands for itself; the others are parts.
+#[test]
+fn every_configuration_in_the_guides_parses() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides");
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let keys_file = format!("keys_file = \"{}\"", keys.path().display());
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let page = std::fs::read_to_string(&path).unwrap();
+        let blocks = page.split("```toml\n").skip(1);
+        for (at, block) in blocks.enumerate() {
+            let text = block.split("```").next().unwrap();
+            let text = text.replace("keys_file = \"keys.toml\"", &keys_file);
+            let name = format!("{}, block {at}", path.display());
+            let config = Config::from_toml_with(&text, &name, |_| Ok("sk-test".to_owned()));
+            let config = config.unwrap_or_else(|error| panic!("{error}"));
+            if at == 0 {
+                assert_eq!(config.warnings, [], "{name}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(
+        seen >= 5,
+        "the guides have their configurations in blocks of toml"
+    );
+}
+
 /// Every key, none with its default.
 pub(crate) const EVERYTHING: &str = r#"
 [server]

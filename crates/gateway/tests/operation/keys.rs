@@ -59,6 +59,26 @@ fn keys_are_made_listed_and_revoked() {
         .unwrap();
     assert!(!table.contains(&whole[1..30]), "{table}");
 
+    let config = folder.path().join("tidegate.toml");
+    let tenants = "[[tenants]]\nname = \"search-team\"\n[[tenants]]\nname = \"*\"\n";
+    std::fs::write(
+        &config,
+        format!("[server]\nkeys_file = \"{}\"\n{tenants}", file.display()),
+    )
+    .unwrap();
+    let checked = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["check", "--config", config.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let page = text(&checked.stdout);
+    for line in [
+        format!("  2 keys in {}", file.display()).as_str(),
+        "tenant search-team: priority normal, weight 1, 1 key, no limits of its own",
+        "every other tenant: priority normal, weight 1, no limits of its own",
+    ] {
+        assert!(page.lines().any(|of_page| of_page == line), "{line}: {page}");
+    }
+
     let revoked = tidegate(&["revoke", &known[0].id], &file);
     assert!(revoked.status.success(), "{}", text(&revoked.stderr));
     assert_eq!(keys::read(&file).unwrap(), known[1..]);

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use tidegate_core::{RouteId, TenantId};
+
 use super::*;
 
 fn refusal(reason: RefusalReason, dimension: Option<Dimension>, retry_after: Option<u64>) -> ErrorReply {
@@ -17,8 +19,26 @@ fn refusal(reason: RefusalReason, dimension: Option<Dimension>, retry_after: Opt
         reason,
         limit,
         retry_after: retry_after.map(Duration::from_micros),
-        spent: None,
+        ..Refusal::of(reason)
     })
+}
+
+fn own_limit(owner: Owner) -> ErrorReply {
+    let refusal = Refusal {
+        limit: Some(LimitRef {
+            dimension: Dimension::Requests,
+            window: Duration::from_secs(60),
+            amount: 10,
+        }),
+        owner: Some(owner),
+        retry_after: Some(Duration::from_secs(61)),
+        ..Refusal::of(RefusalReason::Deadline)
+    };
+    let asker = Asker {
+        tenant: Some("search-team"),
+        run: None,
+    };
+    ErrorReply::refusal_of(&refusal, asker)
 }
 
 fn spent(what: Allotment, used: u64, most: u64) -> ErrorReply {
@@ -67,6 +87,14 @@ fn refusals() -> Vec<(&'static str, ErrorReply)> {
         (
             "refusal_queue_bytes",
             refusal(Reason::QueueBytes, Some(Dimension::Concurrency), Some(1)),
+        ),
+        (
+            "refusal_tenant_limit",
+            own_limit(Owner::Tenant(TenantId::of("search-team"))),
+        ),
+        (
+            "refusal_route_limit",
+            own_limit(Owner::Route(RouteId::of("chat"))),
         ),
         (
             "refusal_tenant_queue_full",
