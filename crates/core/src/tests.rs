@@ -6,6 +6,7 @@ mod freed;
 mod learned;
 mod liveness;
 mod loops;
+mod order;
 mod properties;
 mod refusals;
 mod reloads;
