@@ -7,6 +7,7 @@ mod learned;
 mod liveness;
 mod loops;
 mod order;
+mod order_properties;
 mod properties;
 mod refusals;
 mod reloads;
