@@ -137,6 +137,59 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(cases(400))]
+
+    /// Whoever is alone in the highest tier that waits goes as soon as they fit, whoever waits below and whatever passed.
+    /// All are so large that nothing is kept for those who do not wait.
+    #[test]
+    fn the_first_in_line_goes_as_soon_as_it_fits(
+        steps in prop::collection::vec((0_usize..4, 0_usize..3, 100_u64..=1_000, 0_u64..20, any::<bool>()), 1..150),
+    ) {
+        const MOST: u64 = 1_000;
+        let mut world = World::new(Plan {
+            tiers: [TierPlan { share_percent: 0 }; 4],
+            ..plan(vec![limit(Dimension::Tokens, MOST)])
+        });
+        let mut waiting: BTreeMap<TicketId, (Priority, u64)> = BTreeMap::new();
+        for (tier, tenant, size, pause, leaves) in steps {
+            let caller = Caller {
+                tenant: TenantId::of(TENANTS[tenant]),
+                priority: Priority::ALL[tier],
+                route: RouteId::NONE,
+            };
+            let demand = Demand::input_only(Tokens::new(size));
+            let request = Request::new(QuotaKey::named(QUOTA), demand, world.now + Duration::from_secs(590));
+            if let Decision::Wait(ticket) = world.engine.submit(world.now, Request { caller, ..request }) {
+                waiting.insert(ticket.id, (caller.priority, size));
+            }
+            if leaves && let Some((ticket, _)) = waiting.pop_first() {
+                world.engine.cancel(world.now, ticket);
+            }
+            let until = world.now + Duration::from_secs(pause);
+            let mut outputs = world.outputs();
+            loop {
+                for output in outputs {
+                    if let Output::Admit { ticket, .. } | Output::Refuse { ticket, .. } = output {
+                        waiting.remove(&ticket);
+                    }
+                }
+                let first = waiting.values().map(|(priority, _)| *priority).min();
+                let mut tier = waiting.values().filter(|(priority, _)| Some(*priority) == first);
+                if let (Some((_, size)), None) = (tier.next(), tier.next()) {
+                    let used = world.engine.snapshot(world.now).quotas[0].limits[0].used.value();
+                    prop_assert!(used + size > MOST, "{size} waits next to {used} at {}", world.now);
+                }
+                match world.engine.poll_timeout() {
+                    Some((at, _)) if at <= until => outputs = world.step(),
+                    _ => break,
+                }
+            }
+            world.now = until;
+        }
+    }
+}
+
 fn a_limit() -> impl Strategy<Value = Limit> {
     let value = |most| prop_oneof![3 => 1..most, 1 => Just(most)];
     prop_oneof![

@@ -126,7 +126,7 @@ fn nobody_is_pushed_out_in_vain() {
 
 /// The head of one group leaves because somebody comes to another one: those behind it are served in their time.
 #[test]
-#[ignore = "known: a group whose head is pushed out from outside is not woken any more"]
+#[ignore = "known: a group whose head is pushed out is not looked at, nor woken any more"]
 fn those_behind_a_head_that_is_pushed_out_are_served_in_time() {
     let limits = || vec![per_minute(1)];
     let mut desk = Desk::quick(Plan {

@@ -195,3 +195,19 @@ fn a_spent_budget_refuses_whatever_else_is_only_held() {
     let refusal = desk.refuse(ask(1, 20));
     assert_eq!(refusal.reason, RefusalReason::BudgetSpent);
 }
+
+/// An answer that reports no usage counts in money for as many tokens as it counts in tokens.
+#[test]
+#[ignore = "known: without reported usage tokens count as asked for, but money only for the input"]
+fn an_answer_without_usage_costs_what_its_tokens_count_for() {
+    let budgets = vec![
+        budget(BudgetUnit::Tokens, Period::Day, 1_000),
+        budget(BudgetUnit::Cost, Period::Day, 10_000),
+    ];
+    let mut desk = Desk::new(budgeted(budgets));
+    desk.go(ask(10, 90));
+    desk.end(0, Outcome::Completed(Usage::default()));
+    let own = desk.world.engine.snapshot(desk.world.now).allowances;
+    let used = [0, 1].map(|at| own[0].budgets[at].used);
+    assert_eq!(used, [100, 910]);
+}
