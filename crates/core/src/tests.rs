@@ -6,6 +6,8 @@ mod freed;
 mod learned;
 mod liveness;
 mod loops;
+mod order;
+mod order_properties;
 mod properties;
 mod refusals;
 mod reloads;
