@@ -16,7 +16,6 @@ use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::limit::{Limit, LimitRef};
 use crate::margin::{Margin, MarginPolicy};
 use crate::meter::{Earliest, Meter, Taking};
-use crate::outcome::Usage;
 use crate::plan::{Order, Plan, TenantPlan};
 use crate::projection::Need;
 use crate::queue::Terms;
@@ -150,7 +149,6 @@ impl Allowances {
                 let nearest = nearest.max_by_key(|old| (old.window() == meter.window(), old.window()));
                 if let Some(old) = nearest {
                     meter.inherit(old);
-                    meter.hold(old.concurrent());
                 }
             }
             let older = core::mem::take(&mut allowance.accounts);
@@ -158,6 +156,28 @@ impl Allowances {
             allowance.accounts = budgets.iter().copied().map(follow).collect();
         }
         self.list = list;
+    }
+
+    /// Returns whether nobody has any limits or budgets.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tenants.is_empty() && self.each_other.is_none() && self.routes.is_empty() && self.list.is_empty()
+    }
+
+    /// Holds again what a running attempt holds, after a reload.
+    pub(crate) fn hold(&mut self, now: u64, allowed: Allowed, charge: &Charge, hold: Hold) {
+        for at in allowed.0 {
+            let Some(allowance) = self.list.get_mut(at as usize) else {
+                continue;
+            };
+            for meter in &mut allowance.meters {
+                if meter.dimension() == Dimension::Concurrency {
+                    meter.hold(charge.amount(Dimension::Concurrency).value());
+                }
+            }
+            for account in &mut allowance.accounts {
+                account.hold(now, hold);
+            }
+        }
     }
 
     /// Returns who is listed by name, with the weight of each.
@@ -317,17 +337,9 @@ impl Allowances {
         now: u64,
         granted: u64,
         (allowed, charge, hold): (Allowed, &Charge, Hold),
-        usage: &Usage,
-        cost: u64,
+        used: &Used,
     ) {
-        let value = |tokens: Option<crate::units::Tokens>| tokens.map(crate::units::Tokens::value);
-        let input = value(usage.input).map(|input| input.saturating_add(usage.cached_input.value()));
-        let used = Used {
-            input,
-            output: value(usage.output),
-            cost,
-        };
-        self.end(now, granted, allowed, charge, hold, Some(used));
+        self.end(now, granted, allowed, charge, hold, Some(*used));
     }
 
     fn end(
@@ -353,12 +365,9 @@ impl Allowances {
                     }
                     (_, None) => 0,
                     (Dimension::Requests, Some(_)) => charged,
-                    (Dimension::InputTokens, Some(used)) => used.input.unwrap_or(charged),
-                    (Dimension::OutputTokens, Some(used)) => used.output.unwrap_or(charged),
-                    (Dimension::Tokens, Some(used)) => match (used.input, used.output) {
-                        (Some(input), output) => input.saturating_add(output.unwrap_or(0)),
-                        (None, _) => charged,
-                    },
+                    (Dimension::InputTokens, Some(used)) => used.input,
+                    (Dimension::OutputTokens, Some(used)) => used.output,
+                    (Dimension::Tokens, Some(used)) => used.tokens(),
                 };
                 if actual > charged {
                     meter.charge(actual - charged);
@@ -367,12 +376,7 @@ impl Allowances {
                 }
             }
             for account in &mut allowance.accounts {
-                let tokens = used.as_ref().map(|used| match (used.input, used.output) {
-                    (None, None) => hold.tokens,
-                    (input, output) => input.unwrap_or(0).saturating_add(output.unwrap_or(0)),
-                });
-                let cost = used.as_ref().map(|used| used.cost);
-                account.settle(now, hold, tokens.zip(cost));
+                account.settle(now, hold, used.as_ref());
             }
         }
     }
@@ -413,10 +417,19 @@ impl Allowances {
 
 /// What an attempt used.
 #[derive(Debug, Clone, Copy)]
-struct Used {
-    input: Option<u64>,
-    output: Option<u64>,
-    cost: u64,
+pub(crate) struct Used {
+    /// Input tokens, those from the provider's cache among them.
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+    /// Millionths of a dollar.
+    pub(crate) cost: u64,
+}
+
+impl Used {
+    /// Returns the tokens, input and output together.
+    pub(crate) const fn tokens(&self) -> u64 {
+        self.input.saturating_add(self.output)
+    }
 }
 
 impl Allowance {
@@ -435,13 +448,14 @@ impl Allowance {
 
     fn verdict(&mut self, now: u64, charge: &Charge, hold: Hold) -> Verdict {
         self.advance(now);
+        let mut latest = Verdict::Now;
         for account in &mut self.accounts {
-            let verdict = account.verdict(now, hold);
-            if verdict != Verdict::Now {
-                return verdict;
+            match account.verdict(now, hold) {
+                Verdict::Now => {}
+                refuse @ Verdict::Refuse(_) => return refuse,
+                other => latest = other,
             }
         }
-        let mut latest = Verdict::Now;
         for meter in &self.meters {
             let weight = charge.amount(meter.dimension()).value();
             let limit = meter.name();
@@ -452,6 +466,7 @@ impl Allowance {
                     Verdict::Event(_) => {}
                     _ => latest = Verdict::Later(at, self.reason(limit)),
                 },
+                Earliest::Event if matches!(latest, Verdict::Event(_)) => {}
                 Earliest::Event => latest = Verdict::Event(self.reason(limit)),
                 Earliest::Never => {
                     return Verdict::Refuse(Refusal {

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::allowance::{Allowances, Allowed};
+use crate::allowance::{Allowances, Allowed, Hold};
 use crate::caller::Caller;
 use crate::charge::Charge;
 use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
@@ -101,7 +101,12 @@ impl Engine {
             Ok(index) => index,
             Err(reason) => return Decision::Refuse(refusal(reason)),
         };
-        let hold = self.groups[index as usize].hold_of(&request);
+        // Nothing is held where nothing is counted.
+        let hold = if request.run.is_some() || !self.allowances.is_empty() {
+            self.groups[index as usize].hold_of(&request)
+        } else {
+            Hold::default()
+        };
         if let Some(step) = &request.run
             && let Err(spent) = self.runs.enter(self.now, &self.plan.runs, step, hold)
         {
@@ -111,20 +116,21 @@ impl Engine {
                 ..Refusal::of(RefusalReason::RunSpent)
             });
         }
-        let decision = self.decide(index, request);
+        let decision = self.decide(index, request, hold);
         if let (Decision::Refuse(_), Some(step)) = (&decision, &request.run) {
             self.runs.leave(step, hold);
         }
         decision
     }
 
-    fn decide(&mut self, index: u32, request: Request) -> Decision {
+    fn decide(&mut self, index: u32, request: Request, hold: Hold) -> Decision {
         let now = self.now;
         let group = &mut self.groups[index as usize];
         group.advance(now);
         let mut desk = Desk {
             index,
             arrival: self.arrivals + 1,
+            hold,
             bounds: &self.plan.queue,
             allowances: &mut self.allowances,
             jitter: &mut self.jitter,
@@ -211,38 +217,95 @@ impl Engine {
         }
     }
 
-    /// Makes room for one more to wait, at the cost of the newest request of whoever has the most waiting. Returns why there
-    /// is none if that is the one who comes.
+    /// Makes room for one more to wait, at the cost of the newest requests of whoever has the most waiting. Returns why there
+    /// is none if that is the one who comes; then nobody else leaves either.
     fn make_room(&mut self, index: u32, flow: u32, waiting: &Waiting) -> Option<RefusalReason> {
         let bounds = self.plan.queue;
         let bytes = waiting.request.bytes.value();
         let queue = &self.groups[index as usize].queue;
+        let mut leaving = Vec::new();
+        let mut free = 0;
         if queue.len() >= bounds.requests_max {
-            let own = queue.flow(flow).map_or(0, |flow| u64::from(flow.waiting));
-            let largest = queue.newest_of_largest(|flow| u64::from(flow.waiting));
-            match largest.filter(|(_, waiting)| *waiting > own + 1) {
-                Some((slot, _)) => self.push_out(index, slot, RefusalReason::QueueFull),
+            let own = queue.flow(flow).map_or(0, |flow| flow.waiting as usize);
+            match queue
+                .newest_of_largest()
+                .filter(|(_, waiting)| *waiting > own + 1)
+            {
+                Some((slot, _)) => {
+                    free = queue
+                        .place(slot)
+                        .map_or(0, |place| place.waiting.request.bytes.value());
+                    leaving.push((index, slot));
+                }
                 None => return Some(RefusalReason::QueueFull),
             }
         }
-        while self.bytes_waiting.saturating_add(bytes) > bounds.bytes_max {
-            let own = self.groups[index as usize]
-                .queue
-                .flow(flow)
-                .map_or(0, |flow| flow.bytes);
-            let largest = (0..)
-                .zip(&self.groups)
-                .filter_map(|(at, group)| {
-                    let (slot, held) = group.queue.newest_of_largest(|flow| flow.bytes)?;
-                    Some((held, at, slot))
-                })
-                .max();
-            match largest.filter(|(held, ..)| *held > own.saturating_add(bytes)) {
-                Some((_, at, slot)) => self.push_out(at, slot, RefusalReason::QueueBytes),
+        let over = self
+            .bytes_waiting
+            .saturating_add(bytes)
+            .saturating_sub(bounds.bytes_max);
+        if over > free {
+            match self.largest_in_bytes(index, flow, bytes, over - free, &leaving) {
+                Some(more) => leaving.extend(more),
                 None => return Some(RefusalReason::QueueBytes),
             }
         }
+        let reason = if over > free {
+            RefusalReason::QueueBytes
+        } else {
+            RefusalReason::QueueFull
+        };
+        for (at, slot) in leaving {
+            self.push_out(at, slot, reason);
+        }
         None
+    }
+
+    /// Returns the newest requests of the flows that hold the most bytes, until they hold so many together; `None` if the
+    /// flow of whoever comes holds no less than those.
+    fn largest_in_bytes(
+        &self,
+        index: u32,
+        flow: u32,
+        bytes: u64,
+        needed: u64,
+        leaving: &[(u32, u32)],
+    ) -> Option<Vec<(u32, u32)>> {
+        let own = self.groups[index as usize]
+            .queue
+            .flow(flow)
+            .map_or(0, |flow| flow.bytes);
+        let mut held: BTreeMap<(u32, u32), u64> = BTreeMap::new();
+        let mut places: BTreeMap<(u32, u32), Vec<(u64, u32, u64)>> = BTreeMap::new();
+        for (at, group) in (0..).zip(&self.groups) {
+            for (slot, place) in group.queue.places() {
+                let size = place.waiting.request.bytes.value();
+                if leaving.contains(&(at, slot)) {
+                    continue;
+                }
+                *held.entry((at, place.flow)).or_default() += size;
+                places
+                    .entry((at, place.flow))
+                    .or_default()
+                    .push((place.arrival, slot, size));
+            }
+        }
+        for line in places.values_mut() {
+            line.sort_unstable();
+        }
+        let (mut found, mut freed) = (Vec::new(), 0);
+        while freed < needed {
+            let (key, most) = held.iter().max_by_key(|(_, held)| **held)?;
+            let key = *key;
+            if *most <= own.saturating_add(bytes) {
+                return None;
+            }
+            let (_, slot, size) = places.get_mut(&key)?.pop()?;
+            *held.get_mut(&key)? -= size;
+            freed += size;
+            found.push((key.0, slot));
+        }
+        Some(found)
     }
 
     /// Refuses somebody who waits, in favor of somebody else.
@@ -256,12 +319,13 @@ impl Engine {
         let expected = group.expect_turn(now, place.flow, &place.waiting, &mut self.allowances);
         let refusal = expected.refusal(now, place.waiting.request.caller, reason);
         self.dismiss(index, slot, &place, refusal);
-        self.rearm(index);
+        // It may have been the head: others may fit now, and have to be woken for.
+        self.pump(index);
     }
 
     /// Tells somebody who waited that they will not be sent.
     fn dismiss(&mut self, index: u32, slot: u32, place: &Place, refusal: Refusal) {
-        self.forget(index, place);
+        self.forget(place);
         if let (Some(identity), Some(wait)) = (place.waiting.request.identity, refusal.retry_after) {
             let caller = place.waiting.request.caller;
             let turn = self.now.saturating_add(micros(wait));
@@ -284,12 +348,11 @@ impl Engine {
     }
 
     /// Forgets what somebody held while they waited.
-    fn forget(&mut self, index: u32, place: &Place) {
+    fn forget(&mut self, place: &Place) {
         let request = &place.waiting.request;
         self.bytes_waiting = self.bytes_waiting.saturating_sub(request.bytes.value());
         if let Some(step) = &request.run {
-            let hold = self.groups[index as usize].hold_of(request);
-            self.runs.leave(step, hold);
+            self.runs.leave(step, place.waiting.hold);
         }
     }
 
@@ -348,8 +411,7 @@ impl Engine {
         let key = group.key;
         let allowed = flight.allowed;
         if let Some(step) = &flight.request.run {
-            let hold = group.hold_of(&flight.request);
-            self.runs.settle(now, step, hold, &flight.request, &outcome);
+            self.runs.settle(now, step, flight.hold, flight.used(&outcome));
         }
         let waits = group.settle(now, flight, outcome, &mut self.allowances, &mut self.notices);
         if !self.notices.is_empty() {
@@ -371,7 +433,7 @@ impl Engine {
             return Decision::Refuse(refusal(RefusalReason::RetriesSpent));
         };
         let (index, arrival) = (flight.group, flight.arrival);
-        let (request, allowed) = (flight.request, flight.allowed);
+        let (request, allowed, hold) = (flight.request, flight.allowed, flight.hold);
         let Some(group) = self.groups.get_mut(index as usize) else {
             return Decision::Refuse(refusal(RefusalReason::UnknownQuota));
         };
@@ -379,6 +441,7 @@ impl Engine {
         let mut desk = Desk {
             index,
             arrival: self.arrivals + 1,
+            hold,
             bounds: &self.plan.queue,
             allowances: &mut self.allowances,
             jitter: &mut self.jitter,
@@ -420,7 +483,6 @@ impl Engine {
             Err(refusal) => Decision::Refuse(refusal),
         };
         if let (Decision::Refuse(_), Some(step)) = (&decision, &request.run) {
-            let hold = group.hold_of(&request);
             self.runs.leave(step, hold);
         }
         self.publish(key);
@@ -441,7 +503,7 @@ impl Engine {
         if let Some(place) = group.queue.remove(ticket.slot) {
             group.advance(self.now);
             group.totals.cancelled += 1;
-            self.forget(ticket.group, &place);
+            self.forget(&place);
             self.pump(ticket.group);
         }
     }
@@ -502,6 +564,8 @@ impl Engine {
             group
                 .queue
                 .reconfigure(window, self.plan.tiers, |tenant| allowances.bounds(tenant).terms);
+            let (now, allowances) = (self.now, &mut self.allowances);
+            group.queue.allow(|caller| allowances.of(now, caller));
             let quota = self.plan.quotas.iter().find(|quota| quota.id() == group.key.id);
             if let Some(quota) = quota {
                 group.reconfigure(self.now, quota);
@@ -509,6 +573,9 @@ impl Engine {
             group.gone = quota.is_none();
         }
         for flight in self.permits.iter_mut().filter_map(|slot| slot.flight.as_mut()) {
+            flight.allowed = self.allowances.of(self.now, flight.request.caller);
+            self.allowances
+                .hold(self.now, flight.allowed, &flight.charge, flight.hold);
             if let Some(group) = self
                 .groups
                 .get_mut(flight.group as usize)

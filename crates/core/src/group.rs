@@ -34,7 +34,7 @@ use crate::request::{Demand, Request};
 use crate::retry::{Jitter, RetryBudget};
 use crate::snapshot::Totals;
 use crate::time::micros;
-use crate::units::{Amount, Dimension};
+use crate::units::{Amount, Dimension, Tokens};
 
 /// Requests in flight at first while no limit is known.
 const LEARNING_WINDOW: u32 = 8;
@@ -49,6 +49,9 @@ const HOLD_MAX: u64 = 30 * 86_400 * 1_000_000;
 
 pub(crate) use attempt::InFlight;
 pub(crate) use eta::Expectation;
+
+/// The longest output that is taken for usual where a request names no maximum.
+const USUAL_OUTPUT_MAX: u64 = 1 << 20;
 
 /// The shortest time between two looks for those who will be too late, in microseconds.
 const SHED_LOOK: u64 = 1_000_000;
@@ -81,6 +84,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) index: u32,
     /// The number of the request in the order of arrival.
     pub(crate) arrival: u64,
+    /// What it may use of budgets.
+    pub(crate) hold: Hold,
     pub(crate) bounds: &'a QueueBounds,
     pub(crate) allowances: &'a mut Allowances,
     pub(crate) jitter: &'a mut Jitter,
@@ -280,6 +285,7 @@ impl Group {
             charge,
             cost: self.cost_of(&charge),
             allowed: desk.allowances.of(now, request.caller),
+            hold: desk.hold,
             position: desk.arrival,
             arrived: now,
             deadline: request.deadline.as_micros().min(latest),
@@ -296,7 +302,7 @@ impl Group {
             return Entry::Refuse(self.lessons.spent(now));
         }
         let flow = self.queue.enter(now, request.caller, bounds.terms);
-        let (hold, need) = (self.hold_of(&request), self.need(&request.demand));
+        let (hold, need) = (desk.hold, self.need(&request.demand));
         let verdict = desk
             .allowances
             .verdict(now, waiting.allowed, &charge, hold, desk.index);
@@ -370,15 +376,21 @@ impl Group {
         is_full.then_some(RefusalReason::TenantQueueFull)
     }
 
-    /// Returns what a request may use of budgets: its input, and the most output that it asks for.
+    /// Returns what a request may use of budgets: its input, and the most output that it asks for; where it asks for none,
+    /// what is usual in its class.
     pub(crate) fn hold_of(&self, request: &Request) -> Hold {
-        use crate::units::Tokens;
-        let output = request.demand.max_output.map_or(0, |most| {
-            most.value()
-                .saturating_mul(u64::from(request.demand.choices.get()))
-        });
-        let output = if request.demand.generates { output } else { 0 };
-        let input = request.demand.input;
+        let demand = &request.demand;
+        let answers = u64::from(demand.choices.get());
+        let output = match demand.max_output {
+            _ if !demand.generates => 0,
+            Some(most) => most.value().saturating_mul(answers),
+            None => {
+                let unset = self.model.output_reserve(demand);
+                let usual = self.projection.need(demand.class, USUAL_OUTPUT_MAX, answers);
+                if usual.samples > 0 { usual.mean } else { unset }
+            }
+        };
+        let input = demand.input;
         Hold {
             tokens: input.value().saturating_add(output),
             cost: request
@@ -410,7 +422,7 @@ impl Group {
                 };
                 let (flow, cost) = (place.flow, place.waiting.cost);
                 let (charge, allowed) = (place.waiting.charge, place.waiting.allowed);
-                let hold = self.hold_of(&place.waiting.request);
+                let hold = place.waiting.hold;
                 self.take(now, &charge);
                 allowances.take(now, allowed, &charge, hold);
                 // Served while it still stands in line, so that its flow is not taken for a newcomer.
@@ -550,7 +562,7 @@ impl Group {
         let plain = self.model.at_admission(demand);
         let mut demand = *demand;
         if self.model.input == InputCharge::Counted {
-            demand.input = crate::units::Tokens::new(self.input.apply(demand.class, demand.input.value()));
+            demand.input = Tokens::new(self.input.apply(demand.class, demand.input.value()));
         }
         let mut charge = self.model.at_admission(&demand);
         for dimension in Dimension::ALL {

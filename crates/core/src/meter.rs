@@ -558,14 +558,6 @@ impl Meter {
         u64::try_from(amount).unwrap_or(u64::MAX)
     }
 
-    /// Returns the requests that are in flight, where those are counted.
-    pub(crate) const fn concurrent(&self) -> u64 {
-        match self.dimension() {
-            Dimension::Concurrency => self.held,
-            _ => 0,
-        }
-    }
-
     /// Charges an admitted request.
     pub(crate) fn take(&mut self, weight: u64) {
         match (self.dimension(), self.taking) {

@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::num::NonZeroU32;
 
-use crate::allowance::Allowed;
+use crate::allowance::{Allowed, Hold};
 use crate::caller::{Caller, Priority, TenantId};
 use crate::charge::Charge;
 use crate::decision::WaitReason;
@@ -52,6 +52,8 @@ pub(crate) struct Waiting {
     pub(crate) cost: u64,
     /// Under which allowances it is.
     pub(crate) allowed: Allowed,
+    /// What it may use of budgets.
+    pub(crate) hold: Hold,
     /// Its place among all by the order of arrival; that of a caller that has come back is where it would have been.
     pub(crate) position: u64,
     /// When it came, in microseconds.
@@ -442,6 +444,14 @@ impl Queue {
         for flow in self.flows.iter_mut().flatten() {
             flow.order = flow.next_order;
         }
+        for tier in &mut self.tiers {
+            tier.weights = 0;
+        }
+        for flow in self.flows.iter().flatten().filter(|flow| flow.in_line() > 0) {
+            self.tiers[flow.priority.index()].weights += u64::from(flow.weight.get());
+        }
+        // What held anybody up may be another now.
+        self.unblock(u64::MAX);
     }
 
     pub(crate) fn invariants(&self) {

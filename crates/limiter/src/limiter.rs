@@ -102,7 +102,10 @@ impl Limiter {
                     drop(state);
                     return Ok(Permit::new(self.clone(), grant, came, None));
                 }
-                Decision::Refuse(refusal) => return Err(refusal),
+                Decision::Refuse(refusal) => {
+                    self.shared.pass_on(&mut state);
+                    return Err(refusal);
+                }
                 Decision::Wait(ticket) => {
                     let receiver = self.enlist(&mut state, ticket.id);
                     drop(state);

@@ -360,7 +360,6 @@ async fn who_is_pushed_out_is_told_at_once() {
 
 /// As above, where there is not enough room all the same.
 #[tokio::test(start_paused = true)]
-#[ignore = "known: outputs of a request that is refused are passed on only when something else happens"]
 async fn who_is_pushed_out_in_vain_is_told_at_once_or_not_pushed_out() {
     let mut plan = plan(Blocked::Group);
     plan.queue.bytes_max = 100;

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Hold, Verdict};
+use super::{Hold, Used, Verdict};
 use crate::calendar::next_month;
 use crate::decision::{Allotment, Refusal, RefusalReason, Spent, WaitReason};
 use crate::limit::Zone;
@@ -40,6 +40,8 @@ impl Account {
             .cloned()
             .unwrap_or_else(|| Self::new(now, budget));
         account.budget = budget;
+        // Whoever runs holds it again.
+        account.held = 0;
         account
     }
 
@@ -84,11 +86,14 @@ impl Account {
         self.held = self.held.saturating_add(self.part(hold));
     }
 
-    /// Replaces what was held by the tokens and money that were used, if anything was.
-    pub(super) fn settle(&mut self, now: u64, hold: Hold, used: Option<(u64, u64)>) {
+    /// Replaces what was held by what was used, if anything was.
+    pub(super) fn settle(&mut self, now: u64, hold: Hold, used: Option<&Used>) {
         self.renew(now);
         self.held = self.held.saturating_sub(self.part(hold));
-        let used = used.map_or(0, |(tokens, cost)| self.part(Hold { tokens, cost }));
+        let used = used.map_or(0, |used| match self.budget.unit {
+            BudgetUnit::Tokens => used.tokens(),
+            BudgetUnit::Cost => used.cost,
+        });
         self.used = self.used.saturating_add(used);
     }
 

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Desk, Group, HOLD_MAX};
-use crate::allowance::{Allowances, Allowed, Hold};
+use crate::allowance::{Allowances, Allowed, Hold, Used};
 use crate::charge::{Charge, OutputCharge, Settlement};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::meter::{AMOUNT_MAX, Taking};
@@ -35,7 +35,7 @@ pub(crate) struct InFlight {
     service: u64,
     /// Under which allowances it is, and what it holds of their budgets.
     pub(crate) allowed: Allowed,
-    hold: Hold,
+    pub(crate) hold: Hold,
     pub(crate) arrived: u64,
     pub(crate) deadline: u64,
     pub(crate) granted: u64,
@@ -50,6 +50,30 @@ pub(crate) struct InFlight {
     pub(super) observed: bool,
     /// What the provider said it charged in tokens; 0 if it did not.
     pub(super) cost: u64,
+}
+
+impl InFlight {
+    /// Returns what an attempt used that ended so, as far as that is known: else what it was held to use; `None` if it was
+    /// not sent.
+    pub(crate) fn used(&self, outcome: &Outcome) -> Option<Used> {
+        let (demand, price) = (&self.request.demand, &self.request.price);
+        let (input, cached, output) = match outcome {
+            Outcome::NotSent => return None,
+            Outcome::QuotaSpent { .. } | Outcome::TooLarge(_) => (Tokens::ZERO, Tokens::ZERO, Tokens::ZERO),
+            // Its input was taken, and what was seen of its output.
+            Outcome::Unknown { output_seen } => (demand.input, Tokens::ZERO, *output_seen),
+            Outcome::Completed(usage) => {
+                let held = Tokens::new(self.hold.tokens).saturating_sub(demand.input);
+                let output = usage.output.unwrap_or(held);
+                (usage.input.unwrap_or(demand.input), usage.cached_input, output)
+            }
+        };
+        Some(Used {
+            input: (input + cached).value(),
+            output: output.value(),
+            cost: price.cost(input, cached, output).as_micros(),
+        })
+    }
 }
 
 impl Group {
@@ -68,7 +92,7 @@ impl Group {
             charge: waiting.charge,
             service: waiting.cost,
             allowed: waiting.allowed,
-            hold: self.hold_of(&waiting.request),
+            hold: waiting.hold,
             arrived: waiting.arrived,
             deadline: waiting.deadline,
             granted: now,
@@ -151,7 +175,7 @@ impl Group {
     ) -> bool {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.last_used = now;
-        self.settle_own(now, &flight, &outcome, allowances);
+        Self::settle_own(now, &flight, &outcome, allowances);
         match outcome {
             Outcome::NotSent => {
                 self.give_back(&flight, &Dimension::ALL);
@@ -182,30 +206,21 @@ impl Group {
     }
 
     /// Settles what an attempt took of its tenant's and its route's limits and budgets: only what was answered counts.
-    fn settle_own(&self, now: u64, flight: &InFlight, outcome: &Outcome, allowances: &mut Allowances) {
+    fn settle_own(now: u64, flight: &InFlight, outcome: &Outcome, allowances: &mut Allowances) {
         if flight.allowed == Allowed::NONE {
             return;
         }
-        let (granted, of) = (flight.granted, (flight.allowed, &flight.charge, flight.hold));
-        let (usage, output) = match outcome {
-            Outcome::Completed(usage) => (*usage, usage.output.unwrap_or_default()),
-            // Its input was taken, and what was seen of its output.
-            Outcome::Unknown { output_seen } => {
-                let usage = Usage {
-                    input: Some(flight.request.demand.input),
-                    cached_input: Tokens::ZERO,
-                    output: Some(*output_seen),
-                };
-                (usage, *output_seen)
+        match (outcome, flight.used(outcome)) {
+            (Outcome::Completed(_) | Outcome::Unknown { .. }, Some(used)) => {
+                allowances.settle(
+                    now,
+                    flight.granted,
+                    (flight.allowed, &flight.charge, flight.hold),
+                    &used,
+                );
             }
-            Outcome::NotSent | Outcome::QuotaSpent { .. } | Outcome::TooLarge(_) => {
-                allowances.give_back(now, granted, flight.allowed, &flight.charge, flight.hold);
-                return;
-            }
-        };
-        let input = usage.input.unwrap_or(flight.request.demand.input);
-        let cost = flight.request.price.cost(input, usage.cached_input, output);
-        allowances.settle(now, granted, of, &usage, cost.as_micros());
+            _ => allowances.give_back(now, flight.granted, flight.allowed, &flight.charge, flight.hold),
+        }
     }
 
     /// What was given to a flow with an attempt that came to nothing is taken back.
@@ -307,6 +322,7 @@ impl Group {
             charge,
             cost: self.cost_of(&charge),
             allowed: flight.allowed,
+            hold: flight.hold,
             position: flight.position,
             arrived: flight.arrived,
             deadline: flight.deadline,

@@ -225,7 +225,7 @@ impl Group {
         let Some(place) = self.queue.place(slot) else {
             return Look::Waits;
         };
-        let (allowed, hold) = (place.waiting.allowed, self.hold_of(&place.waiting.request));
+        let (allowed, hold) = (place.waiting.allowed, place.waiting.hold);
         let (until, reason) = match allowances.verdict(now, allowed, charge, hold, index) {
             Verdict::Now => (now, WaitReason::Line),
             Verdict::Later(until, reason) => (until, reason),

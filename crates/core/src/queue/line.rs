@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use super::{Flow, Place, Queue, Waiting};
-use crate::caller::{Priority, RouteId};
+use crate::allowance::Allowed;
+use crate::caller::{Caller, Priority, RouteId};
 use crate::charge::Charge;
 use crate::decision::WaitReason;
 use crate::request::Request;
@@ -390,7 +391,6 @@ impl Queue {
 
     /// Opens blocked lanes of a route: those of the flows that are next, a few at a time.
     pub(crate) fn unblock_route(&mut self, route: RouteId) {
-        const OPENED: usize = 4;
         let mut found: Vec<_> = self
             .blocked
             .iter()
@@ -401,7 +401,7 @@ impl Queue {
             })
             .collect();
         found.sort_unstable();
-        for (_, _, until, at, number) in found.into_iter().take(OPENED) {
+        for (_, _, until, at, number) in found {
             self.open(until, at, number);
         }
     }
@@ -462,14 +462,27 @@ impl Queue {
     }
 
     /// Returns the newest request of the flow with the most requests waiting, and how many those are.
-    pub(crate) fn newest_of_largest(&self, size: impl Fn(&Flow) -> u64) -> Option<(u32, u64)> {
-        let (at, flow) = self.flows().max_by_key(|(at, flow)| (size(flow), Reverse(*at)))?;
-        let newest = (0..)
+    pub(crate) fn newest_of_largest(&self) -> Option<(u32, usize)> {
+        let (at, flow) = self
+            .flows()
+            .max_by_key(|(at, flow)| (flow.waiting, Reverse(*at)))?;
+        let own = self.places().filter(|(_, place)| place.flow == at);
+        let (slot, _) = own.max_by_key(|(_, place)| place.arrival)?;
+        Some((slot, flow.waiting as usize))
+    }
+
+    /// Returns everybody who waits.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (u32, &Place)> {
+        (0..)
             .zip(&self.places)
             .filter_map(|(slot, place)| Some((slot, place.as_ref()?)))
-            .filter(|(_, place)| place.flow == at)
-            .max_by_key(|(_, place)| place.arrival)?;
-        Some((newest.0, size(flow)))
+    }
+
+    /// Looks up anew which allowances everybody is under.
+    pub(crate) fn allow(&mut self, mut allowed: impl FnMut(Caller) -> Allowed) {
+        for place in self.places.iter_mut().flatten() {
+            place.waiting.allowed = allowed(place.waiting.request.caller);
+        }
     }
 
     /// Takes note of tiers that have somebody in line from now on.

@@ -6,18 +6,18 @@ use core::cmp::Reverse;
 use core::time::Duration;
 
 use super::{RunId, RunStep};
-use crate::allowance::Hold;
+use crate::allowance::{Hold, Used};
 use crate::decision::{Allotment, Spent};
-use crate::outcome::Outcome;
 use crate::plan::RunPlan;
 use crate::price::Cost;
-use crate::request::Request;
 use crate::snapshot::{RUNS_SHOWN, RunSnapshot};
 use crate::time::micros;
-use crate::units::Tokens;
 
 /// The most runs that are remembered; the one that was heard of least lately makes room.
 const RUNS_MAX: usize = 10_000;
+
+/// Runs that are looked at to make room.
+const LOOKS: usize = 64;
 
 /// The steps among which repetitions are looked for.
 const STEPS: usize = 20;
@@ -36,7 +36,8 @@ struct Run {
     calls: u64,
     tokens: u64,
     cost: u64,
-    /// What requests under way may use yet.
+    /// Requests under way, waiting ones among them, and what they may use yet.
+    open: u32,
     held: Hold,
     began: u64,
     heard: u64,
@@ -70,6 +71,9 @@ impl Runs {
         }
         let chain = self.chain(step.run);
         for id in &chain {
+            self.hear(now, *id);
+        }
+        for id in &chain {
             let Some(run) = self.runs.get(id) else { continue };
             run.may_use(now, plan, hold)?;
         }
@@ -88,6 +92,7 @@ impl Runs {
         for id in &chain {
             if let Some(run) = self.runs.get_mut(id) {
                 run.calls += 1;
+                run.open += 1;
                 run.held.tokens = run.held.tokens.saturating_add(hold.tokens);
                 run.held.cost = run.held.cost.saturating_add(hold.cost);
             }
@@ -97,6 +102,11 @@ impl Runs {
 
     /// A request that was noted was not sent after all.
     pub(crate) fn leave(&mut self, step: &RunStep, hold: Hold) {
+        if let (Some(fingerprint), Some(run)) = (step.fingerprint, self.runs.get_mut(&step.run))
+            && let Some(at) = run.steps.iter().rposition(|known| *known == fingerprint)
+        {
+            run.steps.remove(at);
+        }
         for id in self.chain(step.run) {
             if let Some(run) = self.runs.get_mut(&id) {
                 run.calls = run.calls.saturating_sub(1);
@@ -105,33 +115,16 @@ impl Runs {
         }
     }
 
-    /// A request has ended: what it held is replaced by what it used.
-    pub(crate) fn settle(
-        &mut self,
-        now: u64,
-        step: &RunStep,
-        hold: Hold,
-        request: &Request,
-        outcome: &Outcome,
-    ) {
-        let input = request.demand.input;
-        let (input, cached, output) = match outcome {
-            Outcome::Completed(usage) => (
-                usage.input.unwrap_or(input),
-                usage.cached_input,
-                usage.output.unwrap_or_default(),
-            ),
-            Outcome::Unknown { output_seen } => (input, Tokens::ZERO, *output_seen),
-            Outcome::NotSent => return self.leave(step, hold),
-            Outcome::QuotaSpent { .. } | Outcome::TooLarge(_) => (Tokens::ZERO, Tokens::ZERO, Tokens::ZERO),
+    /// A request has ended: what it held is replaced by what it used; `None` if it was not sent.
+    pub(crate) fn settle(&mut self, now: u64, step: &RunStep, hold: Hold, used: Option<Used>) {
+        let Some(used) = used else {
+            return self.leave(step, hold);
         };
-        let tokens = (input + cached + output).value();
-        let cost = request.price.cost(input, cached, output).as_micros();
         for id in self.chain(step.run) {
             if let Some(run) = self.runs.get_mut(&id) {
                 run.release(hold);
-                run.tokens = run.tokens.saturating_add(tokens);
-                run.cost = run.cost.saturating_add(cost);
+                run.tokens = run.tokens.saturating_add(used.tokens());
+                run.cost = run.cost.saturating_add(used.cost);
             }
             self.hear(now, id);
         }
@@ -160,10 +153,8 @@ impl Runs {
 
     fn know(&mut self, now: u64, id: RunId, parent: Option<RunId>) -> u32 {
         if !self.runs.contains_key(&id) {
-            if self.runs.len() >= RUNS_MAX
-                && let Some((_, oldest)) = self.heard.pop_first()
-            {
-                self.runs.remove(&oldest);
+            if self.runs.len() >= RUNS_MAX {
+                self.make_room(parent);
             }
             let above = parent.and_then(|parent| self.runs.get(&parent));
             let depth = above.map_or(1, |above| (above.depth + 1).min(DEPTH_MAX));
@@ -173,6 +164,7 @@ impl Runs {
                 calls: 0,
                 tokens: 0,
                 cost: 0,
+                open: 0,
                 held: Hold::default(),
                 began: now,
                 heard: now,
@@ -193,10 +185,26 @@ impl Runs {
         debug_assert_eq!(self.heard.len(), self.runs.len(), "every run is heard of");
     }
 
+    /// Forgets the run that was heard of least lately and has nothing under way, but for this one; if all have, the first.
+    fn make_room(&mut self, kept: Option<RunId>) {
+        let is_idle = |id: &RunId| self.runs.get(id).is_none_or(|run| run.open == 0);
+        let others = self.heard.iter().filter(|(_, id)| Some(*id) != kept);
+        let idle = others.clone().take(LOOKS).find(|(_, id)| is_idle(id)).copied();
+        if let Some(least) = idle.or_else(|| others.clone().next().copied()) {
+            self.heard.remove(&least);
+            self.runs.remove(&least.1);
+        }
+    }
+
     fn forget_idle(&mut self, now: u64, idle: u64) {
         while let Some(&(heard, id)) = self.heard.first() {
             if now.saturating_sub(heard) < idle {
                 break;
+            }
+            if self.runs.get(&id).is_some_and(|run| run.open > 0) {
+                // A request that takes so long is still one of the run.
+                self.hear(now, id);
+                continue;
             }
             self.heard.pop_first();
             self.runs.remove(&id);
@@ -253,6 +261,7 @@ impl Run {
     }
 
     fn release(&mut self, hold: Hold) {
+        self.open = self.open.saturating_sub(1);
         self.held.tokens = self.held.tokens.saturating_sub(hold.tokens);
         self.held.cost = self.held.cost.saturating_sub(hold.cost);
     }

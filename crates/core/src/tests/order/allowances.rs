@@ -142,7 +142,6 @@ fn a_limit_of_a_route_holds_up_that_route_and_no_other_not_even_of_the_same_tena
 
 /// All of them fit as soon as one ends: nobody waits for a time that does not matter any more.
 #[test]
-#[ignore = "known: of those who wait for a route, four are woken and the rest only when the old time comes"]
 fn everybody_who_fits_goes_when_a_route_has_room_again() {
     let routes = vec![RoutePlan {
         name: "r".into(),

@@ -113,7 +113,6 @@ fn a_tenant_has_bounds_of_its_own_in_each_group() {
 
 /// Nobody leaves for a request that is refused all the same.
 #[test]
-#[ignore = "known: others are refused one by one before it shows that there is not enough room"]
 fn nobody_is_pushed_out_in_vain() {
     let mut desk = bounded(100, 100);
     for tenant in ["a", "a", "a", "a", "b", "b", "b", "b", "c", "c"] {
@@ -126,7 +125,6 @@ fn nobody_is_pushed_out_in_vain() {
 
 /// The head of one group leaves because somebody comes to another one: those behind it are served in their time.
 #[test]
-#[ignore = "known: a group whose head is pushed out is not looked at, nor woken any more"]
 fn those_behind_a_head_that_is_pushed_out_are_served_in_time() {
     let limits = || vec![per_minute(1)];
     let mut desk = Desk::quick(Plan {

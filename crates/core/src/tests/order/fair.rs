@@ -283,7 +283,6 @@ fn the_batch_tier_leaves_room_at_every_moment_and_takes_all_the_rest() {
 
 /// Shares are kept for tenants that are only expected, but not so that a newcomer finds nothing in an empty group.
 #[test]
-#[ignore = "known: what is kept for those who are expected adds up to the whole quota until it is judged anew"]
 fn a_newcomer_next_to_tenants_that_are_only_expected_goes_at_once() {
     let mut desk = Desk::quick(Plan {
         tenants: vec![TenantPlan::new("a"), TenantPlan::new("b"), TenantPlan::new("c")],

@@ -222,7 +222,6 @@ fn the_same_step_among_the_last_twenty_may_be_repeated_so_often_and_no_more() {
 
 /// Whoever was refused for a time and comes back when told to has not repeated a step: it was never made.
 #[test]
-#[ignore = "known: steps that were refused or cancelled count as made"]
 fn a_step_that_was_not_made_is_no_repetition() {
     let runs = RunPlan {
         repeats: Some(2),
@@ -376,7 +375,6 @@ fn a_run_is_forgotten_when_nothing_was_heard_of_it() {
 
 /// A run that waits for an answer is not idle: what it has used is not forgotten.
 #[test]
-#[ignore = "known: a run is forgotten while its requests are under way"]
 fn a_run_with_a_request_under_way_is_not_forgotten() {
     let mut desk = running(RunPlan {
         calls: Some(1),
@@ -390,7 +388,6 @@ fn a_run_with_a_request_under_way_is_not_forgotten() {
 
 /// As above, of the run above the run above.
 #[test]
-#[ignore = "known: only a run and its parent are heard of when a request comes, not those above them"]
 fn the_run_at_the_top_is_heard_of_while_those_below_it_go_on() {
     let mut desk = running(RunPlan {
         calls: Some(4),
