@@ -24,7 +24,8 @@ fn compete(desk: &mut Desk, asks: &[Ask], windows: u64) -> Vec<usize> {
     let mut next = desk.admitted.len();
     for second in 0..(windows + 1) * 61 {
         for (at, ask) in asks.iter().enumerate() {
-            while waiting[at] < 60 {
+            // More than a window gives back in one lump.
+            while waiting[at] < 120 {
                 whose.insert(desk.asked, at);
                 waiting[at] += 1;
                 desk.ask(*ask);
@@ -172,7 +173,8 @@ fn settlement_corrects_what_a_flow_has_had() {
     let mut seen = 0;
     for _ in 0..40 * 61 {
         for at in [0, 1] {
-            while waiting[at] < 60 {
+            // More than a window gives back in one lump.
+            while waiting[at] < 120 {
                 whose.push(at);
                 waiting[at] += 1;
                 desk.ask(Ask {
