@@ -11,6 +11,7 @@ mod refusal;
 mod spent;
 mod turn;
 mod view;
+mod weight;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,21 +21,21 @@ use self::lessons::Lessons;
 use self::turn::Turn;
 
 use crate::allowance::{Allowances, Hold, Verdict};
-use crate::charge::{Charge, ChargeModel, InputCharge, OutputCharge};
+use crate::charge::{Charge, ChargeModel, OutputCharge};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::forecast::{Excess, InputFactors};
 use crate::limit::{Discipline, Limit, LimitRef};
 use crate::margin::Margin;
-use crate::meter::{AMOUNT_MAX, Earliest, Meter, Taking};
+use crate::meter::{Earliest, Meter, Taking};
 use crate::output::Wake;
 use crate::plan::{Learning, QueueBounds, QuotaKey, QuotaPlan, TierPlan};
 use crate::projection::{Need, Projection};
 use crate::queue::{Place, Queue, Waiting};
-use crate::request::{Demand, Request};
+use crate::request::Request;
 use crate::retry::{Jitter, RetryBudget};
 use crate::snapshot::Totals;
 use crate::time::micros;
-use crate::units::{Amount, Dimension, Tokens};
+use crate::units::{Amount, Dimension};
 
 /// Requests in flight at first while no limit is known.
 const LEARNING_WINDOW: u32 = 8;
@@ -49,9 +50,6 @@ const HOLD_MAX: u64 = 30 * 86_400 * 1_000_000;
 
 pub(crate) use attempt::InFlight;
 pub(crate) use eta::Expectation;
-
-/// The longest output that is taken for usual where a request names no maximum.
-const USUAL_OUTPUT_MAX: u64 = 1 << 20;
 
 /// The shortest time between two looks for those who will be too late, in microseconds.
 const SHED_LOOK: u64 = 1_000_000;
@@ -376,30 +374,6 @@ impl Group {
         is_full.then_some(RefusalReason::TenantQueueFull)
     }
 
-    /// Returns what a request may use of budgets: its input, and the most output that it asks for; where it asks for none,
-    /// what is usual in its class.
-    pub(crate) fn hold_of(&self, request: &Request) -> Hold {
-        let demand = &request.demand;
-        let answers = u64::from(demand.choices.get());
-        let output = match demand.max_output {
-            _ if !demand.generates => 0,
-            Some(most) => most.value().saturating_mul(answers),
-            None => {
-                let unset = self.model.output_reserve(demand);
-                let usual = self.projection.need(demand.class, USUAL_OUTPUT_MAX, answers);
-                if usual.samples > 0 { usual.mean } else { unset }
-            }
-        };
-        let input = demand.input;
-        Hold {
-            tokens: input.value().saturating_add(output),
-            cost: request
-                .price
-                .cost(input, Tokens::ZERO, Tokens::new(output))
-                .as_micros(),
-        }
-    }
-
     /// Takes the next step that time and capacity allow; called until it is idle.
     pub(crate) fn step(&mut self, now: u64, index: u32, allowances: &mut Allowances) -> Step {
         self.queue.resume(now);
@@ -556,44 +530,6 @@ impl Group {
             .meters
             .iter()
             .any(|meter| meter.is_known() && !meter.is_passing())
-    }
-
-    fn charge_for(&self, demand: &Demand) -> Charge {
-        let plain = self.model.at_admission(demand);
-        let mut demand = *demand;
-        if self.model.input == InputCharge::Counted {
-            demand.input = Tokens::new(self.input.apply(demand.class, demand.input.value()));
-        }
-        let mut charge = self.model.at_admission(&demand);
-        for dimension in Dimension::ALL {
-            let amount = charge.amount(dimension).min(Amount::new(AMOUNT_MAX));
-            charge.set(dimension, amount);
-        }
-        for meter in self.meters.iter().filter(|meter| meter.is_known()) {
-            // A correction is no certain need: it is cut to what fits, or it would lock out those who can be served.
-            let (dimension, most) = (meter.dimension(), Amount::new(meter.amount()));
-            let estimated = plain.amount(dimension);
-            if charge.amount(dimension) > estimated.max(most) {
-                charge.set(dimension, estimated.max(most));
-            }
-        }
-        let generated = |meter: &&Meter| meter.taking() == Taking::AsGenerated;
-        if let Some(least) = self.meters.iter().filter(generated).map(Meter::amount).min() {
-            // Expected, not charged: no certain use, so it is cut to what fits.
-            let mean = self.need(&demand).mean.min(least);
-            charge.set(Dimension::OutputTokens, Amount::new(mean));
-        }
-        charge
-    }
-
-    /// Returns what a request needs of output that is charged as it is generated.
-    fn need(&self, demand: &Demand) -> Need {
-        if !self.model.as_generated() {
-            return Need::default();
-        }
-        let answers = u64::from(demand.choices.get());
-        self.projection
-            .need(demand.class, self.model.output_reserve(demand), answers)
     }
 
     fn never_fits(&self, now: u64, charge: &Charge) -> Option<LimitRef> {

@@ -496,7 +496,7 @@ impl Queue {
                 } else {
                     0
                 };
-                let open = flow.lanes.iter().any(|lane| lane.is_open());
+                let open = flow.is_ready();
                 assert_eq!(
                     open,
                     tier.ready.contains(&flow.rank(at)),

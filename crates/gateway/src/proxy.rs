@@ -23,6 +23,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
@@ -36,7 +37,7 @@ use tidegate_core::{
 };
 use tokio::time::Instant;
 
-use self::caller::Asking;
+use self::caller::{Asking, Terms};
 use self::deadline::Patience;
 use self::forward::{Call, Received, Turn};
 use self::keepalive::Line;
@@ -253,13 +254,8 @@ impl Exchange<'_> {
         });
         let run = self.run_step(&weighed.payload, model, asking.tenant())?;
         let terms = self.terms(&asking, (route.upstream, route.endpoint), model, run.is_some())?;
-        let line = self
-            .line
-            .filter(|_| weighed.stream && self.sight.endpoint.streams_events(shape));
-        let keepalive = site.config.server.queue_keepalive.filter(|_| line.is_some());
-        let wait_max = site.config.queue.wait_max;
-        let wait_max = terms.max_wait.map_or(wait_max, |of_route| wait_max.min(of_route));
-        let wait = patience.wait(wait_max, keepalive);
+        let keeps = self.line.is_some() && weighed.stream && self.sight.endpoint.streams_events(shape);
+        let (line, wait) = (self.line.filter(|_| keeps), self.wait(patience, &terms, keeps));
         let client_key = (!target.has_key()).then(|| {
             let key = AuthStyle::client_key(&head.headers, head.uri.query());
             key.unwrap_or_default().as_bytes()
@@ -281,10 +277,7 @@ impl Exchange<'_> {
                 limiter.now() + wait,
             )
         };
-        self.record.model = named;
-        self.record.stream = weighed.stream;
-        self.record.max_tokens = weighed.output_max.map(Tokens::value);
-        self.record.estimated_input = weighed.demand.input.value();
+        self.record.note(named, &weighed);
         let permit = self.admit(asked, taken, line, &asking).await?;
 
         let metrics = site.metrics.group(quota.index);
@@ -316,6 +309,15 @@ impl Exchange<'_> {
             is_certain: !quota.per_model,
             patience: upstream.idle_timeout,
         })
+    }
+
+    /// Returns how long the request may wait: as its client says, its route and the configuration.
+    fn wait(&self, patience: Patience, terms: &Terms, is_kept_alive: bool) -> Duration {
+        let config = &self.bench.site.config;
+        let keepalive = config.server.queue_keepalive.filter(|_| is_kept_alive);
+        let wait_max = config.queue.wait_max;
+        let wait_max = terms.max_wait.map_or(wait_max, |of_route| wait_max.min(of_route));
+        patience.wait(wait_max, keepalive)
     }
 
     /// Waits in line for the first permit.

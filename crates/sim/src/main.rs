@@ -93,7 +93,7 @@ fn main() {
         Some(Table::Profiles(args)) => profiles(&args),
         Some(Table::Output(args)) => tidegate_sim::output::print_table(args.seed, args.minutes),
         Some(Table::Order(args)) => {
-            tidegate_sim::order::print_tables(args.seed, args.minutes, args.only.as_deref())
+            tidegate_sim::order::print_tables(args.seed, args.minutes, args.only.as_deref());
         }
     }
 }

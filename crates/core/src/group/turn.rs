@@ -9,7 +9,6 @@ use crate::limit::LimitRef;
 use crate::meter::Earliest;
 use crate::projection::Need;
 use crate::queue::{Cursor, WINDOW_COST};
-use crate::units::Dimension;
 
 /// The most requests that are looked at to pass a head that does not fit.
 const PASSING_MAX: u32 = 32;
@@ -23,10 +22,6 @@ const LARGE_COST: u64 = WINDOW_COST / 16;
 
 /// How long a request that leaves no room for others waits at most until it is looked at again, in microseconds.
 const KEPT_LOOK: u64 = 1_000_000;
-
-/// Cost where no limit is known by which it could be measured: a request, and a token.
-const UNKNOWN_REQUEST: u64 = WINDOW_COST / 512;
-const UNKNOWN_TOKEN: u64 = WINDOW_COST / (1 << 20);
 
 /// What is to be done with the line.
 #[derive(Debug)]
@@ -339,23 +334,5 @@ impl Group {
             }
         }
         (latest > now).then(|| latest.min(now.saturating_add(KEPT_LOOK)))
-    }
-
-    /// Returns the largest part that a charge is of any limit, of a window's cost.
-    pub(super) fn cost_of(&self, charge: &Charge) -> u64 {
-        let parts = self
-            .meters
-            .iter()
-            .filter_map(|meter| meter.part(charge.amount(meter.dimension()).value(), WINDOW_COST));
-        let known = parts.max();
-        known
-            .unwrap_or_else(|| {
-                let tokens = charge
-                    .amount(Dimension::Tokens)
-                    .max(charge.amount(Dimension::InputTokens));
-                let tokens = tokens.value().saturating_mul(UNKNOWN_TOKEN);
-                UNKNOWN_REQUEST.saturating_add(tokens).min(WINDOW_COST)
-            })
-            .max(1)
     }
 }

@@ -10,6 +10,7 @@ use super::forward::{Attempts, Turn};
 use super::keepalive::Line;
 use super::request_id::RequestId;
 use super::run::RunTrace;
+use super::weighed::Weighed;
 use crate::log::RequestRecord;
 use crate::metrics::{GaugeGuard, GroupMetrics, RequestOutcome};
 use crate::provider::Endpoint;
@@ -81,6 +82,14 @@ impl Record {
             begun: Instant::now(),
             is_finished: false,
         }
+    }
+
+    /// Takes note of what the request's body says.
+    pub(super) fn note(&mut self, model: Option<String>, weighed: &Weighed) {
+        self.model = model;
+        self.stream = weighed.stream;
+        self.max_tokens = weighed.output_max.map(Tokens::value);
+        self.estimated_input = weighed.demand.input.value();
     }
 
     /// Returns the counters of the request's quota group; while that is not known, of the group of what is not listed.
