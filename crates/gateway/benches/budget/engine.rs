@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tidegate::{Limiter, core};
 use tidegate_core::{
-    Bytes, ChargeModel, Decision, Demand, Dimension, Engine, Limit, Outcome, Output, PermitId, Plan,
-    QueueBounds, QuotaKey, QuotaPlan, Request, Timestamp, Tokens, Usage,
+    Bytes, Caller, ChargeModel, Decision, Demand, Dimension, Engine, Limit, Outcome, Output, PermitId, Plan,
+    QueueBounds, QuotaKey, QuotaPlan, Request, TenantId, Timestamp, Tokens, Usage,
 };
 
 use crate::load::{histogram, nanos};
@@ -43,22 +43,34 @@ pub(crate) fn uncontended() -> Row {
     )
 }
 
-/// The same with 10,000 requests waiting all the time: as many come as may go.
-pub(crate) fn crowded() -> Row {
+/// The same with 10,000 requests waiting all the time, of this many tenants in turn: as many come as may go.
+pub(crate) fn crowded(what: &'static str, tenants: u64) -> Row {
     const EACH_TICK: u64 = 100;
     const WAITING: u64 = 10_000;
     const TICKS: u64 = 3_000;
     let per_minute = EACH_TICK * 600;
     let mut engine = Engine::new(START, plan(per_minute, 1_000_000_000_000), 1);
     let mut now = START;
-    let mut waiting = 0_u64;
+    let names: Vec<String> = (0..tenants).map(|number| format!("tenant {number}")).collect();
+    let (mut waiting, mut asked) = (0_u64, 0_usize);
     let mut tick = |engine: &mut Engine, arrivals: u64| -> (u64, Duration) {
         let start = Instant::now();
         let mut admitted = 0;
         now = now + Duration::from_millis(100);
         engine.handle_timeout(now);
         for _ in 0..arrivals {
-            match engine.submit(now, request(now)) {
+            asked += 1;
+            let caller = Caller {
+                tenant: TenantId::of(&names[asked % names.len()]),
+                ..Caller::default()
+            };
+            match engine.submit(
+                now,
+                Request {
+                    caller,
+                    ..request(now)
+                },
+            ) {
                 Decision::Admit(permit) => {
                     admitted += 1;
                     settle(engine, now, permit.id);
@@ -92,12 +104,47 @@ pub(crate) fn crowded() -> Row {
             nanos_each.push(nanos(took) as f64 / admitted as f64);
         }
     }
-    row(
-        "engine: submit + settle, 10,000 waiting",
-        "<= 1 us",
-        1_000.0,
-        nanos_each,
-    )
+    row(what, "<= 1 us", 1_000.0, nanos_each)
+}
+
+/// What each of 100,000 waiting requests holds beside its body.
+pub(crate) fn waiting_memory() -> Row {
+    const WHAT: &str = "engine: memory per waiting request";
+    const BUDGET: &str = "<= 1 KB beside its body";
+    const WAITING: u64 = 100_000;
+    let mut plan = plan(1, 1_000_000_000_000);
+    plan.queue.requests_max = usize::MAX;
+    plan.queue.wait_max = Duration::from_secs(u64::MAX / 1_000_000);
+    let mut engine = Engine::new(START, plan, 1);
+    let names: Vec<String> = (0..1_000).map(|number| format!("tenant {number}")).collect();
+    let mut ask = |place: u64| {
+        let tenant = TenantId::of(&names[usize::try_from(place).unwrap_or(0) % names.len()]);
+        let caller = Caller {
+            tenant,
+            ..Caller::default()
+        };
+        let patient = Request {
+            caller,
+            deadline: Timestamp::from_micros(u64::MAX),
+            ..request(START)
+        };
+        engine.submit(START, patient);
+    };
+    // What is made once for each tenant is made first.
+    (0..2_000).for_each(&mut ask);
+    let Some(before) = crate::process::own_resident_bytes() else {
+        return Row::skipped(WHAT, BUDGET, "this system does not tell".to_owned());
+    };
+    (0..WAITING).for_each(&mut ask);
+    let after = crate::process::own_resident_bytes().unwrap_or(before);
+    let each = after.saturating_sub(before) / WAITING;
+    Row {
+        what: WHAT,
+        measured: format!("{each} B"),
+        budget: BUDGET,
+        beside: "100,000 of 1,000 tenants".to_owned(),
+        verdict: Verdict::of(each <= 1_024),
+    }
 }
 
 /// One permit at a time: from the moment at which it is given back to the moment at which the next caller has it.

@@ -67,8 +67,10 @@ fn run() -> Result<(), String> {
         match part {
             "engine" => {
                 rows.extend([
+                    engine::waiting_memory(),
                     engine::uncontended(),
-                    engine::crowded(),
+                    engine::crowded("engine: submit + settle, 10,000 waiting", 1),
+                    engine::crowded("engine: the same, of 1,000 tenants", 1_000),
                     engine::dispatch()?,
                     estimate::row(),
                     estimate::tokens_row(),

@@ -80,10 +80,7 @@ impl Process {
 
     /// Returns the resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kib * 1024)
+        resident_bytes(&self.child.id().to_string())
     }
 
     /// Returns the processor time that it and its children have used so far, in seconds.
@@ -93,6 +90,18 @@ impl Process {
         let pids = children.split_whitespace().filter_map(|child| child.parse().ok());
         std::iter::once(pid).chain(pids).map(processor_seconds).sum()
     }
+}
+
+/// Returns the resident memory of this process in bytes.
+pub(crate) fn own_resident_bytes() -> Option<u64> {
+    resident_bytes("self")
+}
+
+fn resident_bytes(process: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// Returns user and system time of a process; the kernel counts in hundredths of a second.
