@@ -19,9 +19,8 @@ use crate::meter::{Earliest, Meter, Taking};
 use crate::plan::{Order, Plan, TenantPlan};
 use crate::projection::Need;
 use crate::queue::Terms;
-use crate::snapshot::{AllowanceSnapshot, LimitSnapshot, Owner};
-use crate::time::Timestamp;
-use crate::units::{Amount, Dimension};
+use crate::snapshot::{AllowanceSnapshot, Owner};
+use crate::units::Dimension;
 
 /// The most tenants and routes with limits of their own. Those beyond it that are not listed share what holds for each.
 const ALLOWANCES_MAX: usize = 10_000;
@@ -403,7 +402,7 @@ impl Allowances {
             allowance.advance(now);
             AllowanceSnapshot {
                 owner: allowance.owner,
-                limits: allowance.meters.iter().map(limit_snapshot).collect(),
+                limits: allowance.meters.iter().map(Meter::snapshot).collect(),
                 budgets: allowance
                     .accounts
                     .iter()
@@ -486,18 +485,4 @@ fn meters(now: u64, limits: &[Limit]) -> Vec<Meter> {
     let margin = Margin::new(MarginPolicy::Fixed(Duration::ZERO));
     let meter = |limit: &Limit| Meter::new(now, *limit, Taking::AtOnce, &margin);
     limits.iter().map(meter).collect()
-}
-
-fn limit_snapshot(meter: &Meter) -> LimitSnapshot {
-    LimitSnapshot {
-        limit: meter.name(),
-        discipline: meter.limit().discipline,
-        source: meter.source(),
-        told: Timestamp::from_micros(meter.told()),
-        used: Amount::new(meter.used()),
-        held: Amount::new(meter.held()),
-        foreign: Amount::ZERO,
-        margin: Duration::ZERO,
-        growth: None,
-    }
 }

@@ -17,8 +17,9 @@ use crate::charge::ChargeModel;
 use crate::limit::{Discipline, Limit, LimitRef, LimitSource};
 use crate::margin::Margin;
 use crate::projection::Outlook;
-use crate::time::micros;
-use crate::units::Dimension;
+use crate::snapshot::LimitSnapshot;
+use crate::time::{Timestamp, micros};
+use crate::units::{Amount, Dimension};
 use crate::window::{Bucket, Rolling, WINDOW_MAX, WINDOW_MIN};
 
 use even::Expiries;
@@ -202,17 +203,8 @@ impl Meter {
         self.source
     }
 
-    /// Returns when the source last told the amount.
-    pub(crate) const fn told(&self) -> u64 {
-        self.told
-    }
-
     pub(crate) const fn taking(&self) -> Taking {
         self.taking
-    }
-
-    pub(crate) const fn limit(&self) -> &Limit {
-        &self.limit
     }
 
     pub(crate) const fn dimension(&self) -> Dimension {
@@ -237,6 +229,21 @@ impl Meter {
 
     pub(crate) const fn margin(&self) -> u64 {
         self.margin
+    }
+
+    /// Returns the limit as people see it.
+    pub(crate) fn snapshot(&self) -> LimitSnapshot {
+        LimitSnapshot {
+            limit: self.name(),
+            discipline: self.limit.discipline,
+            source: self.source,
+            told: Timestamp::from_micros(self.told),
+            used: Amount::new(self.used()),
+            held: Amount::new(self.held()),
+            foreign: Amount::new(self.foreign()),
+            margin: Duration::from_micros(self.margin),
+            growth: self.growth(),
+        }
     }
 
     /// Returns what is in use now: charged, and held.

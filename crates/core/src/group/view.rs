@@ -6,13 +6,11 @@ use core::time::Duration;
 
 use super::Group;
 use crate::charge::Charge;
-use crate::meter::Earliest;
+use crate::meter::{Earliest, Meter};
 use crate::queue::{Flow, Place, WINDOW_COST};
-use crate::snapshot::{
-    LimitSnapshot, QuotaSnapshot, SHARES_SHOWN, ShareSnapshot, WAITING_SHOWN, WaitingSnapshot,
-};
+use crate::snapshot::{QuotaSnapshot, SHARES_SHOWN, ShareSnapshot, WAITING_SHOWN, WaitingSnapshot};
 use crate::time::Timestamp;
-use crate::units::{Amount, Bytes};
+use crate::units::Bytes;
 
 impl Group {
     /// Returns the group as people see it.
@@ -21,17 +19,7 @@ impl Group {
             .meters
             .iter()
             .filter(|meter| meter.is_known())
-            .map(|meter| LimitSnapshot {
-                limit: meter.name(),
-                discipline: meter.limit().discipline,
-                source: meter.source(),
-                told: Timestamp::from_micros(meter.told()),
-                used: Amount::new(meter.used()),
-                held: Amount::new(meter.held()),
-                foreign: Amount::new(meter.foreign()),
-                margin: Duration::from_micros(meter.margin()),
-                growth: meter.growth(),
-            });
+            .map(Meter::snapshot);
         QuotaSnapshot {
             key: self.key,
             name: self.name.clone(),
