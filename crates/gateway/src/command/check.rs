@@ -3,10 +3,12 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use tidegate_core::{BudgetUnit, Dimension, Discipline, Learning, Limit, LimitSource, TenantPlan, Zone};
+use tidegate_core::{
+    BudgetUnit, Dimension, Discipline, Learning, Limit, LimitSource, RunPlan, TenantPlan, Zone,
+};
 
 use super::CommandError;
-use crate::config::{Auth, Config, ConfigArgs, Tenant, Upstream, duration};
+use crate::config::{Auth, Config, ConfigArgs, Route, Tenant, Upstream, duration};
 use crate::provider::dollars;
 
 /// Arguments of `tidegate check`.
@@ -55,9 +57,45 @@ fn report(config: &Config) -> String {
         tenant_line(&mut page, config, tenant);
     }
     for route in &config.routes {
-        let _ = writeln!(page, "route {}: {}", route.name, listed(&route.limits));
+        route_line(&mut page, route);
     }
+    run_line(&mut page, &config.runs);
     page
+}
+
+fn route_line(page: &mut String, route: &Route) {
+    let mut parts = vec![route.conditions()];
+    parts.extend(
+        route
+            .priority
+            .map(|priority| format!("priority {}", priority.name())),
+    );
+    parts.extend(
+        route
+            .max_wait
+            .map(|wait| format!("waits at most {}", duration::display(wait))),
+    );
+    parts.push(listed(&route.limits));
+    let _ = writeln!(page, "route {}: {}", route.name, parts.join(", "));
+}
+
+/// What one run of an agent may use, if that is bounded.
+fn run_line(page: &mut String, runs: &RunPlan) {
+    let counts = [
+        (runs.calls, "calls"),
+        (runs.tokens, "tokens"),
+        (runs.depth.map(u64::from), "deep"),
+        (runs.repeats.map(u64::from), "times the same step"),
+    ];
+    let mut parts: Vec<_> = counts
+        .into_iter()
+        .filter_map(|(most, what)| Some(format!("{} {what}", most?)))
+        .collect();
+    parts.extend(runs.cost.map(dollars));
+    parts.extend(runs.time.map(|time| duration::display(time).to_string()));
+    if !parts.is_empty() {
+        let _ = writeln!(page, "a run of an agent: at most {}", parts.join(", "));
+    }
 }
 
 /// Says who may ask.

@@ -58,7 +58,46 @@ enum PathPattern {
     Prefix(String),
 }
 
+impl PathPattern {
+    fn text(&self) -> String {
+        match self {
+            Self::Exact(path) => path.clone(),
+            Self::Prefix(prefix) => format!("{prefix}*"),
+        }
+    }
+}
+
 impl Route {
+    /// Says in words which requests take it.
+    pub fn conditions(&self) -> String {
+        let mut parts = Vec::new();
+        let mut add = |what: &str, names: Option<Vec<String>>| {
+            if let Some(names) = names {
+                parts.push(format!("{what} {}", names.join(" or ")));
+            }
+        };
+        let operations = self.operations.as_ref();
+        add(
+            "for",
+            operations.map(|list| list.iter().map(|of| of.name().to_owned()).collect()),
+        );
+        let paths = self.paths.as_ref();
+        add(
+            "under",
+            paths.map(|list| list.iter().map(PathPattern::text).collect()),
+        );
+        add("tagged", self.tags.clone());
+        let models = self.models.as_ref();
+        add(
+            "of",
+            models.map(|list| list.iter().map(ToString::to_string).collect()),
+        );
+        if parts.is_empty() {
+            return "for everything".to_owned();
+        }
+        parts.join(", ")
+    }
+
     /// Returns whether all conditions hold.
     pub fn fits(&self, clues: RouteClues<'_>) -> bool {
         let any = |list: &Option<Vec<_>>| list.as_ref().is_none_or(|list| list.contains(&clues.endpoint));
