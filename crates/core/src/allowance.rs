@@ -179,11 +179,6 @@ impl Allowances {
         }
     }
 
-    /// Returns who is listed by name, with the weight of each.
-    pub(crate) fn listed(&self) -> impl Iterator<Item = (TenantId, NonZeroU32)> {
-        self.tenants.iter().map(|(id, plan)| (*id, plan.weight))
-    }
-
     /// Returns how a tenant is treated.
     pub(crate) fn bounds(&self, tenant: TenantId) -> Bounds {
         if self.tenants.is_empty() && self.each_other.is_none() {

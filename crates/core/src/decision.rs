@@ -141,6 +141,8 @@ pub struct Spent {
     pub used: u64,
     /// The most that may be.
     pub most: u64,
+    /// Of a run: how many levels above the one that asks the run is that has used it up; 0: that one itself.
+    pub above: u32,
 }
 
 /// What can be used up.

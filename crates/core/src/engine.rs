@@ -26,8 +26,6 @@ pub const ACCOUNTS_MAX: usize = 4_096;
 
 /// Later times are taken to be this one, so that there is always a later one to wait for.
 const NOW_MAX: u64 = 1 << 62;
-/// The most tenants that are taken for present before they are seen.
-const SUPPOSED_MAX: usize = 1_000;
 /// More bytes than this for one request are counted as this many: 64 GiB.
 const BYTES_MAX: Bytes = Bytes::new(1 << 36);
 
@@ -54,8 +52,6 @@ pub struct Engine {
     /// Limits and budgets of tenants and routes.
     allowances: Allowances,
     runs: Runs,
-    /// When the engine was made, in microseconds.
-    began: u64,
     closed: bool,
 }
 
@@ -72,7 +68,6 @@ impl Engine {
         Self {
             allowances: Allowances::new(&plan),
             runs: Runs::default(),
-            began: now.as_micros().min(NOW_MAX),
             plan,
             now: now.as_micros().min(NOW_MAX),
             groups: Vec::new(),
@@ -455,13 +450,7 @@ impl Engine {
             };
         }
         let plan = find(&self.plan, key.id).ok_or(RefusalReason::UnknownQuota)?;
-        let mut group = Group::new(self.now, key, plan, self.plan.tiers);
-        if self.now.saturating_sub(self.began) < group.presence() {
-            // Nobody is known to be away yet.
-            for (tenant, weight) in self.allowances.listed().take(SUPPOSED_MAX) {
-                group.queue.suppose(self.now, tenant, weight);
-            }
-        }
+        let group = Group::new(self.now, key, plan, self.plan.tiers);
         if self.groups.len() < ACCOUNTS_MAX {
             let index = u32::try_from(self.groups.len()).map_err(|_| RefusalReason::TooManyAccounts)?;
             self.groups.push(group);

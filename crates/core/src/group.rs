@@ -497,11 +497,6 @@ impl Group {
         self.minute
     }
 
-    /// Returns for how long somebody counts as present, in microseconds.
-    pub(crate) const fn presence(&self) -> u64 {
-        self.minute.saturating_mul(10)
-    }
-
     /// Returns whether the line has to be looked at because somebody of this flow has come: the head may be another now.
     pub(crate) fn may_change(&self, flow: u32) -> bool {
         let Some((slot, _)) = self.head else { return true };

@@ -210,6 +210,7 @@ impl Queue {
     pub(crate) fn enter(&mut self, now: u64, caller: Caller, terms: Terms) -> u32 {
         self.sweep(now);
         let key = (caller.priority, caller.tenant);
+        let window = self.clock.window();
         if let Some(at) = self.index.get(&key).copied() {
             let present_weight = &mut self.present_weight;
             if let Some(flow) = self.flows.get_mut(at as usize).and_then(Option::as_mut) {
@@ -223,32 +224,11 @@ impl Queue {
                     *present_weight = present_weight.saturating_sub(flow.weight.get().into()) + weight;
                 }
                 (flow.weight, flow.order) = (terms.weight, terms.order);
-                flow.hear(now);
+                flow.hear(now, window);
             }
             return at;
         }
-        // Whoever was only supposed to come has come, if in another tier.
-        for other in Priority::ALL {
-            let supposed = self.index.get(&(other, caller.tenant)).copied();
-            if let Some(at) = supposed.filter(|at| self.flow(*at).is_some_and(Flow::is_supposed)) {
-                self.forget(at);
-            }
-        }
         self.add(now, key, terms)
-    }
-
-    /// Takes a tenant for present that has not been seen yet.
-    pub(crate) fn suppose(&mut self, now: u64, tenant: TenantId, weight: NonZeroU32) {
-        let terms = Terms {
-            weight,
-            order: Order::Arrival,
-        };
-        if Priority::ALL
-            .iter()
-            .all(|tier| !self.index.contains_key(&(*tier, tenant)))
-        {
-            self.add(now, (Priority::Normal, tenant), terms);
-        }
     }
 
     fn add(&mut self, now: u64, key: (Priority, TenantId), terms: Terms) -> u32 {
@@ -273,24 +253,16 @@ impl Queue {
 
     /// Forgets flows that nobody has heard of for ten windows, from time to time.
     fn sweep(&mut self, now: u64) {
-        if now.saturating_sub(self.swept) < self.clock.window() / 4 {
+        if now.saturating_sub(self.swept) < self.clock.window() {
             return;
         }
         self.swept = now;
-        let latest = now.saturating_sub(self.clock.presence());
+        let latest = now.saturating_sub(self.clock.memory());
         for at in 0..self.flows.len() {
-            let Some(flow) = &mut self.flows[at] else { continue };
-            if flow.seen >= latest || flow.waiting > 0 {
-                continue;
-            }
-            if flow.is_present {
-                flow.is_present = false;
-                self.present -= 1;
-                self.tiers[flow.priority.index()].present -= 1;
-                self.present_weight = self.present_weight.saturating_sub(flow.weight.get().into());
-            }
+            let Some(flow) = &self.flows[at] else { continue };
             // What it owes is remembered until the others have caught up.
-            if flow.tag <= self.tiers[flow.priority.index()].virtual_time {
+            let owes = flow.tag > self.tiers[flow.priority.index()].virtual_time;
+            if flow.seen < latest && flow.waiting == 0 && !owes {
                 self.forget(u32::try_from(at).unwrap_or(u32::MAX));
             }
         }
@@ -351,10 +323,13 @@ impl Queue {
     /// Returns whether a flow has used its share of the window although others are present who do not wait now, or who have
     /// less than they usually use: what is beyond the share is borrowed from them.
     pub(crate) fn borrows(&mut self, now: u64, at: u32) -> bool {
-        if self.present < 2 || !self.has_share(now, at) {
+        if self.present < 2 {
             return false;
         }
         self.judge(now);
+        if self.present < 2 || !self.has_share(now, at) {
+            return false;
+        }
         let Some(flow) = self.flow(at) else { return false };
         let (waits, tier) = (usize::from(flow.in_line() > 0), flow.priority.index());
         if self.tiers[tier].kept > flow.kept {
@@ -367,7 +342,7 @@ impl Queue {
         present - waiting > 1 - waits
     }
 
-    /// Judges anew what every flow will use soon, once a step.
+    /// Judges anew who is still there and what every flow will use soon, once a step.
     fn judge(&mut self, now: u64) {
         let (clock, slot) = (self.clock, self.clock.slot(now));
         if self.judged == slot {
@@ -376,6 +351,14 @@ impl Queue {
         self.judged = slot;
         for tier in &mut self.tiers {
             (tier.kept, tier.kept_from_lower) = (0, 0);
+        }
+        for flow in self.flows.iter_mut().flatten() {
+            if flow.is_present && flow.is_gone(now, clock.window()) {
+                flow.is_present = false;
+                self.present -= 1;
+                self.tiers[flow.priority.index()].present -= 1;
+                self.present_weight = self.present_weight.saturating_sub(flow.weight.get().into());
+            }
         }
         let all = self.present_weight.max(1);
         for flow in self.flows.iter_mut().flatten() {

@@ -71,6 +71,7 @@ impl Account {
                     what: Allotment::Budget(self.budget.unit, self.budget.period),
                     used: self.used,
                     most: self.budget.amount,
+                    above: 0,
                 }),
                 ..Refusal::of(RefusalReason::BudgetSpent)
             });

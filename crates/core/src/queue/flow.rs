@@ -110,11 +110,6 @@ impl Flow {
         }
     }
 
-    /// Returns whether nothing was ever seen of it.
-    pub(super) fn is_supposed(&self) -> bool {
-        self.served == 0 && self.waiting == 0 && self.tag == 0
-    }
-
     /// Takes note of what was given to it.
     pub(super) fn note_mix(&mut self, charge: &Charge, cost: u64) {
         self.mix = self.mix.part(MIX_PARTS - 1, MIX_PARTS);
@@ -124,8 +119,13 @@ impl Flow {
     }
 
     /// Takes note of a request.
-    pub(super) fn hear(&mut self, now: u64) {
+    pub(super) fn hear(&mut self, now: u64, window: u64) {
         let since = now.saturating_sub(self.seen);
+        if since > window {
+            // What was usual then says nothing about now.
+            (self.came, self.usual, self.interval, self.seen) = (now, 0, 0, now);
+            return;
+        }
         self.interval = if self.interval == 0 {
             since
         } else {
@@ -134,46 +134,44 @@ impl Flow {
         self.seen = now;
     }
 
+    /// Returns whether nobody waits and none has come for much longer than usual.
+    pub(super) fn is_gone(&self, now: u64, window: u64) -> bool {
+        let usual = self.interval.max(window / 64);
+        let quiet_max = usual.saturating_mul(GONE_INTERVALS).min(window);
+        self.waiting == 0 && now.saturating_sub(self.seen) > quiet_max
+    }
+
     /// Judges what it will use soon, beyond what it has used in this window.
     pub(super) fn judge(&mut self, now: u64, slot: u64, window: u64, fair: u64) {
         (self.kept, self.kept_from_lower) = (0, 0);
         let used = self.recent.live(slot);
         self.usual = used.max(self.usual - self.usual / USUAL_DECAY);
+        if !self.is_present {
+            return;
+        }
         let age = now.saturating_sub(self.came);
-        // Whoever has only supposedly come, or came just now, is not known to want less than their share.
-        let quiet_max = if self.is_supposed() {
-            window
-        } else {
-            self.interval
-                .max(window / 64)
-                .saturating_mul(GONE_INTERVALS)
-                .min(window)
-        };
         let waits = self.in_line() > 0;
-        // Whoever has waited for a whole window wants all it can get, and gets it in turn.
-        if waits && now.saturating_sub(*self.active_since.get_or_insert(now)) >= window {
-            return;
+        if waits {
+            // Whoever has waited for a whole window wants all it can get, and gets it in turn; of whoever has just come
+            // it is not known.
+            let since = *self.active_since.get_or_insert(now);
+            if now.saturating_sub(since) >= window || age < window {
+                return;
+            }
         }
-        if !waits && now.saturating_sub(self.seen) > quiet_max {
-            return;
-        }
-        // Of whoever has just come no more is known than that it wants some of its share.
-        let most = if age < window { fair } else { super::WINDOW_COST };
-        let usual = if age < window {
+        let (usual, most) = if age < window {
             let at_this_pace = u128::from(used) * u128::from(window) / u128::from(age.max(window / 64));
-            u64::try_from(at_this_pace)
-                .unwrap_or(fair)
-                .max(if self.is_supposed() { fair } else { 0 })
+            (u64::try_from(at_this_pace).unwrap_or(fair), fair)
         } else {
-            self.usual
+            (self.usual, super::WINDOW_COST)
         };
-        let more = |part: u64| usual.saturating_add(usual / part);
-        self.kept = more(8).min(fair).saturating_sub(used);
+        let more = usual.saturating_add(usual / 8);
+        self.kept = more.min(fair).saturating_sub(used);
         // Lower tiers come behind whoever waits in any case.
-        self.kept_from_lower = if waits || self.is_supposed() {
+        self.kept_from_lower = if waits {
             0
         } else {
-            more(8).min(most).saturating_sub(used)
+            more.min(most).saturating_sub(used)
         };
     }
 

@@ -3,8 +3,8 @@
 /// Steps in one window.
 const STEPS: u64 = 16;
 
-/// Windows after which nobody counts as present any more.
-const PRESENCE: u64 = 10;
+/// Windows for which somebody is remembered who does not come any more.
+const MEMORY: u64 = 10;
 
 /// The steps of one group's window.
 #[derive(Debug, Clone, Copy)]
@@ -29,9 +29,9 @@ impl Clock {
         self.width * STEPS
     }
 
-    /// Returns for how long somebody counts as present.
-    pub(crate) const fn presence(self) -> u64 {
-        self.window().saturating_mul(PRESENCE)
+    /// Returns for how long somebody is remembered who does not come any more.
+    pub(crate) const fn memory(self) -> u64 {
+        self.window().saturating_mul(MEMORY)
     }
 }
 

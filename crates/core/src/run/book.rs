@@ -73,9 +73,10 @@ impl Runs {
         for id in &chain {
             self.hear(now, *id);
         }
-        for id in &chain {
+        for (above, id) in (0..).zip(&chain) {
             let Some(run) = self.runs.get(id) else { continue };
-            run.may_use(now, plan, hold)?;
+            run.may_use(now, plan, hold)
+                .map_err(|spent| Spent { above, ..spent })?;
         }
         if let (Some(fingerprint), Some(run)) = (step.fingerprint, self.runs.get_mut(&step.run)) {
             let times = 1 + run.steps.iter().filter(|known| **known == fingerprint).count() as u64;
@@ -131,7 +132,16 @@ impl Runs {
     }
 
     pub(crate) fn snapshot(&self, now: u64, plan: &RunPlan, id: RunId) -> Option<RunSnapshot> {
-        self.runs.get(&id).map(|run| run.snapshot(now, plan, id))
+        let mut snapshot = self.runs.get(&id)?.snapshot(now, plan, id);
+        // What the runs above it have nearly used up is as good as used up for this one.
+        let above = self.chain(id).into_iter().zip(0..).skip(1);
+        let warnings = above.filter_map(|(id, above)| {
+            let warning = self.runs.get(&id)?.warning(now, plan)?;
+            Some(Spent { above, ..warning })
+        });
+        let all = snapshot.warning.into_iter().chain(warnings);
+        snapshot.warning = all.min_by_key(|spent| Reverse(percent(spent)));
+        Some(snapshot)
     }
 
     /// Returns the runs that were heard of last.
@@ -271,7 +281,8 @@ impl Run {
         self.steps.iter().filter(|step| *step == last).count() as u64
     }
 
-    fn snapshot(&self, now: u64, plan: &RunPlan, run: RunId) -> RunSnapshot {
+    /// Returns what is nearly used up, the fullest first.
+    fn warning(&self, now: u64, plan: &RunPlan) -> Option<Spent> {
         let time = now.saturating_sub(self.began);
         let used = [
             (Allotment::RunCalls, plan.calls, self.calls),
@@ -280,27 +291,38 @@ impl Run {
             (Allotment::RunTime, plan.time.map(micros), time),
             (Allotment::RunRepeats, plan.repeats.map(u64::from), self.repeats()),
         ];
-        let nearly = used.into_iter().filter_map(|(what, most, used)| {
-            let most = most?;
-            let percent = u128::from(used) * 100 / u128::from(most.max(1));
-            (percent >= u128::from(WARNING_PERCENT)).then(|| (percent, spent(what, used, most)))
-        });
-        let warning = nearly
-            .min_by_key(|(percent, _)| Reverse(*percent))
-            .map(|(_, spent)| spent);
+        let all = used
+            .into_iter()
+            .filter_map(|(what, most, used)| Some(spent(what, used, most?)));
+        let nearly = all.filter(|spent| percent(spent) >= WARNING_PERCENT);
+        nearly.min_by_key(|spent| Reverse(percent(spent)))
+    }
+
+    fn snapshot(&self, now: u64, plan: &RunPlan, run: RunId) -> RunSnapshot {
         RunSnapshot {
             run,
             calls: self.calls,
             tokens: self.tokens + self.held.tokens,
             cost: Cost::from_micros(self.cost + self.held.cost),
-            time: Duration::from_micros(time),
+            time: Duration::from_micros(now.saturating_sub(self.began)),
             depth: self.depth,
             repeats: u32::try_from(self.repeats()).unwrap_or(u32::MAX),
-            warning,
+            warning: self.warning(now, plan),
         }
     }
 }
 
+/// Returns how much of something is used, in percent.
+fn percent(spent: &Spent) -> u64 {
+    let percent = u128::from(spent.used) * 100 / u128::from(spent.most.max(1));
+    u64::try_from(percent).unwrap_or(u64::MAX)
+}
+
 const fn spent(what: Allotment, used: u64, most: u64) -> Spent {
-    Spent { what, used, most }
+    Spent {
+        what,
+        used,
+        most,
+        above: 0,
+    }
 }

@@ -190,7 +190,7 @@ pub(crate) fn runs(snapshot: &Snapshot, names: &CallerNames<'_>) -> Vec<RunView>
         time_ms: milliseconds(run.time),
         depth: run.depth,
         repeats: run.repeats,
-        warning: run.warning.map(|Spent { what, used, most }| SpentView {
+        warning: run.warning.map(|Spent { what, used, most, .. }| SpentView {
             what: what.name(),
             used,
             most,

@@ -102,6 +102,7 @@ pub(crate) fn busy() -> Snapshot {
                 what: Allotment::RunCalls,
                 used: 41,
                 most: 50,
+                above: 0,
             }),
         }],
     }

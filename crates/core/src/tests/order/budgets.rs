@@ -55,7 +55,8 @@ fn what_is_spent_is_refused_until_it_is_renewed_to_the_moment() {
                 Some(Spent {
                     what,
                     used: most,
-                    most
+                    most,
+                    above: 0
                 })
             );
             let until = Timestamp::from_secs(renewed).since(START);

@@ -234,6 +234,10 @@ fn a_burst_beyond_the_share_is_spread_where_others_are_expected_and_nowhere_else
         tenants: vec![TenantPlan::new("a"), TenantPlan::new("b")],
         ..plan(vec![per_minute(100)])
     });
+    for _ in 0..5 {
+        desk.go(of("b", 1));
+        desk.sleep(secs(1));
+    }
     let decisions = desk.ask_all([of("a", 1); 60]);
     let at_once = decisions
         .iter()
@@ -281,6 +285,31 @@ fn the_batch_tier_leaves_room_at_every_moment_and_takes_all_the_rest() {
     );
     let all = desk.admitted.len();
     assert!(all >= 1_000, "{all} of 1,200 were used");
+}
+
+/// Neither those who are listed and never came, nor one who asked once a while ago.
+#[test]
+fn who_is_not_there_holds_nobody_up() {
+    let mut desk = Desk::quick(Plan {
+        tenants: ["a", "b", "c", "d"].map(TenantPlan::new).into(),
+        ..plan(vec![per_minute(20)])
+    });
+    for _ in 0..20 {
+        desk.go(of("a", 1));
+    }
+    desk.sleep(secs(122));
+    desk.go(of("b", 1));
+    desk.sleep(secs(62));
+    for _ in 0..20 {
+        desk.go(of("a", 1));
+    }
+    // Whoever has just asked for the first time is not known to come again.
+    desk.sleep(secs(122));
+    desk.go(of("c", 1));
+    desk.sleep(secs(10));
+    for _ in 0..19 {
+        desk.go(of("a", 1));
+    }
 }
 
 /// Shares are kept for tenants that are only expected, but not so that a newcomer finds nothing in an empty group.

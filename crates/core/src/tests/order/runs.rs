@@ -98,7 +98,8 @@ fn each_allotment_holds_at_its_bound_and_not_beyond() {
             Spent {
                 what,
                 used: used_up,
-                most
+                most,
+                above: 0
             },
             "while the second is under way"
         );
@@ -108,7 +109,8 @@ fn each_allotment_holds_at_its_bound_and_not_beyond() {
             Spent {
                 what,
                 used: used_up,
-                most
+                most,
+                above: 0
             }
         );
         // Another run has not used anything.
@@ -160,7 +162,8 @@ fn time_counts_from_the_first_request() {
         Spent {
             what: Allotment::RunTime,
             used: most + 1,
-            most
+            most,
+            above: 0
         }
     );
 }
@@ -186,7 +189,8 @@ fn runs_within_runs_are_as_deep_as_may_be_and_no_deeper() {
         Spent {
             what: Allotment::RunDepth,
             used: 4,
-            most: 3
+            most: 3,
+            above: 0
         }
     );
 }
@@ -208,7 +212,8 @@ fn the_same_step_among_the_last_twenty_may_be_repeated_so_often_and_no_more() {
         Spent {
             what: Allotment::RunRepeats,
             used: 4,
-            most: 3
+            most: 3,
+            above: 0
         }
     );
     // The first is the twentieth before it, and then the twenty-first.
@@ -454,7 +459,8 @@ fn nearly_used_up_is_a_warning() {
         Some(Spent {
             what: Allotment::RunCalls,
             used: 8,
-            most: 10
+            most: 10,
+            above: 0
         })
     );
 }

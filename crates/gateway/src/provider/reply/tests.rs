@@ -48,7 +48,12 @@ fn spent(what: Allotment, used: u64, most: u64) -> ErrorReply {
     };
     let refusal = Refusal {
         retry_after: wait,
-        spent: Some(Spent { what, used, most }),
+        spent: Some(Spent {
+            what,
+            used,
+            most,
+            above: 0,
+        }),
         ..Refusal::of(reason)
     };
     let asker = Asker {

@@ -224,7 +224,12 @@ fn what_an_sdk_tries_again_is_no_step() {
 
 #[test]
 fn the_client_is_told() {
-    let spent = |what, used, most| Spent { what, used, most };
+    let spent = |what, used, most| Spent {
+        what,
+        used,
+        most,
+        above: 0,
+    };
     use tidegate_core::Allotment::{RunCalls, RunCost, RunTime, RunTokens};
     for (warning, expect) in [
         (None, None),
