@@ -13,6 +13,7 @@ use self::budget::Account;
 use crate::caller::{Caller, TenantId};
 use crate::charge::Charge;
 use crate::decision::{Refusal, RefusalReason, WaitReason};
+use crate::lasting::Lasting;
 use crate::limit::{Limit, LimitRef};
 use crate::margin::{Margin, MarginPolicy};
 use crate::meter::{Earliest, Meter, Taking};
@@ -22,19 +23,34 @@ use crate::queue::Terms;
 use crate::snapshot::{AllowanceSnapshot, Owner};
 use crate::units::Dimension;
 
-/// The most tenants and routes with limits of their own. Those beyond it that are not listed share what holds for each.
+/// The most tenants and routes with limits of their own. Beyond it a tenant that is not listed takes the place of one that
+/// uses nothing; while all use something, those who come share what holds for each.
 const ALLOWANCES_MAX: usize = 10_000;
 
-/// No allowance.
-const NONE: u32 = u32::MAX;
+/// How many places are looked at for one that nobody needs, each time somebody new comes.
+const PLACES_LOOKED_AT: usize = 16;
 
 /// Which allowances a request is under: its tenant's and its route's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Allowed([u32; 2]);
+pub(crate) struct Allowed([Entry; 2]);
 
 impl Allowed {
     /// None at all.
-    pub(crate) const NONE: Self = Self([NONE; 2]);
+    pub(crate) const NONE: Self = Self([Entry::NONE; 2]);
+}
+
+/// One allowance: its place in the list, and how many had that place before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    place: u32,
+    turn: u32,
+}
+
+impl Entry {
+    const NONE: Self = Self {
+        place: u32::MAX,
+        turn: 0,
+    };
 }
 
 /// What a request may use of budgets: held while it runs.
@@ -93,6 +109,10 @@ impl Bounds {
 #[derive(Debug, Clone)]
 struct Allowance {
     owner: Owner,
+    /// How many had its place before.
+    turn: u32,
+    /// How long its requests take.
+    lasting: Lasting,
     meters: Vec<Meter>,
     accounts: Vec<Account>,
     /// Quota groups in which somebody waits for this allowance.
@@ -104,6 +124,8 @@ struct Allowance {
 pub(crate) struct Allowances {
     list: Vec<Allowance>,
     index: BTreeMap<Owner, u32>,
+    /// The place that is looked at next for one that nobody needs.
+    hand: usize,
     tenants: BTreeMap<TenantId, TenantPlan>,
     /// What holds for each tenant that is not listed.
     each_other: Option<TenantPlan>,
@@ -164,8 +186,8 @@ impl Allowances {
 
     /// Holds again what a running attempt holds, after a reload.
     pub(crate) fn hold(&mut self, now: u64, allowed: Allowed, charge: &Charge, hold: Hold) {
-        for at in allowed.0 {
-            let Some(allowance) = self.list.get_mut(at as usize) else {
+        for entry in allowed.0 {
+            let Some(allowance) = self.entry_mut(entry) else {
                 continue;
             };
             for meter in &mut allowance.meters {
@@ -195,41 +217,103 @@ impl Allowances {
         Allowed([tenant, route])
     }
 
-    fn find(&mut self, now: u64, owner: Owner) -> u32 {
+    /// Returns whether somebody else has one of the places meanwhile: it has to be asked anew which allowances these are.
+    pub(crate) fn are_gone(&self, allowed: Allowed) -> bool {
+        allowed != Allowed::NONE
+            && allowed
+                .0
+                .iter()
+                .any(|entry| *entry != Entry::NONE && self.entry(*entry).is_none())
+    }
+
+    fn entry(&self, entry: Entry) -> Option<&Allowance> {
+        let allowance = self.list.get(entry.place as usize)?;
+        (allowance.turn == entry.turn).then_some(allowance)
+    }
+
+    fn entry_mut(&mut self, entry: Entry) -> Option<&mut Allowance> {
+        let allowance = self.list.get_mut(entry.place as usize)?;
+        (allowance.turn == entry.turn).then_some(allowance)
+    }
+
+    fn find(&mut self, now: u64, owner: Owner) -> Entry {
         let (limits, budgets) = match owner {
-            Owner::Tenant(_) if self.tenants.is_empty() && self.each_other.is_none() => return NONE,
+            Owner::Tenant(_) if self.tenants.is_empty() && self.each_other.is_none() => return Entry::NONE,
             Owner::Tenant(id) => match self.tenants.get(&id).or(self.each_other.as_ref()) {
                 Some(plan) => (plan.limits.as_slice(), plan.budgets.as_slice()),
-                None => return NONE,
+                None => return Entry::NONE,
             },
-            Owner::Route(_) if self.routes.is_empty() => return NONE,
+            Owner::Route(_) if self.routes.is_empty() => return Entry::NONE,
             Owner::Route(id) => match self.routes.get(&id) {
                 Some(limits) => (limits.as_slice(), &[][..]),
-                None => return NONE,
+                None => return Entry::NONE,
             },
         };
         if limits.is_empty() && budgets.is_empty() {
-            return NONE;
+            return Entry::NONE;
         }
-        let owner = match owner {
-            Owner::Tenant(id) if self.list.len() >= ALLOWANCES_MAX && !self.tenants.contains_key(&id) => {
-                Owner::Tenant(TenantId::of(TenantPlan::EACH_OTHER))
-            }
-            owner => owner,
-        };
-        if let Some(at) = self.index.get(&owner) {
-            return *at;
+        if let Some(known) = self.known(owner) {
+            return known;
         }
-        let at = u32::try_from(self.list.len()).unwrap_or(NONE);
-        let allowance = Allowance {
+        let mut allowance = Allowance {
             owner,
+            turn: 0,
+            lasting: Lasting::default(),
             meters: meters(now, limits),
             accounts: budgets.iter().map(|budget| Account::new(now, *budget)).collect(),
             waiters: BTreeSet::new(),
         };
+        if self.list.len() >= ALLOWANCES_MAX && !self.is_listed(owner) {
+            if let Some(place) = self.unneeded(now) {
+                let before = &mut self.list[place as usize];
+                allowance.turn = before.turn.wrapping_add(1);
+                self.index.remove(&before.owner);
+                let entry = Entry {
+                    place,
+                    turn: allowance.turn,
+                };
+                *before = allowance;
+                self.index.insert(owner, place);
+                return entry;
+            }
+            allowance.owner = Owner::Tenant(TenantId::of(TenantPlan::EACH_OTHER));
+            if let Some(known) = self.known(allowance.owner) {
+                return known;
+            }
+        }
+        let Ok(place) = u32::try_from(self.list.len()) else {
+            return Entry::NONE;
+        };
+        self.index.insert(allowance.owner, place);
         self.list.push(allowance);
-        self.index.insert(owner, at);
-        at
+        Entry { place, turn: 0 }
+    }
+
+    fn known(&self, owner: Owner) -> Option<Entry> {
+        let place = *self.index.get(&owner)?;
+        let turn = self.list.get(place as usize)?.turn;
+        Some(Entry { place, turn })
+    }
+
+    /// Returns whether the plan names somebody.
+    fn is_listed(&self, owner: Owner) -> bool {
+        match owner {
+            Owner::Tenant(id) => id == TenantId::of(TenantPlan::EACH_OTHER) || self.tenants.contains_key(&id),
+            Owner::Route(_) => true,
+        }
+    }
+
+    /// Returns the place of somebody who is not listed and uses nothing, if one is soon found.
+    fn unneeded(&mut self, now: u64) -> Option<u32> {
+        for _ in 0..PLACES_LOOKED_AT {
+            let place = self.hand;
+            self.hand = (place + 1) % self.list.len().max(1);
+            let owner = self.list.get(place)?.owner;
+            if !self.is_listed(owner) && self.list[place].is_unused(now) {
+                return u32::try_from(place).ok();
+            }
+        }
+        None
     }
 
     /// Returns whether a request may go. `group` is told when something changes that it waits for.
@@ -245,8 +329,8 @@ impl Allowances {
         if allowed == Allowed::NONE {
             return latest;
         }
-        for at in allowed.0 {
-            let Some(allowance) = self.list.get_mut(at as usize) else {
+        for entry in allowed.0 {
+            let Some(allowance) = self.entry_mut(entry) else {
                 continue;
             };
             let verdict = allowance.verdict(now, charge, hold);
@@ -275,14 +359,20 @@ impl Allowances {
         charge: &Charge,
     ) -> Option<(u64, WaitReason)> {
         let mut latest = None;
-        for at in allowed.0 {
-            let Some(allowance) = self.list.get_mut(at as usize) else {
+        for entry in allowed.0 {
+            let Some(allowance) = self.entry_mut(entry) else {
                 continue;
             };
             allowance.advance(now);
             for meter in &allowance.meters {
                 let [ahead, weight] = [ahead, charge].map(|taken| taken.amount(meter.dimension()).value());
-                let earliest = meter.earliest(now, ahead, weight, &Need::default());
+                let earliest = match meter.earliest(now, ahead, weight, &Need::default()) {
+                    Earliest::Event => {
+                        let turn = allowance.lasting.turn(ahead, meter.amount());
+                        Earliest::At(now.saturating_add(turn))
+                    }
+                    other => other,
+                };
                 if let Earliest::At(at) = earliest
                     && at > now
                     && latest.is_none_or(|(before, _)| at > before)
@@ -299,8 +389,8 @@ impl Allowances {
         if allowed == Allowed::NONE {
             return;
         }
-        for at in allowed.0 {
-            let Some(allowance) = self.list.get_mut(at as usize) else {
+        for entry in allowed.0 {
+            let Some(allowance) = self.entry_mut(entry) else {
                 continue;
             };
             allowance.advance(now);
@@ -345,11 +435,14 @@ impl Allowances {
         hold: Hold,
         used: Option<Used>,
     ) {
-        for at in allowed.0 {
-            let Some(allowance) = self.list.get_mut(at as usize) else {
+        for entry in allowed.0 {
+            let Some(allowance) = self.entry_mut(entry) else {
                 continue;
             };
             allowance.advance(now);
+            if used.is_some() {
+                allowance.lasting.note(now.saturating_sub(granted));
+            }
             for meter in &mut allowance.meters {
                 let charged = charge.amount(meter.dimension()).value();
                 let actual = match (meter.dimension(), &used) {
@@ -378,8 +471,8 @@ impl Allowances {
     /// Returns the groups in which somebody waits for one of these allowances, and forgets them: they look again.
     pub(crate) fn waiters(&mut self, allowed: Allowed) -> Vec<(u32, Owner)> {
         let mut found = Vec::new();
-        for at in allowed.0 {
-            let Some(allowance) = self.list.get_mut(at as usize) else {
+        for entry in allowed.0 {
+            let Some(allowance) = self.entry_mut(entry) else {
                 continue;
             };
             let owner = allowance.owner;
@@ -427,6 +520,14 @@ impl Used {
 }
 
 impl Allowance {
+    /// Returns whether nothing is lost if it is forgotten: nothing is used, held or waited for.
+    fn is_unused(&mut self, now: u64) -> bool {
+        self.advance(now);
+        self.waiters.is_empty()
+            && self.meters.iter().all(|meter| meter.used() == 0)
+            && self.accounts.iter_mut().all(|account| account.is_unused(now))
+    }
+
     fn advance(&mut self, now: u64) {
         for meter in &mut self.meters {
             meter.advance(now);

@@ -24,6 +24,7 @@ use crate::allowance::{Allowances, Hold, Verdict};
 use crate::charge::{Charge, ChargeModel, OutputCharge};
 use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::forecast::{Excess, InputFactors};
+use crate::lasting::Lasting;
 use crate::limit::{Discipline, Limit, LimitRef};
 use crate::margin::Margin;
 use crate::meter::{Earliest, Meter, Taking};
@@ -108,6 +109,8 @@ pub(crate) struct Group {
     /// When those who will be too late were last looked for.
     shed_at: u64,
     pub(crate) in_flight: u32,
+    /// How long requests take.
+    lasting: Lasting,
     hold_until: u64,
     /// Requests that may be in flight while no limit is known.
     learning_window: u32,
@@ -152,6 +155,7 @@ impl Group {
             head: None,
             shed_at: now,
             in_flight: 0,
+            lasting: Lasting::default(),
             hold_until: 0,
             learning_window: LEARNING_WINDOW,
             corrected: 0,
@@ -311,9 +315,7 @@ impl Group {
         if is_next && self.is_open(now) && verdict == Verdict::Now {
             if !self.fits(now, &charge, &need) {
                 self.press(now, &charge, &need);
-            } else if self.full_until(now, flow, &charge, waiting.cost, &need).is_some() {
-                waiting.reason = WaitReason::Share;
-            } else {
+            } else if self.full_until(now, flow, &waiting, 0, &need).is_none() {
                 self.take(now, &charge);
                 desk.allowances.take(now, waiting.allowed, &charge, hold);
                 self.queue.serve(now, flow, &charge, waiting.cost);
@@ -323,14 +325,28 @@ impl Group {
         let clock = self.queue.clock;
         let identity = request.identity;
         let place = identity.and_then(|identity| self.queue.promises.redeem(now, clock, identity));
-        let expected = match place {
-            None => self.expect_turn(now, flow, &waiting, desk.allowances),
+        let (mut expected, own_before) = match place {
+            None => (
+                self.expect_turn(now, flow, &waiting, desk.allowances),
+                self.queue.flow(flow).map_or(0, |flow| flow.cost),
+            ),
             Some(position) => {
                 waiting.position = self.queue.position_back(flow, position);
                 let before = self.queue.before(flow, &waiting);
-                self.expect_behind(now, flow, before, &waiting, false, desk.allowances)
+                let expected = self.expect_behind(now, flow, before, &waiting, false, desk.allowances);
+                (expected, before.1)
             }
         };
+        if let Some(until) = self.full_until(now, flow, &waiting, own_before, &need)
+            && until > expected.eta
+        {
+            expected = Expectation {
+                eta: until,
+                reason: WaitReason::Share,
+                is_own: true,
+                ..expected
+            };
+        }
         if let Some(reason) = self.is_refused(now, flow, &waiting, &expected, desk) {
             // Up to a tenth more, so that those who are refused together do not come back together.
             let told = expected.refusal(now, request.caller, reason).retry_after;
@@ -343,11 +359,13 @@ impl Group {
             };
             return Entry::Later(waiting, expected.eta, refusal);
         }
-        match (verdict, waiting.reason) {
-            (Verdict::Later(_, reason) | Verdict::Event(reason), _) => waiting.reason = reason,
-            (_, WaitReason::Line) => waiting.reason = expected.reason,
-            _ => {}
-        }
+        waiting.reason = match verdict {
+            Verdict::Later(_, reason) | Verdict::Event(reason) => {
+                expected.is_own |= matches!(reason, WaitReason::Tenant(_) | WaitReason::Budget);
+                reason
+            }
+            _ => expected.reason,
+        };
         Entry::Wait(flow, waiting, expected)
     }
 
@@ -360,7 +378,7 @@ impl Group {
         expected: &Expectation,
         desk: &Desk<'_>,
     ) -> Option<RefusalReason> {
-        if expected.eta > waiting.deadline || waiting.deadline <= now {
+        if eta::at_best(now, expected.eta, expected.reason) > waiting.deadline || waiting.deadline <= now {
             return Some(RefusalReason::Deadline);
         }
         let bounds = desk.allowances.bounds(waiting.request.caller.tenant);

@@ -22,6 +22,7 @@ mod engine;
 mod estimate;
 mod forecast;
 mod group;
+mod lasting;
 mod limit;
 mod margin;
 mod meter;

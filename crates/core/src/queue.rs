@@ -320,6 +320,12 @@ impl Queue {
         })
     }
 
+    /// Returns whether a flow used at least half of the window.
+    pub(crate) fn uses_most(&self, now: u64, at: u32) -> bool {
+        self.flow(at)
+            .is_some_and(|flow| self.recent(now, flow).saturating_mul(2) >= WINDOW_COST)
+    }
+
     /// Returns whether a flow has used its share of the window although others are present who do not wait now, or who have
     /// less than they usually use: what is beyond the share is borrowed from them.
     pub(crate) fn borrows(&mut self, now: u64, at: u32) -> bool {

@@ -82,6 +82,12 @@ impl Account {
         Verdict::Now
     }
 
+    /// Returns whether nothing of it is used or held.
+    pub(super) fn is_unused(&mut self, now: u64) -> bool {
+        self.renew(now);
+        self.used == 0 && self.held == 0
+    }
+
     pub(super) fn hold(&mut self, now: u64, hold: Hold) {
         self.renew(now);
         self.held = self.held.saturating_add(self.part(hold));

@@ -202,7 +202,11 @@ impl Group {
                 self.too_large(now, &flight, &refused, notices);
             }
         }
-        self.let_go(&flight, matches!(outcome, Outcome::Completed(_)))
+        let has_ended = matches!(outcome, Outcome::Completed(_));
+        if has_ended {
+            self.lasting.note(now.saturating_sub(flight.granted));
+        }
+        self.let_go(&flight, has_ended)
     }
 
     /// Settles what an attempt took of its tenant's and its route's limits and budgets: only what was answered counts.

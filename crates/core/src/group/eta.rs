@@ -52,6 +52,18 @@ pub(super) fn refusal(caller: Caller, waits_for: WaitReason, wait: u64, reason: 
     }
 }
 
+/// Returns when a turn comes at best: when something under way ends is known far less well than when a window frees room.
+pub(super) fn at_best(now: u64, eta: u64, reason: WaitReason) -> u64 {
+    match reason {
+        WaitReason::Limit(limit) | WaitReason::Tenant(limit) | WaitReason::Route(limit)
+            if limit.dimension == Dimension::Concurrency =>
+        {
+            now + eta.saturating_sub(now) / 2
+        }
+        _ => eta,
+    }
+}
+
 /// How often the span of an estimate is doubled until all who come in it are served in it.
 const DOUBLINGS: u32 = 12;
 
@@ -139,11 +151,17 @@ impl Group {
         }
         let own = before.0.amount(Dimension::Requests).value();
         let requests = ahead.amount(Dimension::Requests).value();
+        let is_of_own = matches!(reason, WaitReason::Tenant(_) | WaitReason::Budget);
+        let is_own = match requests {
+            // Nobody is before it: it waits for those who used the window.
+            0 => self.queue.is_alone() || self.queue.uses_most(now, flow),
+            _ => 2 * own >= requests,
+        };
         Expectation {
             eta,
             reason,
             place: requests.saturating_add(1),
-            is_own: 2 * own >= requests.max(1) || matches!(reason, WaitReason::Tenant(_)),
+            is_own: is_own || is_of_own,
         }
     }
 
@@ -164,8 +182,8 @@ impl Group {
                 let waiting = &place.waiting;
                 let ahead = self.ahead(now, at, before, waiting.cost, now);
                 let need = self.need(&waiting.request.demand);
-                let (eta, _) = self.eta(now, &ahead, &waiting.charge, &need);
-                let wait = eta.saturating_sub(now);
+                let (eta, reason) = self.eta(now, &ahead, &waiting.charge, &need);
+                let wait = at_best(now, eta, reason).saturating_sub(now);
                 // A tenth is left for what may change.
                 if now.saturating_add(wait - wait / 10) > waiting.deadline {
                     return Some((slot, wait));
@@ -258,9 +276,13 @@ impl Group {
     /// Returns when a charge can be taken behind others who will take `ahead`, and what it waits for.
     pub(crate) fn eta(&self, now: u64, ahead: &Charge, charge: &Charge, need: &Need) -> (u64, WaitReason) {
         let (earliest, limit) = self.earliest(now, ahead, charge, need);
-        let at = match earliest {
-            Earliest::At(at) => at,
-            Earliest::Event | Earliest::Never => now,
+        let at = match (earliest, limit) {
+            (Earliest::At(at), _) => at,
+            (Earliest::Event, Some(limit)) if limit.dimension == Dimension::Concurrency => {
+                let ahead = ahead.amount(Dimension::Concurrency).value();
+                now.saturating_add(self.lasting.turn(ahead, limit.amount))
+            }
+            (Earliest::Event | Earliest::Never, _) => now,
         };
         let opens = self.opens_at(now);
         let paced = self

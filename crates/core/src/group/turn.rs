@@ -8,7 +8,7 @@ use crate::decision::{Refusal, RefusalReason, WaitReason};
 use crate::limit::LimitRef;
 use crate::meter::Earliest;
 use crate::projection::Need;
-use crate::queue::{Cursor, WINDOW_COST};
+use crate::queue::{Cursor, WINDOW_COST, Waiting};
 
 /// The most requests that are looked at to pass a head that does not fit.
 const PASSING_MAX: u32 = 32;
@@ -217,9 +217,12 @@ impl Group {
         if head.is_some() && !self.fits(now, charge, need) {
             return Look::DoesNotFit;
         }
-        let Some(place) = self.queue.place(slot) else {
+        let Some(place) = self.queue.place_mut(slot) else {
             return Look::Waits;
         };
+        if allowances.are_gone(place.waiting.allowed) {
+            place.waiting.allowed = allowances.of(now, place.waiting.request.caller);
+        }
         let (allowed, hold) = (place.waiting.allowed, place.waiting.hold);
         let (until, reason) = match allowances.verdict(now, allowed, charge, hold, index) {
             Verdict::Now => (now, WaitReason::Line),
@@ -291,23 +294,36 @@ impl Group {
     ///
     /// A large request is no flood: it may take what it fits into, or it would wait for far more room than it needs.
     fn leaves_no_room(&mut self, now: u64, candidate: &Candidate) -> Option<u64> {
-        let Candidate {
+        let &Candidate {
             flow,
-            ref charge,
+            charge,
             cost,
-            ref need,
+            need,
             ..
-        } = *candidate;
-        self.full_until(now, flow, charge, cost, need)
+        } = candidate;
+        let until = self.room_is_left(now, flow, (&charge, cost), 0, &need)?;
+        Some(until.min(now.saturating_add(KEPT_LOOK)))
     }
 
-    /// The same, of a request that is not in line yet.
+    /// Returns when a request that is not in line yet leaves room for others, behind so much of its own flow; `None` if it
+    /// does now.
     pub(super) fn full_until(
         &mut self,
         now: u64,
         flow: u32,
-        charge: &Charge,
-        cost: u64,
+        waiting: &Waiting,
+        own_before: u64,
+        need: &Need,
+    ) -> Option<u64> {
+        self.room_is_left(now, flow, (&waiting.charge, waiting.cost), own_before, need)
+    }
+
+    fn room_is_left(
+        &mut self,
+        now: u64,
+        flow: u32,
+        (charge, cost): (&Charge, u64),
+        own_before: u64,
         need: &Need,
     ) -> Option<u64> {
         if cost > LARGE_COST {
@@ -325,14 +341,17 @@ impl Group {
         let mut latest = now;
         for meter in &mut self.meters {
             let weight = charge.amount(meter.dimension()).value();
-            let ahead = meter.part_of_amount(kept, WINDOW_COST);
+            let ahead = meter.part_of_amount(kept.saturating_add(own_before), WINDOW_COST);
             if let Earliest::At(at) = meter.earliest(now, ahead, weight, need) {
                 latest = latest.max(at);
             }
             if is_spread {
-                latest = latest.max(meter.even_at(now, weight));
+                // An even pace takes a window for a window's worth.
+                let pace = u128::from(meter.window()) * u128::from(own_before) / u128::from(WINDOW_COST);
+                let pace = u64::try_from(pace).unwrap_or(u64::MAX);
+                latest = latest.max(meter.even_at(now, weight).saturating_add(pace));
             }
         }
-        (latest > now).then(|| latest.min(now.saturating_add(KEPT_LOOK)))
+        (latest > now).then_some(latest)
     }
 }

@@ -287,3 +287,96 @@ fn a_request_takes_from_group_tenant_and_route_at_once_or_from_none() {
         .collect();
     assert_eq!(used, [1, 1, 0], "of b, of the route, of a");
 }
+
+/// Many who came once and never again are no reason to treat those who come later alike.
+#[test]
+fn who_uses_nothing_makes_room_for_a_new_tenant() {
+    let mut plan = Plan {
+        tenants: vec![tenant(TenantPlan::EACH_OTHER, vec![per_minute(1)])],
+        ..two_groups()
+    };
+    plan.quotas[0].limits = vec![limit(Dimension::Requests, 1_000_000)];
+    plan.quotas[1].limits = vec![Limit::rolling(Dimension::Requests, secs(600), amount(2))];
+    let mut desk = Desk::quick(patient(plan));
+    let elsewhere = |tenant| Ask {
+        quota: OTHER,
+        patience: secs(5_000),
+        ..of(tenant, 1)
+    };
+    desk.go(elsewhere("x"));
+    desk.go(elsewhere("y"));
+    let queued = [desk.stays(elsewhere("queued")), desk.stays(elsewhere("queued"))];
+    for number in 0..9_997 {
+        desk.go(of(alloc::format!("visitor {number}").leak(), 1));
+    }
+    // Who waits in line has used nothing yet; beyond that place there is one that all the others share.
+    desk.go(of("in the place of who waits", 1));
+    desk.go(of("one too many", 1));
+    desk.stays(of("another", 1));
+    desk.sleep(secs(70));
+    for number in 0..100 {
+        let name = alloc::format!("late {number}").leak();
+        desk.go(of(name, 1));
+        desk.stays(of(name, 1));
+    }
+    desk.sleep(secs(700));
+    let [first, second] = queued.map(|number| desk.when(number).expect("there is room for both"));
+    assert!(first >= secs(600) && first < secs(605), "{first:?}");
+    assert!(
+        second >= first + secs(60),
+        "a limit holds for {second:?} whoever had its place"
+    );
+}
+
+/// When something ends is not known, but how long such things take is.
+#[test]
+fn who_waits_for_a_place_is_told_how_long_that_usually_takes() {
+    let group = |limits, tenants| Plan {
+        quotas: vec![QuotaPlan::new(QUOTA, limits, ChargeModel::OPENAI)],
+        tenants,
+        ..Plan::default()
+    };
+    let of_the_provider = group(vec![concurrent(2)], Vec::new());
+    let own = group(vec![per_minute(1_000)], vec![tenant("a", vec![concurrent(2)])]);
+    for plan in [of_the_provider, own] {
+        let mut desk = Desk::new(plan);
+        desk.go(of("a", 1));
+        desk.sleep(secs(10));
+        desk.end(0, used(1, 0));
+        desk.go(of("a", 1));
+        desk.go(of("a", 1));
+        let mut told = [5, 10, 15].map(|seconds| (seconds, desk.wait(of("a", 1))));
+        told.iter_mut().for_each(|(seconds, ticket)| {
+            assert_eq!(ticket.eta.since(desk.world.now), secs(*seconds), "{ticket:?}");
+            assert!(ticket.is_own);
+        });
+        // It would take twenty seconds, which is not certain: eleven are given a try, nine are not.
+        let refusal = desk.refuse(Ask {
+            patience: secs(9),
+            ..of("a", 1)
+        });
+        assert_eq!(refusal.reason, crate::RefusalReason::Deadline);
+        assert!(
+            refusal.retry_after.is_some_and(|after| after >= secs(20)),
+            "{refusal:?}"
+        );
+        desk.wait(Ask {
+            patience: secs(11),
+            ..of("a", 1)
+        });
+    }
+}
+
+#[test]
+fn who_is_alone_waits_for_nobody_else() {
+    let mut desk = Desk::quick(Plan {
+        quotas: vec![QuotaPlan::new(QUOTA, vec![per_minute(2)], ChargeModel::OPENAI)],
+        ..Plan::default()
+    });
+    desk.go(of("a", 1));
+    desk.go(of("a", 1));
+    for place in 1..4 {
+        let ticket = desk.wait(of("a", 1));
+        assert!(ticket.is_own && ticket.place == place, "{ticket:?}");
+    }
+}
