@@ -46,17 +46,17 @@ pub(crate) use self::relay::Answer;
 use self::relay::Relay;
 use self::request_id::{RequestId, RequestIds};
 use self::route::Sight;
-use self::run::RunName;
+use self::run::{RunName, RunTrace};
 use self::unanswered::Unanswered;
 use crate::connection::OpenRequest;
 use crate::metrics::Refused;
 use crate::pool::{Payload, Pool};
-use crate::provider::{Asker, AuthStyle, ErrorReply, ResponseTap, Scope, Shape, Wishes};
+use crate::provider::{AuthStyle, ErrorReply, ResponseTap, Scope, Shape, Wishes};
 use crate::shared::Shared;
 use crate::site::Site;
 
 const QUEUE_MS: HeaderName = HeaderName::from_static("x-tidegate-queue-ms");
-/// The place in line at first, how long it was expected to take from there, and behind whose requests.
+/// The place in line at first, how long it was expected to take from there (where that is known), and behind whose requests.
 const QUEUE_PLACE: HeaderName = HeaderName::from_static("x-tidegate-queue-place");
 const QUEUE_ETA_MS: HeaderName = HeaderName::from_static("x-tidegate-queue-eta-ms");
 const QUEUE_BEHIND: HeaderName = HeaderName::from_static("x-tidegate-queue-behind");
@@ -296,10 +296,7 @@ impl Exchange<'_> {
             is_certain: !quota.per_model,
             line,
             taken,
-            asker: Asker {
-                run: self.record.run.as_deref().map(|run| run.name.as_str()),
-                ..asking.asker()
-            },
+            asker: RunTrace::asker(self.record.run.as_deref(), asking.asker()),
         };
         let received = call.forward(permit, &mut self.record.attempts).await?;
         Ok(Relayed {
@@ -358,10 +355,7 @@ impl Exchange<'_> {
             Err(refusal) => {
                 self.record.attempts.queued = taken.elapsed();
                 self.record.attempts.limited_by = limited_by(&refusal).or(self.record.attempts.limited_by);
-                let asker = Asker {
-                    run: run.map(|run| run.name.as_str()),
-                    ..asking.asker()
-                };
+                let asker = RunTrace::asker(run.as_deref(), asking.asker());
                 Err(Unanswered::refused(
                     ErrorReply::refusal_of(&refusal, asker),
                     Refused::Limiter(refusal.reason),
@@ -456,7 +450,9 @@ fn mark(headers: &mut http::HeaderMap, record: &Record) {
     }
     if let Some(turn) = &record.attempts.turn {
         headers.insert(QUEUE_PLACE, number(turn.place));
-        headers.insert(QUEUE_ETA_MS, number(turn.eta_ms));
+        if let Some(eta_ms) = turn.eta_ms {
+            headers.insert(QUEUE_ETA_MS, number(eta_ms));
+        }
         headers.insert(QUEUE_BEHIND, HeaderValue::from_static(turn.behind()));
     }
     if let Some(reason) = record.attempts.limited_by {

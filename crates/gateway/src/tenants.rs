@@ -14,7 +14,7 @@ use crate::keys::{Date, KeyDigest, OWN_PREFIX};
 use crate::provider::AuthStyle;
 
 /// The longest name that a header may give, in bytes.
-const NAME_MAX: usize = 128;
+const NAME_MAX: usize = 64;
 
 /// The longest key that is hashed, in bytes: longer than any provider's tokens, and no work for whoever sends more.
 const KEY_MAX: usize = 8 * 1024;
@@ -121,7 +121,8 @@ impl TenantBook {
                     return Err(Unknown::BadName);
                 }
                 if !name.is_empty() {
-                    return Ok(self.named(name));
+                    // Names in the configuration are lower case only, so this is whom the proxy means.
+                    return Ok(self.named(&name.to_ascii_lowercase()));
                 }
             }
         }
@@ -176,11 +177,11 @@ impl TenantBook {
     }
 }
 
-/// Returns whether a header's text can be a tenant's name. The template's name is nobody's.
+/// Returns whether a header's text can be a tenant's name, or is empty. What else a proxy may send by mistake (a list, a
+/// whole address, the template's name) would quietly become a tenant of its own.
 fn is_sendable(name: &str) -> bool {
-    name.len() <= NAME_MAX
-        && name != TenantPlan::EACH_OTHER
-        && name.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@:".contains(&byte);
+    name.len() <= NAME_MAX && name.bytes().all(plain)
 }
 
 #[cfg(test)]
@@ -287,15 +288,32 @@ mod tests {
         let book = TenantBook::new(&config(text, Vec::new()));
         assert_eq!(who(&book, &[("x-tenant", " a ")]), named("a", Some(0), false));
         assert_eq!(
-            who(&book, &[("x-tenant", "Someone Else"), ("x-api-key", "key-of-A")]),
-            named("Someone Else", None, false)
+            who(
+                &book,
+                &[("x-tenant", "Some.One@else:1"), ("x-api-key", "key-of-A")]
+            ),
+            named("some.one@else:1", None, false)
+        );
+        assert_eq!(who(&book, &[("x-tenant", "A")]), named("a", Some(0), false));
+        let longest = "n".repeat(NAME_MAX);
+        assert_eq!(
+            who(&book, &[("x-tenant", &longest)]),
+            named(&longest, None, false)
         );
         assert_eq!(
             who(&book, &[("x-tenant", ""), ("x-api-key", "key-of-A")]),
             named("a", Some(0), false)
         );
         assert_eq!(who(&book, &[("x-tenant", "")]), Err(Unknown::KeyMissing));
-        for bad in ["*", "a\tb", &"n".repeat(NAME_MAX + 1)] {
+        for bad in [
+            "*",
+            "a\tb",
+            "a b",
+            "a,b",
+            "a/b",
+            "\"a\"",
+            &"n".repeat(NAME_MAX + 1),
+        ] {
             assert_eq!(who(&book, &[("x-tenant", bad)]), Err(Unknown::BadName), "{bad}");
         }
         assert_eq!(

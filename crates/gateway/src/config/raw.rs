@@ -99,7 +99,8 @@ pub struct RawServer {
     #[schemars(extend("enum" = ["keys", "open"]))]
     pub auth: Field<String>,
     /// A header with the name of the tenant, such as `"x-tidegate-tenant"`, that a proxy before Tidegate sets after it has
-    /// made sure who asks, and that clients cannot set past it. It goes before any key. Without it headers name no tenant.
+    /// made sure who asks, and that clients cannot set past it. It goes before any key. Names there are
+    /// at most 64 letters, digits and `-_.@:`; capitals count as small letters. Without it headers name no tenant.
     pub tenant_header: Field<String>,
     /// The file with the hashes of keys that `tidegate keys` makes. It is read anew when it changes.
     pub keys_file: Field<String>,

@@ -15,7 +15,7 @@ use super::{OTHER, group_label, registered};
 use crate::config::{Config, duration};
 
 /// How much of the line of each group is shown.
-const LINE_SHOWN: usize = 20;
+const LINE_SHOWN: usize = 100;
 
 /// A quota group, or one account of it, as it is at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -62,6 +62,9 @@ pub struct QuotaView {
     /// The first requests of the line.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub line: Vec<WaitingView>,
+    /// How many wait besides those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line_more: Option<u64>,
 }
 
 /// The pace that shortage of shared capacity leaves to a group.
@@ -173,6 +176,8 @@ pub(crate) fn named_views(snapshot: &Snapshot, config: &Config, names: &CallerNa
             let upstream = quota.name.split('/').next().unwrap_or_default();
             (upstream, OTHER.to_owned())
         });
+        let shown = quota.first_waiting.len().min(LINE_SHOWN);
+        let line_more = quota.waiting.saturating_sub(shown);
         QuotaView {
             upstream: upstream.to_owned(),
             group: quota.name.clone(),
@@ -208,6 +213,7 @@ pub(crate) fn named_views(snapshot: &Snapshot, config: &Config, names: &CallerNa
                 .take(LINE_SHOWN)
                 .map(|waiting| waiting_view(snapshot.now, waiting, names))
                 .collect(),
+            line_more: (line_more > 0).then_some(line_more as u64),
         }
     };
     snapshot.quotas.iter().map(view).collect()
@@ -269,12 +275,9 @@ fn waiting_view(now: Timestamp, waiting: &WaitingSnapshot, names: &CallerNames<'
         place: waiting.place,
         reason: waiting.reason.name(),
         limit: match waiting.reason {
-            WaitReason::Limit(limit) | WaitReason::Tenant(limit) | WaitReason::Route(limit) => Some(format!(
-                "{} {} in {}",
-                limit.amount,
-                limit.dimension,
-                window(limit)
-            )),
+            WaitReason::Limit(limit) | WaitReason::Tenant(limit) | WaitReason::Route(limit) => {
+                Some(limit_text(limit))
+            }
             _ => None,
         },
         tenant: names.tenant(waiting.caller.tenant),
@@ -282,6 +285,14 @@ fn waiting_view(now: Timestamp, waiting: &WaitingSnapshot, names: &CallerNames<'
         route: names.route(waiting.caller.route),
         waited_ms: milliseconds(waiting.waited),
         eta_ms: waiting.eta.map(|eta| ahead(now, eta).unwrap_or_default()),
+    }
+}
+
+/// Says a limit: `500 requests in 60s`, `4 requests at one time`.
+fn limit_text(limit: LimitRef) -> String {
+    match limit.dimension {
+        Dimension::Concurrency => format!("{} requests at one time", limit.amount),
+        dimension => format!("{} {dimension} in {}", limit.amount, window(limit)),
     }
 }
 
@@ -402,5 +413,24 @@ impl QuotaGauges {
                 self.utilization.with_label_values(&labels).set(total.fullest);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_said_as_elsewhere() {
+        let text = |dimension, seconds| {
+            limit_text(LimitRef {
+                dimension,
+                window: Duration::from_secs(seconds),
+                amount: 4,
+            })
+        };
+        assert_eq!(text(Dimension::Requests, 60), "4 requests in 60s");
+        assert_eq!(text(Dimension::InputTokens, 10), "4 input_tokens in 10s");
+        assert_eq!(text(Dimension::Concurrency, 0), "4 requests at one time");
     }
 }

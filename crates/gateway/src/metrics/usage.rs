@@ -10,6 +10,7 @@ use tidegate_core::{
 
 use super::quota::{LimitView, limit_view, milliseconds};
 use crate::config::Config;
+use crate::provider::in_short;
 
 /// What tenants, routes and runs are called.
 pub(crate) struct CallerNames<'a> {
@@ -102,6 +103,8 @@ pub struct SpentView {
     pub used: u64,
     /// The most.
     pub most: u64,
+    /// The same for people, with units.
+    pub text: String,
 }
 
 impl<'a> CallerNames<'a> {
@@ -180,6 +183,15 @@ fn budget_view(now: Timestamp, budget: &BudgetSnapshot) -> BudgetView {
     }
 }
 
+fn spent_view(spent: &Spent) -> SpentView {
+    SpentView {
+        what: spent.what.name(),
+        used: spent.used,
+        most: spent.most,
+        text: in_short(spent, None),
+    }
+}
+
 /// Returns the runs of a snapshot.
 pub(crate) fn runs(snapshot: &Snapshot, names: &CallerNames<'_>) -> Vec<RunView> {
     let view = |run: &RunSnapshot| RunView {
@@ -190,11 +202,7 @@ pub(crate) fn runs(snapshot: &Snapshot, names: &CallerNames<'_>) -> Vec<RunView>
         time_ms: milliseconds(run.time),
         depth: run.depth,
         repeats: run.repeats,
-        warning: run.warning.map(|Spent { what, used, most, .. }| SpentView {
-            what: what.name(),
-            used,
-            most,
-        }),
+        warning: run.warning.map(|spent| spent_view(&spent)),
     };
     snapshot.runs.iter().map(view).collect()
 }

@@ -412,10 +412,13 @@ pub struct Asker<'a> {
     pub tenant: Option<&'a str>,
     /// What the client calls its run.
     pub run: Option<&'a str>,
+    /// What it calls the run that started that one, if it says so.
+    pub parent: Option<&'a str>,
 }
 
-/// Says what is nearly used up, for a header: "calls 41/50", "dollars $4.10/$5.00".
-pub fn in_short(spent: &Spent) -> String {
+/// Says what is nearly used up, for a header: "calls 41/50", "dollars $4.10/$5.00", "calls 4/4 of run tide-6". `parent` is
+/// what the client calls the run that started the one that asks.
+pub fn in_short(spent: &Spent, parent: Option<&str>) -> String {
     let name = spent.what.name();
     let name = name.strip_prefix("run_").unwrap_or(name);
     let amount = |amount: u64| match spent.what {
@@ -423,7 +426,12 @@ pub fn in_short(spent: &Spent) -> String {
         Allotment::RunTime => duration(Duration::from_micros(amount)),
         _ => amount.to_string(),
     };
-    format!("{name} {}/{}", amount(spent.used), amount(spent.most))
+    let whose = match (spent.above, parent) {
+        (0, _) => String::new(),
+        (1, Some(parent)) => format!(" of run {}", echo(parent)),
+        _ => " of a run above".to_owned(),
+    };
+    format!("{name} {}/{}{whose}", amount(spent.used), amount(spent.most))
 }
 
 /// Names somebody, or says that it is the one that asks.
@@ -434,21 +442,42 @@ fn named(kind: &str, name: Option<&str>) -> String {
     }
 }
 
+/// Names the run that has used something up: the one that asks, or one that it was started by.
+fn run_of(spent: &Spent, asker: Asker<'_>) -> String {
+    let asks = match asker.run {
+        Some(run) => format!("run \"{}\"", echo(run)),
+        None => "this run".to_owned(),
+    };
+    match (spent.above, asker.parent) {
+        (0, _) => named("Run", asker.run),
+        (1, Some(parent)) => format!("Run \"{}\", which started {asks},", echo(parent)),
+        _ => format!("A run above {asks}"),
+    }
+}
+
 /// Says what is used up: whose it was, how much of it, and when there is more.
 fn used_up(spent: &Spent, asker: Asker<'_>, wait: Option<Duration>) -> String {
-    let run = named("Run", asker.run);
+    let run = run_of(spent, asker);
     let (used, most) = (spent.used, spent.most);
+    // What is larger than the whole never fits: to say when there is more would only make it come back.
+    let too_large = |who: &str, budget: &str| {
+        format!("{who} has a budget of {budget}, and this request alone needs more.")
+    };
     match spent.what {
         Allotment::Budget(unit, period) => {
             let tenant = named("Tenant", asker.tenant);
-            let span = match period {
-                Period::Day => "today",
-                Period::Month => "this month",
+            let (span, each) = match period {
+                Period::Day => ("today", "a day"),
+                Period::Month => ("this month", "a month"),
             };
+            let is_unused = used == 0;
             let (used, most) = match unit {
                 BudgetUnit::Tokens => (format!("{used}"), format!("{most} tokens")),
                 BudgetUnit::Cost => (dollars(used), dollars(most)),
             };
+            if is_unused {
+                return too_large(&tenant, &format!("{most} {each}"));
+            }
             let renews = wait.map_or(String::new(), |wait| {
                 format!(" The budget renews in {}.", duration(wait))
             });
@@ -457,6 +486,8 @@ fn used_up(spent: &Spent, asker: Asker<'_>, wait: Option<Duration>) -> String {
             )
         }
         Allotment::RunCalls => format!("{run} has made {used} of its {most} calls and is stopped."),
+        Allotment::RunTokens if used == 0 => too_large(&run, &format!("{most} tokens")),
+        Allotment::RunCost if used == 0 => too_large(&run, &dollars(most)),
         Allotment::RunTokens => {
             format!(
                 "{run} has used {used} of its {most} tokens, and this request does not fit into the rest."

@@ -93,7 +93,7 @@ impl Asking {
     pub(super) fn asker(&self) -> Asker<'_> {
         Asker {
             tenant: self.who.name.as_deref(),
-            run: None,
+            ..Asker::default()
         }
     }
 
@@ -115,7 +115,7 @@ impl Asking {
             Unknown::KeyMissing => Unanswered::refused(ErrorReply::key_missing(), Refused::Unknown),
             Unknown::KeyWrong => Unanswered::refused(ErrorReply::key_wrong(), Refused::Unknown),
             Unknown::BadName => {
-                let reply = ErrorReply::bad_request("the header that names the tenant must hold one name");
+                let reply = ErrorReply::bad_request("the header that names the tenant must hold one name, of at most 64 letters, digits, -, _, ., @ and :");
                 Unanswered::refused(reply, Refused::BadHead)
             }
         })?;
@@ -234,7 +234,10 @@ fn priority(headers: &HeaderMap) -> Result<Option<Priority>, ErrorReply> {
     let Some(value) = headers.get(PRIORITY) else {
         return Ok(None);
     };
-    let tier = value.to_str().ok().and_then(|text| Priority::named(text.trim()));
+    let tier = value
+        .to_str()
+        .ok()
+        .and_then(|text| Priority::named(&text.trim().to_ascii_lowercase()));
     tier.map(Some).ok_or_else(|| {
         ErrorReply::bad_request("the header x-tidegate-priority must be one of high, normal, low and batch")
     })

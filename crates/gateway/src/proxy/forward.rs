@@ -87,8 +87,8 @@ pub(super) struct Attempts {
 pub(super) struct Turn {
     /// How many are expected to be served before it, itself included.
     pub(super) place: u64,
-    /// How long that is expected to take.
-    pub(super) eta_ms: u64,
+    /// How long that is expected to take; `None` where nobody knows, because something under way has to end first.
+    pub(super) eta_ms: Option<u64>,
     is_own: bool,
 }
 
@@ -97,7 +97,7 @@ impl Turn {
         let eta = ticket.eta.since(now).as_millis();
         Self {
             place: ticket.place,
-            eta_ms: u64::try_from(eta).unwrap_or(u64::MAX),
+            eta_ms: Some(u64::try_from(eta).unwrap_or(u64::MAX)).filter(|eta| *eta > 0),
             is_own: ticket.is_own,
         }
     }

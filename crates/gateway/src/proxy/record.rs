@@ -156,7 +156,7 @@ impl Record {
             attempts: attempts.sent,
             limited_by: attempts.limited_by,
             queue_place: attempts.turn.map(|turn| turn.place),
-            queue_eta_ms: attempts.turn.map(|turn| turn.eta_ms),
+            queue_eta_ms: attempts.turn.and_then(|turn| turn.eta_ms),
             queue_behind: attempts.turn.as_ref().map(Turn::behind),
             input_tokens: usage.input.map(Tokens::value),
             cached_input_tokens: Some(usage.cached_input.value()).filter(|cached| *cached > 0),

@@ -8,7 +8,7 @@ use tidegate_core::{RunStep, Spent, TenantId};
 
 use crate::admin::Names;
 use crate::config::AccountHasher;
-use crate::provider::{self, Endpoint, ErrorReply};
+use crate::provider::{self, Asker, Endpoint, ErrorReply};
 
 /// The run, by the client's own word.
 pub(super) const RUN_ID: HeaderName = HeaderName::from_static("x-tidegate-run-id");
@@ -56,6 +56,8 @@ pub(super) struct RunName {
 pub(super) struct RunTrace {
     /// What the client calls it.
     pub(super) name: String,
+    /// What it calls the run that started it.
+    pub(super) parent: Option<String>,
     /// What it has used to 80 % or more.
     pub(super) warning: Option<Spent>,
 }
@@ -116,19 +118,29 @@ impl RunName {
     pub(super) fn into_trace(self) -> Box<RunTrace> {
         Box::new(RunTrace {
             name: self.text,
+            parent: self.parent,
             warning: None,
         })
     }
 }
 
 impl RunTrace {
+    /// Adds the run to who asks, for the words of a refusal.
+    pub(super) fn asker<'a>(trace: Option<&'a Self>, asker: Asker<'a>) -> Asker<'a> {
+        Asker {
+            run: trace.map(|trace| trace.name.as_str()),
+            parent: trace.and_then(|trace| trace.parent.as_deref()),
+            ..asker
+        }
+    }
+
     /// Tells the client.
     pub(super) fn mark(&self, headers: &mut HeaderMap) {
         if let Ok(name) = HeaderValue::try_from(self.name.as_str()) {
             headers.insert(RUN_ID, name);
         }
         if let Some(warning) = &self.warning
-            && let Ok(words) = HeaderValue::try_from(provider::in_short(warning))
+            && let Ok(words) = HeaderValue::try_from(provider::in_short(warning, self.parent.as_deref()))
         {
             headers.insert(RUN_WARNING, words);
         }

@@ -110,3 +110,60 @@ async fn the_status_page_calls_runs_by_their_names() {
     names.sort_unstable();
     assert_eq!(names, ["tide-6", "tide-7"]);
 }
+
+/// What a run uses, the one that started it uses too; who reads the refusal of the child must look at the right one.
+#[tokio::test]
+async fn a_refusal_names_the_run_that_is_used_up() {
+    let mut upstream = Upstream::start().await;
+    let mut config = config(&format!("http://{}", upstream.address), "", "", "rpm = 100");
+    config.runs.calls = Some(4);
+    let gateway = Gateway::start(config).unwrap();
+    let request = |run: &str, parent: &str| {
+        let mut request = chat();
+        let headers = request.headers_mut();
+        headers.insert("x-tidegate-run-id", run.parse().unwrap());
+        if !parent.is_empty() {
+            headers.insert("x-tidegate-parent-run-id", parent.parse().unwrap());
+        }
+        request
+    };
+    for (run, parent, warning) in [
+        ("P", "", None),
+        ("k1", "P", None),
+        ("k1", "P", None),
+        ("k2", "P", Some("calls 4/4 of run P")),
+    ] {
+        let answering = tokio::spawn(send(gateway.address(), request(run, parent)));
+        upstream.request().await.answer_json(200, "{}");
+        let answer = answering.await.unwrap();
+        assert_eq!(
+            (answer.status, answer.header("x-tidegate-run-warning")),
+            (200, warning),
+            "{run}"
+        );
+    }
+    for (run, parent, expect) in [
+        ("P", "", r#"Run \"P\" has made 4 of its 4 calls and is stopped."#),
+        (
+            "k1",
+            "P",
+            r#"Run \"P\", which started run \"k1\", has made 4 of its 4 calls and is stopped."#,
+        ),
+        // Its parent is known from before, but it does not say so itself.
+        (
+            "k1",
+            "",
+            r#"A run above run \"k1\" has made 4 of its 4 calls and is stopped."#,
+        ),
+        (
+            "g",
+            "k1",
+            r#"A run above run \"g\" has made 4 of its 4 calls and is stopped."#,
+        ),
+    ] {
+        let answer = send(gateway.address(), request(run, parent)).await;
+        assert_eq!(answer.status, 402, "{run}");
+        assert!(answer.text().contains(expect), "{}", answer.text());
+    }
+    upstream.assert_quiet();
+}

@@ -136,7 +136,7 @@ async fn what_waits_is_known_by_tenant_priority_and_route() {
                 [[routes]]\nname = \"night\"\ntags = [\"night\"]\npriority = \"batch\"";
     let gateway = {
         let text = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"off\"\nworkers = 1\n{text}\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nworkers = 1\n{text}\n\
              [[upstreams]]\nprovider = \"openai\"\nbase_url = \"http://{}\"\napi_key = \"sk-own\"\n[[upstreams.limits]]\nmodels = [\"*\"]\nconcurrent = 1\n",
             upstream.address
         );
@@ -147,7 +147,7 @@ async fn what_waits_is_known_by_tenant_priority_and_route() {
     for (at, (headers, tenant, priority, route)) in [
         (vec![("x-tenant", "a")], "a", Priority::Low, RouteId::NONE),
         (
-            vec![("x-tenant", "a"), ("x-tidegate-priority", "high")],
+            vec![("x-tenant", "A"), ("x-tidegate-priority", "HIGH")],
             "a",
             Priority::High,
             RouteId::NONE,
@@ -190,8 +190,44 @@ async fn what_waits_is_known_by_tenant_priority_and_route() {
         asking.abort();
         until("it has left", || waiting(&gateway) == 0).await;
     }
+    let last = tokio::spawn(send(gateway.address(), chat()));
+    until("it waits", || waiting(&gateway) == 1).await;
+    let page = send(gateway.admin_address().unwrap(), get("/status")).await;
+    let page: serde_json::Value = serde_json::from_slice(&page.body).unwrap();
+    let quota = &page["quotas"][0];
+    assert_eq!(quota["line"][0]["limit"], "1 requests at one time");
+    assert_eq!(quota.get("line_more"), None);
     seen.answer_json(200, OK);
     assert_eq!(first.await.unwrap().status, 200);
+    upstream.request().await.answer_json(200, OK);
+    let last = last.await.unwrap();
+    assert_eq!(last.header("x-tidegate-queue-place"), Some("1"));
+    assert_eq!(
+        last.header("x-tidegate-queue-eta-ms"),
+        None,
+        "nobody knows when the first one ends"
+    );
+}
+
+#[tokio::test]
+async fn names_of_tenants_that_are_none_are_refused() {
+    let mut upstream = Upstream::start().await;
+    let gateway = start(upstream.address, "tenant_header = \"x-tenant\"");
+    let longer = "n".repeat(65);
+    for name in ["a b", "a,b", "*", "\u{e9}", longer.as_str()] {
+        let answer = send(
+            gateway.address(),
+            chat_with(CHAT, "gpt-4o", &[("x-tenant", name)]),
+        )
+        .await;
+        assert_eq!(
+            (answer.status, answer.header("x-tidegate-code")),
+            (400, Some("bad_request")),
+            "{name}"
+        );
+        assert!(answer.text().contains("at most 64"), "{}", answer.text());
+    }
+    upstream.assert_quiet();
 }
 
 #[tokio::test]

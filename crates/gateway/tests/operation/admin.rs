@@ -127,7 +127,7 @@ fn the_status_tells_who_waits_for_what() {
     assert_eq!(
         page["runs"],
         json!([{ "run": "abc", "calls": 41, "tokens": 90_000, "micro_dollars": 1_700_000, "time_ms": 60_000, "depth": 2,
-                 "repeats": 3, "warning": { "what": "run_calls", "used": 41, "most": 50 } }])
+                 "repeats": 3, "warning": { "what": "run_calls", "used": 41, "most": 50, "text": "calls 41/50" } }])
     );
     assert_eq!(page["quotas"][1]["hold_ms"], 7_000);
     assert_eq!(page["quotas"][3]["upstream"], "gone");

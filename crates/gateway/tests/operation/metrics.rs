@@ -107,3 +107,18 @@ fn the_status_says_what_a_cap_on_outputs_would_do() {
     assert_eq!((cap.tokens, cap.configured), (800, false));
     assert_eq!((cap.cut_per_million, cap.carries_percent), (9_000, 500));
 }
+
+/// The status lists the first of a line only, so it says how many there are besides.
+#[test]
+fn the_status_says_how_long_the_rest_of_the_line_is() {
+    let mut snapshot = snapshot::busy();
+    let more = |snapshot: &_| {
+        let quota = views(snapshot, &config()).swap_remove(0);
+        (quota.line.len(), quota.line_more)
+    };
+    assert_eq!(more(&snapshot), (2, None));
+    let first = snapshot.quotas[0].first_waiting[0];
+    snapshot.quotas[0].first_waiting = vec![first; 100];
+    snapshot.quotas[0].waiting = 5_000;
+    assert_eq!(more(&snapshot), (100, Some(4_900)));
+}

@@ -36,12 +36,16 @@ fn own_limit(owner: Owner) -> ErrorReply {
     };
     let asker = Asker {
         tenant: Some("search-team"),
-        run: None,
+        ..Asker::default()
     };
     ErrorReply::refusal_of(&refusal, asker)
 }
 
 fn spent(what: Allotment, used: u64, most: u64) -> ErrorReply {
+    spent_above(what, used, most, 0)
+}
+
+fn spent_above(what: Allotment, used: u64, most: u64, above: u32) -> ErrorReply {
     let (reason, wait) = match what {
         Allotment::Budget(..) => (RefusalReason::BudgetSpent, Some(Duration::from_secs(93_784))),
         _ => (RefusalReason::RunSpent, None),
@@ -52,13 +56,14 @@ fn spent(what: Allotment, used: u64, most: u64) -> ErrorReply {
             what,
             used,
             most,
-            above: 0,
+            above,
         }),
         ..Refusal::of(reason)
     };
     let asker = Asker {
         tenant: Some("search-team"),
         run: Some("run-7"),
+        parent: Some("run-6"),
     };
     ErrorReply::refusal_of(&refusal, asker)
 }
@@ -124,6 +129,27 @@ fn refusals() -> Vec<(&'static str, ErrorReply)> {
                 499_990_000,
                 500_000_000,
             ),
+        ),
+        (
+            "refusal_budget_tokens_too_few",
+            spent(Allotment::Budget(BudgetUnit::Tokens, Period::Day), 0, 100),
+        ),
+        (
+            "refusal_budget_dollars_too_few",
+            spent(Allotment::Budget(BudgetUnit::Cost, Period::Month), 0, 5_000_000),
+        ),
+        ("refusal_run_tokens_too_few", spent(Allotment::RunTokens, 0, 100)),
+        (
+            "refusal_run_dollars_too_few",
+            spent_above(Allotment::RunCost, 0, 2_000_000, 1),
+        ),
+        (
+            "refusal_run_calls_of_parent",
+            spent_above(Allotment::RunCalls, 4, 4, 1),
+        ),
+        (
+            "refusal_run_calls_further_up",
+            spent_above(Allotment::RunCalls, 4, 4, 2),
         ),
         ("refusal_run_calls", spent(Allotment::RunCalls, 50, 50)),
         ("refusal_run_tokens", spent(Allotment::RunTokens, 99_000, 100_000)),
@@ -269,6 +295,38 @@ fn waits_are_rounded_up_and_retried_only_if_sdks_honor_them() {
             "{micros}"
         );
     }
+}
+
+#[test]
+fn what_is_nearly_used_up_says_of_which_run() {
+    let short = |above, parent| {
+        let spent = Spent {
+            what: Allotment::RunCalls,
+            used: 4,
+            most: 4,
+            above,
+        };
+        in_short(&spent, parent)
+    };
+    assert_eq!(short(0, Some("tide-6")), "calls 4/4");
+    assert_eq!(short(1, Some("tide-6")), "calls 4/4 of run tide-6");
+    assert_eq!(short(1, Some("tide\n-6")), "calls 4/4 of run tide-6");
+    assert_eq!(short(1, None), "calls 4/4 of a run above");
+    assert_eq!(short(2, Some("tide-6")), "calls 4/4 of a run above");
+    let asker = Asker {
+        run: Some("k1"),
+        ..Asker::default()
+    };
+    let spent = Spent {
+        what: Allotment::RunCalls,
+        used: 4,
+        most: 4,
+        above: 1,
+    };
+    assert_eq!(
+        used_up(&spent, asker, None),
+        "A run above run \"k1\" has made 4 of its 4 calls and is stopped."
+    );
 }
 
 #[test]

@@ -249,6 +249,7 @@ fn the_client_is_told() {
     ] {
         let trace = RunTrace {
             name: "run-7".to_owned(),
+            parent: None,
             warning,
         };
         let mut headers = HeaderMap::new();
