@@ -27,21 +27,18 @@ pub struct Scene {
     pub discipline: Discipline,
     /// Minutes in which the polite one was there before.
     pub history: u64,
-    /// Whether both are in the plan.
-    pub is_listed: bool,
     /// Whether the greedy one comes at all.
     pub is_shared: bool,
 }
 
 impl Scene {
-    /// The usual: the engine with its rolling window, both in the plan, a minute of history.
+    /// The usual: the engine with its rolling window, a minute of history.
     pub const fn usual(seed: u64) -> Self {
         Self {
             seed,
             who: Who::Ours,
             discipline: Discipline::Rolling,
             history: 1,
-            is_listed: true,
             is_shared: true,
         }
     }
@@ -58,15 +55,10 @@ impl Scene {
             ("rolling", Discipline::Rolling),
             ("token bucket", Discipline::TokenBucket),
         ] {
-            for (past, history, is_listed) in [
-                ("a minute of history", 1, true),
-                ("no history", 0, true),
-                ("no history, not in the plan", 0, false),
-            ] {
+            for (past, history) in [("a minute of history", 1), ("no history", 0)] {
                 let scene = Self {
                     discipline,
                     history,
-                    is_listed,
                     ..usual
                 };
                 rows.push((format!("Tidegate, {keeping}, {past}"), scene));
@@ -82,10 +74,7 @@ impl Scene {
 
     /// Plays it until the greedy one is served, or for ten minutes if there is none.
     pub fn run(&self) -> Figures {
-        let tenants = ["polite", "greedy"].map(|name| Tenant {
-            is_listed: self.is_listed,
-            ..Tenant::new(name, 1)
-        });
+        let tenants = ["polite", "greedy"].map(|name| Tenant::new(name, 1));
         let quota = Quota {
             requests: Some(LIMIT),
             tokens: Some(1_000_000_000),
