@@ -315,7 +315,10 @@ impl Group {
         if is_next && self.is_open(now) && verdict == Verdict::Now {
             if !self.fits(now, &charge, &need) {
                 self.press(now, &charge, &need);
-            } else if self.full_until(now, flow, &waiting, 0, &need).is_none() {
+            } else if self
+                .full_until(now, flow, &waiting, &Charge::ZERO, &need)
+                .is_none()
+            {
                 self.take(now, &charge);
                 desk.allowances.take(now, waiting.allowed, &charge, hold);
                 self.queue.serve(now, flow, &charge, waiting.cost);
@@ -328,16 +331,16 @@ impl Group {
         let (mut expected, own_before) = match place {
             None => (
                 self.expect_turn(now, flow, &waiting, desk.allowances),
-                self.queue.flow(flow).map_or(0, |flow| flow.cost),
+                self.queue.flow(flow).map_or(Charge::ZERO, |flow| flow.demand),
             ),
             Some(position) => {
                 waiting.position = self.queue.position_back(flow, position);
                 let before = self.queue.before(flow, &waiting);
                 let expected = self.expect_behind(now, flow, before, &waiting, false, desk.allowances);
-                (expected, before.1)
+                (expected, before.0)
             }
         };
-        if let Some(until) = self.full_until(now, flow, &waiting, own_before, &need)
+        if let Some(until) = self.full_until(now, flow, &waiting, &own_before, &need)
             && until > expected.eta
         {
             expected = Expectation {

@@ -301,7 +301,7 @@ impl Group {
             need,
             ..
         } = candidate;
-        let until = self.room_is_left(now, flow, (&charge, cost), 0, &need)?;
+        let until = self.room_is_left(now, flow, (&charge, cost), &Charge::ZERO, &need)?;
         Some(until.min(now.saturating_add(KEPT_LOOK)))
     }
 
@@ -312,7 +312,7 @@ impl Group {
         now: u64,
         flow: u32,
         waiting: &Waiting,
-        own_before: u64,
+        own_before: &Charge,
         need: &Need,
     ) -> Option<u64> {
         self.room_is_left(now, flow, (&waiting.charge, waiting.cost), own_before, need)
@@ -323,7 +323,7 @@ impl Group {
         now: u64,
         flow: u32,
         (charge, cost): (&Charge, u64),
-        own_before: u64,
+        own_before: &Charge,
         need: &Need,
     ) -> Option<u64> {
         if cost > LARGE_COST {
@@ -341,15 +341,13 @@ impl Group {
         let mut latest = now;
         for meter in &mut self.meters {
             let weight = charge.amount(meter.dimension()).value();
-            let ahead = meter.part_of_amount(kept.saturating_add(own_before), WINDOW_COST);
+            let before = own_before.amount(meter.dimension()).value();
+            let ahead = meter.part_of_amount(kept, WINDOW_COST).saturating_add(before);
             if let Earliest::At(at) = meter.earliest(now, ahead, weight, need) {
                 latest = latest.max(at);
             }
             if is_spread {
-                // An even pace takes a window for a window's worth.
-                let pace = u128::from(meter.window()) * u128::from(own_before) / u128::from(WINDOW_COST);
-                let pace = u64::try_from(pace).unwrap_or(u64::MAX);
-                latest = latest.max(meter.even_at(now, weight).saturating_add(pace));
+                latest = latest.max(meter.even_at(now, before, weight));
             }
         }
         (latest > now).then_some(latest)

@@ -32,8 +32,8 @@ pub(super) struct Expiries {
 }
 
 impl Meter {
-    /// Returns when `weight` can go at a pace that can be kept up, in microseconds.
-    pub(crate) fn even_at(&mut self, now: u64, weight: u64) -> u64 {
+    /// Returns when `weight` can go at a pace that can be kept up behind `ahead`, in microseconds.
+    pub(crate) fn even_at(&mut self, now: u64, ahead: u64, weight: u64) -> u64 {
         // A bucket refills evenly by itself, and what is found by trying or next to others' traffic is paced already.
         let is_plain =
             self.bucket.is_none() && self.outlook.is_none() && self.lesson.is_none() && self.pacer.is_none();
@@ -56,7 +56,10 @@ impl Meter {
             let missing = needed - free - i128::from(freed);
             wait = wait.max(missing * i128::from(life) / pace.max(1));
         }
+        // What is ahead goes at that pace too.
+        let before = u128::from(ahead) * u128::from(life) / u128::from(self.amount.max(1));
         now.saturating_add(u64::try_from(wait).unwrap_or(0))
+            .saturating_add(u64::try_from(before).unwrap_or(u64::MAX))
     }
 
     /// Returns what expires until each node.

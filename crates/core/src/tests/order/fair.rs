@@ -259,6 +259,32 @@ fn a_burst_beyond_the_share_is_spread_where_others_are_expected_and_nowhere_else
     }
 }
 
+/// A quota of a day is not spread, so a backlog of minutes waits for minutes.
+#[test]
+fn a_quota_of_a_day_does_not_stretch_what_is_said_of_a_backlog() {
+    let day = Limit::rolling(Dimension::Requests, secs(86_400), amount(2_000));
+    let mut desk = Desk::quick(Plan {
+        tenants: vec![TenantPlan::new("a"), TenantPlan::new("b")],
+        ..plan(vec![per_minute(100), day])
+    });
+    for _ in 0..5 {
+        desk.go(of("b", 1));
+        desk.sleep(secs(1));
+    }
+    let asked = desk.world.now;
+    for decision in desk.ask_all([of("a", 1); 300]) {
+        match decision {
+            Decision::Admit(_) => {}
+            Decision::Wait(ticket) => {
+                assert!(ticket.eta.since(asked) <= secs(300), "{ticket:?}");
+            }
+            Decision::Refuse(refusal) => panic!("there is time for all: {refusal:?}"),
+        }
+    }
+    desk.sleep(secs(300));
+    assert_eq!((desk.admitted.len(), desk.refused.len()), (305, 0));
+}
+
 #[test]
 fn the_batch_tier_leaves_room_at_every_moment_and_takes_all_the_rest() {
     let mut desk = Desk::quick(patient(plan(vec![per_minute(120)])));
