@@ -23,6 +23,7 @@ mod estimate;
 mod forecast;
 mod group;
 mod lasting;
+pub mod ledger;
 mod limit;
 mod margin;
 mod meter;

@@ -1,0 +1,348 @@
+//! The ledger of one quota group that several replicas share: what was charged, who waits, and who goes next.
+//!
+//! It is a state machine of its own, driven by the calls of the replicas. This is its definition; the script that runs it
+//! inside Redis (crate `tidegate`, feature `redis`) does the same in the same order, and one suite compares the two call by
+//! call. Everything is a whole number below 2⁵³, because that is what the script's numbers hold.
+//!
+//! What it promises (decision record 0009):
+//!
+//! * **No over-admission.** Charges, holds and what is kept for silent replicas never exceed an amount by anything that was
+//!   let in, whatever replicas do and however often they repeat themselves.
+//! * **Settled once.** A repeated call is answered with its first answer and changes nothing.
+//! * **Fenced.** A replica that was silent for [`SILENT_AFTER`] has its share kept for it until it comes back or its charges
+//!   have expired; a ledger that has lost something gets another epoch, and lets nobody in before it knows what is in use.
+//! * **No barging.** Nobody is let in before somebody more entitled at another replica, unless that one goes no later for it.
+
+mod call;
+mod learning;
+mod line;
+mod member;
+mod reply;
+mod ring;
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+pub use call::{Ask, Call, Entry, LimitName, Seed, Terms};
+pub use member::SILENT_AFTER;
+pub use reply::{Denial, Fact, Reply, Status, Wakening};
+
+use learning::Learning;
+use line::Fairness;
+use member::{Head, Member, SHARES};
+use ring::Ring;
+
+/// The server's clock and a replica's idea of it may differ by this much, in microseconds: a clock that steps moves the
+/// ledger's time by no more.
+pub const CLOCK_SLACK: u64 = 250_000;
+
+/// A replica's idea of the time is trusted once it has been there for so long, in microseconds.
+const TRUSTED_AFTER: u64 = 5_000_000;
+
+/// The most requests of one replica that keep their place in the line of all.
+pub const HEADS_MAX: usize = 16;
+
+/// The ledger of one quota group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// 0: there is none yet.
+    epoch: u64,
+    /// The latest time.
+    last: u64,
+    /// What is added to the server's clock, in microseconds.
+    skew: i64,
+    paused_until: u64,
+    facts_version: u64,
+    rings: BTreeMap<LimitName, Ring>,
+    members: BTreeMap<u64, Member>,
+    fairness: Fairness,
+    learning: Option<Learning>,
+}
+
+impl Ledger {
+    /// Makes a ledger of which nobody knows anything yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Answers a call at a time of the server's clock, and tells who else should call.
+    pub fn call(&mut self, server_time: u64, call: &Call) -> (Reply, Vec<Wakening>) {
+        let now = self.time(server_time, call);
+        if self.epoch == 0 {
+            self.begin(now, call, call.epoch == 0);
+        }
+        self.last = now;
+        if call.epoch != 0 && call.epoch != self.epoch {
+            return (self.brief(now, Status::Lost), Vec::new());
+        }
+        match self.members.get(&call.replica) {
+            Some(member) if call.sequence == member.sequence => {
+                let answer = Reply::from_numbers(&member.answer);
+                return (
+                    answer.unwrap_or_else(|| self.brief(now, Status::Stale)),
+                    Vec::new(),
+                );
+            }
+            Some(member) if call.sequence < member.sequence || member.left => {
+                return (self.brief(now, Status::Stale), Vec::new());
+            }
+            Some(member) if call.sequence == member.sequence + 1 => {}
+            None if call.sequence == 1 => {}
+            // What it was told once is not here any more.
+            _ => {
+                self.begin(now, call, false);
+                return (self.brief(now, Status::Lost), Vec::new());
+            }
+        }
+        self.answer(now, call)
+    }
+
+    fn answer(&mut self, now: u64, call: &Call) -> (Reply, Vec<Wakening>) {
+        for terms in &call.limits {
+            let ring = self.rings.entry(terms.name).or_default();
+            ring.adopt(now, terms);
+            ring.advance(now);
+        }
+        let life = self.rings.values().map(|ring| ring.life).max().unwrap_or(0);
+        self.members.retain(|_, member| !member.is_over(now, life));
+        self.meet(now, call);
+        for entry in &call.entries {
+            self.enter(now, call, entry);
+        }
+        if let Some(seed) = &call.seed {
+            self.sow(now, call, seed);
+        }
+        self.learn(now, call);
+        let asks: Vec<Head> = call.asks.iter().map(|ask| head(ask, &call.limits)).collect();
+        let pass = self.pass(now, call.replica, &asks, call.tiers);
+        let totals = self.totals(now);
+        let denied = pass.granted.contains(&false);
+        let wants_view = call.wants_view || denied;
+        let view = wants_view.then(|| {
+            let slots = |terms: &Terms| self.rings.get(&terms.name).map(Ring::slots).unwrap_or_default();
+            call.limits.iter().map(slots).collect()
+        });
+        let there = self.members.iter().filter(|(_, member)| member.is_there(now));
+        let there: Vec<u64> = there.map(|(id, _)| *id).collect();
+        let mut reply = Reply {
+            replicas: there.len() as u64,
+            denial: pass.denial,
+            denied_by: pass.denied_by,
+            wake_at: pass.wake_at,
+            totals: call
+                .limits
+                .iter()
+                .map(|terms| totals.get(&terms.name).copied().unwrap_or(0))
+                .collect(),
+            tags: asks
+                .iter()
+                .map(|ask| self.fairness.tag(ask.tier, ask.tenant))
+                .collect(),
+            facts: if call.facts == self.facts_version {
+                Vec::new()
+            } else {
+                self.facts()
+            },
+            names: if wants_view { there } else { Vec::new() },
+            view,
+            granted: pass.granted,
+            ..self.brief(
+                now,
+                if self.learning.is_some() {
+                    Status::Learning
+                } else {
+                    Status::Open
+                },
+            )
+        };
+        self.part(now, call, asks, &mut reply);
+        (reply, pass.wakenings)
+    }
+
+    /// Notes who calls, and what it holds.
+    fn meet(&mut self, now: u64, call: &Call) {
+        let member = self
+            .members
+            .entry(call.replica)
+            .or_insert_with(|| Member::new(now));
+        member.sequence = call.sequence;
+        member.beat = now;
+        member.woken = 0;
+        member.share_life = call.share_life;
+        member.lease = call.lease;
+        member.heads.clear();
+        for terms in &call.limits {
+            member.held.insert(terms.name, terms.held);
+        }
+        if call.leaves {
+            member.left = true;
+            member.share = 0;
+            return;
+        }
+        let there = self
+            .members
+            .values()
+            .filter(|member| member.is_there(now))
+            .count() as u64;
+        let others = self
+            .members
+            .iter()
+            .filter(|(id, member)| **id != call.replica && !member.left);
+        let taken: u64 = others.map(|(_, member)| member.share).sum();
+        let all = call.shares.min(SHARES);
+        if let Some(member) = self.members.get_mut(&call.replica) {
+            member.share = (all / there.max(1)).min(all.saturating_sub(taken));
+        }
+    }
+
+    /// Notes what the caller was told.
+    fn part(&mut self, _now: u64, call: &Call, asks: Vec<Head>, reply: &mut Reply) {
+        let Some(member) = self.members.get_mut(&call.replica) else {
+            return;
+        };
+        reply.share = member.share;
+        for terms in &call.limits {
+            let live = self.rings.get(&terms.name).map_or(0, |ring| ring.live);
+            let seen = member.seen.entry(terms.name).or_default();
+            *seen = if reply.view.is_some() {
+                live
+            } else {
+                live.max(*seen)
+            };
+        }
+        if !member.left {
+            let denied = asks
+                .into_iter()
+                .zip(&reply.granted)
+                .filter(|(_, granted)| !**granted);
+            member.heads = denied.map(|(ask, _)| ask).take(HEADS_MAX).collect();
+        }
+        member.woken = reply.wake_at;
+        // Whoever repeats a call does not need to see everything again.
+        let view = reply.view.take();
+        let names = core::mem::take(&mut reply.names);
+        member.answer = reply.numbers();
+        (reply.view, reply.names) = (view, names);
+    }
+
+    fn enter(&mut self, now: u64, call: &Call, entry: &Entry) {
+        let ring_of = |rings: &mut BTreeMap<LimitName, Ring>, limit: usize| {
+            let name = call.limits.get(limit)?.name;
+            rings.contains_key(&name).then_some(name)
+        };
+        match *entry {
+            Entry::Refund { limit, stamp, amount } => {
+                if let Some(name) = ring_of(&mut self.rings, limit)
+                    && let Some(ring) = self.rings.get_mut(&name)
+                {
+                    ring.refund(stamp, amount);
+                }
+            }
+            Entry::Charge { limit, stamp, amount } => {
+                if let Some(name) = ring_of(&mut self.rings, limit)
+                    && let Some(ring) = self.rings.get_mut(&name)
+                {
+                    ring.charge(now, if stamp == 0 { now } else { stamp }, amount);
+                }
+            }
+            Entry::Used { limit, amount } => {
+                if let Some(name) = ring_of(&mut self.rings, limit)
+                    && let Some(ring) = self.rings.get_mut(&name)
+                {
+                    ring.charge(now, now, amount.saturating_sub(ring.live));
+                    if let (Some(learning), Some(dimension)) = (&mut self.learning, name.dimension()) {
+                        learning.proven.insert(dimension.index());
+                    }
+                }
+            }
+            Entry::Amount {
+                limit,
+                amount,
+                source,
+            } => {
+                if let Some(name) = ring_of(&mut self.rings, limit)
+                    && let Some(ring) = self.rings.get_mut(&name)
+                    && (ring.told, ring.source) != (amount, source)
+                {
+                    (ring.told, ring.source) = (amount, source);
+                    self.facts_version += 1;
+                }
+            }
+            Entry::Pause { until } => self.paused_until = self.paused_until.max(until),
+            Entry::Service { tier, tenant, by } => self.fairness.correct(tier, tenant, by),
+        }
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        let told = self.rings.iter().filter(|(_, ring)| ring.source > 0);
+        told.map(|(name, ring)| Fact {
+            name: *name,
+            amount: ring.told,
+            source: ring.source,
+        })
+        .collect()
+    }
+
+    /// Returns a reply that says nothing but how things stand.
+    fn brief(&self, now: u64, status: Status) -> Reply {
+        Reply {
+            status,
+            epoch: self.epoch,
+            now,
+            replicas: 0,
+            share: 0,
+            paused_until: if self.paused_until > now {
+                self.paused_until
+            } else {
+                0
+            },
+            learning_until: self.learning.as_ref().map_or(0, |learning| learning.until),
+            denial: Denial::None,
+            denied_by: 0,
+            wake_at: 0,
+            facts_version: self.facts_version,
+            granted: Vec::new(),
+            totals: Vec::new(),
+            tags: Vec::new(),
+            facts: Vec::new(),
+            names: Vec::new(),
+            view: None,
+        }
+    }
+
+    /// Returns the time of a call: the server's, but never earlier than before, and never further from that of a replica
+    /// that is known for some time than [`CLOCK_SLACK`].
+    fn time(&mut self, server_time: u64, call: &Call) -> u64 {
+        let raw = server_time.saturating_add_signed(self.skew);
+        let mut now = raw;
+        if call.time > 0 {
+            now = now.min(call.time + CLOCK_SLACK);
+        }
+        let is_trusted = call.time > 0
+            && self
+                .members
+                .get(&call.replica)
+                .is_some_and(|member| !member.left && self.last.saturating_sub(member.born) >= TRUSTED_AFTER);
+        if is_trusted {
+            now = now.max(call.time.saturating_sub(CLOCK_SLACK));
+            self.skew += i64::try_from(now).unwrap_or(i64::MAX) - i64::try_from(raw).unwrap_or(i64::MAX);
+        }
+        now.max(self.last)
+    }
+}
+
+/// Returns an ask as it waits, with limits by their names.
+fn head(ask: &Ask, limits: &[Terms]) -> Head {
+    let wants = limits.iter().enumerate().map(|(at, terms)| {
+        let of = |amounts: &[u64]| amounts.get(at).copied().unwrap_or(0);
+        (terms.name, of(&ask.take), of(&ask.hold))
+    });
+    Head {
+        tier: ask.tier & 3,
+        tenant: ask.tenant,
+        cost: ask.cost,
+        service: ask.service,
+        arrived: ask.arrived,
+        wants: wants.filter(|(_, take, hold)| take + hold > 0).collect(),
+    }
+}

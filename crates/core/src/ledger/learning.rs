@@ -1,0 +1,137 @@
+//! What a ledger does that does not know what is in use: it lets nobody in until it does.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use super::Ledger;
+use super::call::{Call, LimitName, Seed};
+use super::ring::SLOT_BUCKETS;
+use crate::units::Dimension;
+
+/// It learns for at least so long, in microseconds, so that everybody who knows something can say so.
+const LEARNING_MIN: u64 = 1_000_000;
+
+/// Windows longer than this, in microseconds, are not waited for: a day's use is only known from those who saw it.
+const WINDOW_MAX: u64 = 3_600_000_000;
+
+/// One request is let through to see what the provider says, and another if nothing came of it for so long, in
+/// microseconds.
+const TRIAL_LIFE: u64 = 10_000_000;
+
+/// A ledger that is learning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Learning {
+    pub(super) began: u64,
+    pub(super) until: u64,
+    /// Whether nobody has come who knows of an earlier ledger.
+    pub(super) is_fresh: bool,
+    /// Replicas that have said what they know, and those that somebody knew of.
+    pub(super) seeded: BTreeSet<u64>,
+    pub(super) named: BTreeSet<u64>,
+    /// The most that anybody saw in a slot.
+    pub(super) seen: BTreeMap<(LimitName, u64), u64>,
+    /// Dimensions of which the provider has told what is in use.
+    pub(super) proven: BTreeSet<usize>,
+    /// Who was let through last to see what the provider says, and when.
+    pub(super) tried: Option<(u64, u64)>,
+}
+
+impl Learning {
+    /// Returns whether one request may be let through to see what the provider says.
+    pub(super) fn lets_try(&self, now: u64, _caller: u64) -> bool {
+        self.is_fresh
+            && self
+                .tried
+                .is_none_or(|(_, at)| now.saturating_sub(at) >= TRIAL_LIFE)
+    }
+}
+
+impl Ledger {
+    /// Begins anew: nothing is known of what is in use.
+    pub(super) fn begin(&mut self, now: u64, call: &Call, is_fresh: bool) {
+        let lives = call
+            .limits
+            .iter()
+            .filter(|terms| terms.name.window() <= WINDOW_MAX);
+        let life = lives.map(|terms| terms.life).max().unwrap_or(0);
+        *self = Self {
+            epoch: call.next_epoch.max(1),
+            last: now,
+            skew: self.skew,
+            ..Self::default()
+        };
+        if !(is_fresh && call.trusts_empty) {
+            self.learning = Some(Learning {
+                began: now,
+                until: now + life,
+                is_fresh,
+                seeded: BTreeSet::new(),
+                named: BTreeSet::new(),
+                seen: BTreeMap::new(),
+                proven: BTreeSet::new(),
+                tried: None,
+            });
+        }
+    }
+
+    /// Takes note of what a replica knows of lost charges.
+    pub(super) fn sow(&mut self, now: u64, call: &Call, seed: &Seed) {
+        for (limit, stamp, amount) in &seed.own {
+            if let Some(ring) = call
+                .limits
+                .get(*limit)
+                .and_then(|terms| self.rings.get_mut(&terms.name))
+            {
+                ring.charge(now, *stamp, *amount);
+            }
+        }
+        let Some(learning) = &mut self.learning else {
+            return;
+        };
+        learning.is_fresh = false;
+        learning.seeded.insert(call.replica);
+        learning.named.insert(call.replica);
+        learning.named.extend(seed.names.iter().copied());
+        for (limit, slot, amount) in &seed.seen {
+            if let Some(terms) = call.limits.get(*limit) {
+                let seen = learning.seen.entry((terms.name, *slot)).or_default();
+                *seen = (*seen).max(*amount);
+            }
+        }
+    }
+
+    /// Ends learning if enough is known.
+    pub(super) fn learn(&mut self, now: u64, call: &Call) {
+        let Some(learning) = &self.learning else { return };
+        let all_said = !learning.is_fresh
+            && learning.named.is_subset(&learning.seeded)
+            && now >= learning.began + LEARNING_MIN;
+        let all_proven = learning.is_fresh
+            && !learning.proven.is_empty()
+            && call.limits.iter().all(|terms| {
+                let dimension = terms.name.dimension();
+                terms.name.window() > WINDOW_MAX
+                    || dimension == Some(Dimension::Concurrency)
+                    || dimension.is_some_and(|dimension| learning.proven.contains(&dimension.index()))
+            });
+        if !all_said && !all_proven && now < learning.until {
+            return;
+        }
+        let Some(learning) = self.learning.take() else {
+            return;
+        };
+        // What anybody saw and nobody has owned up to was charged by somebody who is gone.
+        for ((name, slot), seen) in learning.seen {
+            let Some(ring) = self.rings.get_mut(&name) else {
+                continue;
+            };
+            let buckets = slot * SLOT_BUCKETS..(slot + 1) * SLOT_BUCKETS;
+            let last = buckets.end - 1;
+            let owned: u64 = ring.buckets.range(buckets).map(|(_, charged)| charged).sum();
+            ring.charge(
+                now.max(last * ring.width),
+                last * ring.width,
+                seen.saturating_sub(owned),
+            );
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Whose turn it is among the requests of all replicas.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::Ledger;
+use super::call::LimitName;
+use super::member::Head;
+use super::reply::{Denial, Wakening};
+
+/// The cost of a whole window.
+const WINDOW_COST: u64 = 1 << 30;
+
+/// The most flows whose service is remembered, beyond those that others have caught up with.
+const TAGS_MAX: usize = 1_024;
+
+/// Service and credit of flows and tiers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Fairness {
+    /// The service of each flow (tier and tenant) that was served while others waited.
+    pub(super) tags: BTreeMap<(u8, u64), u64>,
+    /// The service from which newcomers begin, of each tier.
+    pub(super) virtual_time: [u64; 4],
+    /// What each tier has earned while it waited.
+    pub(super) credit: [u64; 4],
+}
+
+impl Fairness {
+    /// Returns the service of a flow.
+    pub(super) fn tag(&self, tier: u8, tenant: u64) -> u64 {
+        let tag = self.tags.get(&(tier, tenant)).copied().unwrap_or(0);
+        tag.max(self.virtual_time[usize::from(tier & 3)])
+    }
+
+    pub(super) fn correct(&mut self, tier: u8, tenant: u64, by: i64) {
+        let floor = self.virtual_time[usize::from(tier & 3)];
+        if let Some(tag) = self.tags.get_mut(&(tier, tenant)) {
+            *tag = if by > 0 {
+                *tag + by.unsigned_abs()
+            } else {
+                tag.saturating_sub(by.unsigned_abs()).max(floor.min(*tag))
+            };
+        }
+    }
+
+    fn serve(&mut self, head: &Head, first_key: u64, shares: [u8; 4], waits: [bool; 4]) {
+        let at = usize::from(head.tier & 3);
+        let tag = self.tag(head.tier, head.tenant);
+        self.virtual_time[at] = self.virtual_time[at].max(tag.min(first_key));
+        self.tags.insert((head.tier, head.tenant), tag + head.service);
+        if self.tags.len() > TAGS_MAX {
+            let floors = self.virtual_time;
+            self.tags
+                .retain(|(tier, _), tag| *tag > floors[usize::from(tier & 3)]);
+        }
+        for tier in 0..4 {
+            self.credit[tier] = if waits[tier] {
+                let earned = head.cost * u64::from(shares[tier]) / 100;
+                (self.credit[tier] + earned).min(WINDOW_COST)
+            } else {
+                0
+            };
+        }
+        self.credit[at] = self.credit[at].saturating_sub(head.cost);
+    }
+}
+
+/// A request in the line of all replicas.
+struct Candidate {
+    /// Whether its tier is due by what it has earned (0) or not (1), and the tier.
+    rank: (u8, u8),
+    key: u64,
+    arrived: u64,
+    replica: u64,
+    order: usize,
+    head: Head,
+}
+
+/// The first that does not fit, which keeps its place.
+struct Barrier {
+    tier: u8,
+    tenant: u64,
+    /// The service that its flow will have had.
+    served: u64,
+    /// When it will fit; 0: nobody knows.
+    at: u64,
+    /// What others may take of each limit that it needs, without its going later for it.
+    spare: BTreeMap<LimitName, u64>,
+}
+
+/// What came of a look through the line.
+#[derive(Default)]
+pub(super) struct Pass {
+    pub(super) granted: Vec<bool>,
+    pub(super) denial: Denial,
+    pub(super) denied_by: u64,
+    pub(super) wake_at: u64,
+    pub(super) wakenings: Vec<Wakening>,
+}
+
+impl Ledger {
+    /// Lets those of the caller's requests in whose turn it is, and finds out who goes next.
+    pub(super) fn pass(&mut self, now: u64, caller: u64, asks: &[Head], shares: [u8; 4]) -> Pass {
+        let mut pass = Pass {
+            granted: alloc::vec![false; asks.len()],
+            ..Pass::default()
+        };
+        let others_wait = self
+            .members
+            .iter()
+            .any(|(id, member)| *id != caller && member.is_there(now) && !member.heads.is_empty());
+        if asks.is_empty() && !others_wait {
+            return pass;
+        }
+        let is_contended = others_wait || asks.len() > 1;
+        let candidates = self.candidates(now, caller, asks);
+        let mut waits = [false; 4];
+        let mut first_key = [u64::MAX; 4];
+        for candidate in &candidates {
+            let tier = usize::from(candidate.head.tier & 3);
+            waits[tier] = true;
+            first_key[tier] = first_key[tier].min(candidate.key);
+        }
+        let mut totals = self.totals(now);
+        let mut barrier: Option<Barrier> = None;
+        for candidate in candidates {
+            let is_own = candidate.replica == caller;
+            let closed = self.closed(now, caller);
+            let fits = closed.is_none() && self.fits(&candidate.head, &totals);
+            let may_go = fits && barrier.as_ref().is_none_or(|barrier| passes(&candidate, barrier));
+            if may_go {
+                for (name, take, hold) in &candidate.head.wants {
+                    *totals.entry(*name).or_default() += take + hold;
+                }
+                if is_own {
+                    self.grant(now, caller, &candidate.head);
+                    if is_contended {
+                        let tier = usize::from(candidate.head.tier & 3);
+                        self.fairness
+                            .serve(&candidate.head, first_key[tier], shares, waits);
+                    }
+                    pass.granted[candidate.order] = true;
+                } else {
+                    self.wake(candidate.replica, now, &mut pass.wakenings);
+                }
+                if let Some(barrier) = &mut barrier {
+                    for (name, take, hold) in &candidate.head.wants {
+                        if let Some(spare) = barrier.spare.get_mut(name) {
+                            *spare = spare.saturating_sub(take + hold);
+                        }
+                    }
+                }
+                continue;
+            }
+            if barrier.is_some() {
+                if is_own && pass.denial == Denial::None {
+                    pass.denial = closed.unwrap_or(Denial::Line);
+                }
+                continue;
+            }
+            let (mut at, by) = self.earliest(now, &candidate.head, &totals);
+            if at > 0 {
+                at = at.max(self.paused_until);
+            }
+            let spare = self.spare(at, &candidate.head, &totals);
+            if is_own {
+                pass.denial = closed.unwrap_or(Denial::Limit);
+                pass.denied_by = by;
+                if closed != Some(Denial::Learning) {
+                    pass.wake_at = at;
+                }
+            } else if at > 0 && closed != Some(Denial::Learning) {
+                self.wake(candidate.replica, at, &mut pass.wakenings);
+            }
+            barrier = Some(Barrier {
+                tier: candidate.head.tier,
+                tenant: candidate.head.tenant,
+                served: candidate.key + candidate.head.service,
+                at,
+                spare,
+            });
+        }
+        pass
+    }
+
+    /// Returns everybody who wants to be sent, in the order in which they are entitled to it.
+    fn candidates(&self, now: u64, caller: u64, asks: &[Head]) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        let others = self
+            .members
+            .iter()
+            .filter(|(id, member)| **id != caller && member.is_there(now));
+        let lists = others
+            .map(|(id, member)| (*id, member.heads.as_slice()))
+            .chain([(caller, asks)]);
+        for (replica, heads) in lists {
+            let mut ahead: BTreeMap<(u8, u64), u64> = BTreeMap::new();
+            for (order, head) in heads.iter().enumerate() {
+                let before = ahead.entry((head.tier, head.tenant)).or_default();
+                candidates.push(Candidate {
+                    rank: (1, head.tier),
+                    key: self.fairness.tag(head.tier, head.tenant) + *before,
+                    arrived: head.arrived,
+                    replica,
+                    order,
+                    head: head.clone(),
+                });
+                *before += head.service;
+            }
+        }
+        candidates.sort_by_key(|one| (one.rank, one.key, one.arrived, one.replica, one.order));
+        for tier in 1..4_u8 {
+            let credit = self.fairness.credit[usize::from(tier)];
+            let first = candidates.iter().find(|one| one.head.tier == tier);
+            if first.is_some_and(|first| credit > 0 && credit >= first.head.cost.min(WINDOW_COST)) {
+                for candidate in candidates.iter_mut().filter(|one| one.head.tier == tier) {
+                    candidate.rank.0 = 0;
+                }
+            }
+        }
+        candidates.sort_by_key(|one| (one.rank, one.key, one.arrived, one.replica, one.order));
+        candidates
+    }
+
+    /// Returns what is in use of every limit: charges, what is held, and what is kept for those who are cut off.
+    pub(super) fn totals(&self, now: u64) -> BTreeMap<LimitName, u64> {
+        let total = |name: LimitName, live: u64| {
+            let members = self.members.values();
+            let theirs = members.map(|member| member.held(now, name) + member.kept(now, name));
+            live + theirs.sum::<u64>()
+        };
+        self.rings
+            .iter()
+            .map(|(name, ring)| (*name, total(*name, ring.live)))
+            .collect()
+    }
+
+    /// Returns why nobody is let in now, if that is so.
+    fn closed(&self, now: u64, caller: u64) -> Option<Denial> {
+        match &self.learning {
+            Some(learning) if !learning.lets_try(now, caller) => Some(Denial::Learning),
+            _ if now < self.paused_until => Some(Denial::Pause),
+            _ => None,
+        }
+    }
+
+    fn fits(&self, head: &Head, totals: &BTreeMap<LimitName, u64>) -> bool {
+        head.wants.iter().all(|(name, take, hold)| {
+            let limit = self.rings.get(name).map_or(0, super::ring::Ring::limit);
+            let weight = (take + hold).min(limit);
+            weight == 0 || totals.get(name).copied().unwrap_or(0) + weight <= limit
+        })
+    }
+
+    /// Returns when somebody will fit (0: nobody knows), and which limit is the last to let them.
+    fn earliest(&self, now: u64, head: &Head, totals: &BTreeMap<LimitName, u64>) -> (u64, u64) {
+        let (mut latest, mut by) = (now, 0);
+        for (name, take, hold) in &head.wants {
+            let Some(ring) = self.rings.get(name) else {
+                continue;
+            };
+            let limit = ring.limit();
+            let weight = (take + hold).min(limit);
+            let total = totals.get(name).copied().unwrap_or(0);
+            if weight == 0 || total + weight <= limit {
+                continue;
+            }
+            let at = ring.freed_at(total + weight - limit);
+            if at == 0 {
+                return (0, name.number());
+            }
+            if at > latest || by == 0 {
+                by = name.number();
+            }
+            latest = latest.max(at);
+        }
+        (latest, by)
+    }
+
+    /// Returns what others may take before somebody who will fit at a moment.
+    fn spare(&self, at: u64, head: &Head, totals: &BTreeMap<LimitName, u64>) -> BTreeMap<LimitName, u64> {
+        let spare = |name: &LimitName, weight: u64| {
+            let ring = self.rings.get(name)?;
+            let limit = ring.limit();
+            let weight = weight.min(limit);
+            let total = totals.get(name).copied().unwrap_or(0);
+            let left = total.saturating_sub(ring.freed_by(at)) + weight;
+            Some((*name, limit.saturating_sub(left)))
+        };
+        head.wants
+            .iter()
+            .filter(|(_, take, hold)| take + hold > 0)
+            .filter_map(|(name, take, hold)| spare(name, take + hold))
+            .collect()
+    }
+
+    fn grant(&mut self, now: u64, caller: u64, head: &Head) {
+        for (name, take, hold) in &head.wants {
+            if let Some(ring) = self.rings.get_mut(name) {
+                ring.charge(now, now, *take);
+            }
+            if *hold > 0
+                && let Some(member) = self.members.get_mut(&caller)
+            {
+                *member.held.entry(*name).or_default() += hold;
+            }
+        }
+        if let Some(learning) = &mut self.learning {
+            learning.tried = Some((caller, now));
+        }
+    }
+
+    fn wake(&mut self, replica: u64, at: u64, wakenings: &mut Vec<Wakening>) {
+        let Some(member) = self.members.get_mut(&replica) else {
+            return;
+        };
+        if member.woken == 0 || at < member.woken {
+            member.woken = at;
+            wakenings.push(Wakening { replica, at });
+        }
+    }
+}
+
+/// Returns whether somebody who fits may go before the first who does not: that one goes no later for it, and its tenant is
+/// not overtaken in service within the tier.
+fn passes(candidate: &Candidate, barrier: &Barrier) -> bool {
+    let head = &candidate.head;
+    if head.tier == barrier.tier
+        && head.tenant != barrier.tenant
+        && candidate.key + head.service > barrier.served
+    {
+        return false;
+    }
+    barrier.at > 0
+        && head.wants.iter().all(|(name, take, hold)| {
+            let spare = barrier.spare.get(name).copied();
+            spare.is_none_or(|spare| take + hold <= spare)
+        })
+}
