@@ -23,7 +23,7 @@ mod ring;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-pub use call::{Ask, Call, Entry, LimitName, Seed, Terms};
+pub use call::{Ask, Call, Entry, LimitName, Missed, Seed, Terms};
 pub use member::SILENT_AFTER;
 pub use reply::{Denial, Fact, Reply, Status, Wakening};
 
@@ -87,6 +87,9 @@ impl Ledger {
                 return (self.brief(now, Status::Stale), Vec::new());
             }
             Some(member) if call.sequence == member.sequence + 1 => {}
+            // The one before never arrived, and is made up for.
+            Some(member) if call.sequence == member.sequence + 2 && call.missed.is_some() => {}
+            None if call.sequence == 2 && call.missed.is_some() => {}
             None if call.sequence == 1 => {}
             // What it was told once is not here any more.
             _ => {
@@ -105,6 +108,7 @@ impl Ledger {
         }
         let life = self.rings.values().map(|ring| ring.life).max().unwrap_or(0);
         self.members.retain(|_, member| !member.is_over(now, life));
+        self.make_up(now, call);
         self.meet(now, call);
         for entry in &call.entries {
             self.enter(now, call, entry);
@@ -157,6 +161,32 @@ impl Ledger {
         };
         self.part(now, call, asks, &mut reply);
         (reply, pass.wakenings)
+    }
+
+    /// Makes up for a call whose answer was given up.
+    fn make_up(&mut self, now: u64, call: &Call) {
+        let Some(missed) = &call.missed else { return };
+        let member = self.members.get(&call.replica);
+        let arrived = member.filter(|member| member.sequence + 1 == call.sequence);
+        let Some(answer) = arrived.map(|member| Reply::from_numbers(&member.answer)) else {
+            for entry in &missed.entries {
+                self.enter(now, call, entry);
+            }
+            return;
+        };
+        let Some(answer) = answer else { return };
+        for (takes, _) in missed
+            .asks
+            .iter()
+            .zip(&answer.granted)
+            .filter(|(_, granted)| **granted)
+        {
+            for (terms, take) in call.limits.iter().zip(takes) {
+                if let Some(ring) = self.rings.get_mut(&terms.name) {
+                    ring.refund(answer.now, *take);
+                }
+            }
+        }
     }
 
     /// Notes who calls, and what it holds.

@@ -139,6 +139,16 @@ pub struct Seed {
     pub names: Vec<u64>,
 }
 
+/// The call before, whose answer never came and is not waited for any more: if it was answered, what it was granted is
+/// given back, and if it was not, its corrections are made up for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Missed {
+    /// Its corrections, by the limits of this call.
+    pub entries: Vec<Entry>,
+    /// What its requests would have taken of each of this call's limits, in its order.
+    pub asks: Vec<Vec<u64>>,
+}
+
 /// One call of a replica to the ledger of a quota group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Call {
@@ -175,6 +185,8 @@ pub struct Call {
     pub entries: Vec<Entry>,
     /// Who wants to be sent, in the replica's own order.
     pub asks: Vec<Ask>,
+    /// The call with the number before this one, if its answer was given up.
+    pub missed: Option<Missed>,
     /// What it knows of charges that were lost; only in answer to [`Status::Lost`](super::Status::Lost).
     pub seed: Option<Seed>,
 }
