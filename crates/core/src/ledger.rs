@@ -42,6 +42,9 @@ const TRUSTED_AFTER: u64 = 5_000_000;
 /// The most requests of one replica that keep their place in the line of all.
 pub const HEADS_MAX: usize = 16;
 
+/// The most calls in a row whose answers a replica may give up.
+pub const MISSED_MAX: usize = 16;
+
 /// The ledger of one quota group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
@@ -86,11 +89,8 @@ impl Ledger {
             Some(member) if call.sequence < member.sequence || member.left => {
                 return (self.brief(now, Status::Stale), Vec::new());
             }
-            Some(member) if call.sequence == member.sequence + 1 => {}
-            // The one before never arrived, and is made up for.
-            Some(member) if call.sequence == member.sequence + 2 && call.missed.is_some() => {}
-            None if call.sequence == 2 && call.missed.is_some() => {}
-            None if call.sequence == 1 => {}
+            Some(member) if follows(member.sequence, call) => {}
+            None if follows(0, call) => {}
             // What it was told once is not here any more.
             _ => {
                 self.begin(now, call, false);
@@ -163,27 +163,31 @@ impl Ledger {
         (reply, pass.wakenings)
     }
 
-    /// Makes up for a call whose answer was given up.
+    /// Makes up for calls whose answers were given up.
     fn make_up(&mut self, now: u64, call: &Call) {
-        let Some(missed) = &call.missed else { return };
         let member = self.members.get(&call.replica);
-        let arrived = member.filter(|member| member.sequence + 1 == call.sequence);
-        let Some(answer) = arrived.map(|member| Reply::from_numbers(&member.answer)) else {
-            for entry in &missed.entries {
-                self.enter(now, call, entry);
+        let (last, answer) = member.map_or((0, None), |member| {
+            (member.sequence, Reply::from_numbers(&member.answer))
+        });
+        for missed in &call.missed {
+            if missed.sequence > last {
+                for entry in &missed.entries {
+                    self.enter(now, call, entry);
+                }
             }
-            return;
-        };
-        let Some(answer) = answer else { return };
-        for (takes, _) in missed
-            .asks
-            .iter()
-            .zip(&answer.granted)
-            .filter(|(_, granted)| **granted)
-        {
-            for (terms, take) in call.limits.iter().zip(takes) {
-                if let Some(ring) = self.rings.get_mut(&terms.name) {
-                    ring.refund(answer.now, *take);
+            let Some(answer) = answer.as_ref().filter(|_| missed.sequence == last) else {
+                continue;
+            };
+            let granted = missed
+                .asks
+                .iter()
+                .zip(&answer.granted)
+                .filter(|(_, granted)| **granted);
+            for (takes, _) in granted {
+                for (terms, take) in call.limits.iter().zip(takes) {
+                    if let Some(ring) = self.rings.get_mut(&terms.name) {
+                        ring.refund(answer.now, *take);
+                    }
                 }
             }
         }
@@ -359,6 +363,14 @@ impl Ledger {
         }
         now.max(self.last)
     }
+}
+
+/// Returns whether a call comes right after the one with this number, but for those that it makes up for.
+fn follows(last: u64, call: &Call) -> bool {
+    let missed = |sequence: u64| call.missed.iter().any(|missed| missed.sequence == sequence);
+    call.sequence > last
+        && call.sequence - last <= MISSED_MAX as u64 + 1
+        && (last + 1..call.sequence).all(missed)
 }
 
 /// Returns an ask as it waits, with limits by their names.

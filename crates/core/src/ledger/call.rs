@@ -139,10 +139,12 @@ pub struct Seed {
     pub names: Vec<u64>,
 }
 
-/// The call before, whose answer never came and is not waited for any more: if it was answered, what it was granted is
-/// given back, and if it was not, its corrections are made up for.
+/// An earlier call whose answer never came and is not waited for any more: if it was the last to be answered, what it was
+/// granted is given back, and if it never arrived, its corrections are made up for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Missed {
+    /// Its number.
+    pub sequence: u64,
     /// Its corrections, by the limits of this call.
     pub entries: Vec<Entry>,
     /// What its requests would have taken of each of this call's limits, in its order.
@@ -185,8 +187,8 @@ pub struct Call {
     pub entries: Vec<Entry>,
     /// Who wants to be sent, in the replica's own order.
     pub asks: Vec<Ask>,
-    /// The call with the number before this one, if its answer was given up.
-    pub missed: Option<Missed>,
+    /// The calls right before this one whose answers were given up, in order; at most [`MISSED_MAX`](super::MISSED_MAX).
+    pub missed: Vec<Missed>,
     /// What it knows of charges that were lost; only in answer to [`Status::Lost`](super::Status::Lost).
     pub seed: Option<Seed>,
 }
