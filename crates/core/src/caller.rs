@@ -15,6 +15,11 @@ impl TenantId {
         Self(fnv64(name))
     }
 
+    /// Returns the tenant for which a number stands.
+    pub(crate) const fn from_value(value: u64) -> Self {
+        Self(value)
+    }
+
     /// Returns the number that stands for it.
     pub const fn value(self) -> u64 {
         self.0

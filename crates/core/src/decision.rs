@@ -84,6 +84,8 @@ pub enum WaitReason {
     Route(LimitRef),
     /// The rest of its tenant's budget is held by requests under way.
     Budget,
+    /// The ledger that all replicas share is asked.
+    Store,
     /// Its tenant has more than its share, and what is beyond that is spread evenly, so that others find room.
     Share,
 }
@@ -101,6 +103,7 @@ impl WaitReason {
             Self::Tenant(_) => "tenant",
             Self::Route(_) => "route",
             Self::Budget => "budget",
+            Self::Store => "store",
             Self::Share => "share",
         }
     }

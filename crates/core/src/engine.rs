@@ -1,6 +1,7 @@
 //! The engine: quota groups, permits, and the contract of commands, outputs and timeouts.
 
 mod line;
+mod store;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -166,7 +167,7 @@ impl Engine {
         self.publish(key);
         if room {
             self.pump(index);
-        } else if !self.waits_nobody(index) {
+        } else if !self.waits_nobody(index) || self.is_shared(index) {
             self.rearm(index);
         }
     }
@@ -186,7 +187,7 @@ impl Engine {
         group.advance(now);
         let is_metered = group.progress(now, flight, output.value());
         // What was expected has become a charge that expires by itself, so the next wake-up may be another.
-        if is_metered && !group.queue.is_empty() {
+        if is_metered && (!group.queue.is_empty() || group.shared.is_some()) {
             self.rearm(index);
         }
         is_metered
@@ -213,6 +214,8 @@ impl Engine {
         }
         if waits {
             self.pump(index);
+        } else if self.is_shared(index) {
+            self.rearm(index);
         }
         self.wake_waiters(allowed);
     }
@@ -349,9 +352,11 @@ impl Engine {
     /// refused.
     pub fn reconfigure(&mut self, now: Timestamp, plan: Plan) {
         self.pass(now);
+        self.take_back_all();
         self.plan = plan;
         self.allowances.reconfigure(self.now, &self.plan);
         for group in &mut self.groups {
+            group.share(self.now, self.plan.shared, &mut self.jitter);
             group.advance(self.now);
             let allowances = &self.allowances;
             let window = group.window();
@@ -395,6 +400,8 @@ impl Engine {
             self.rearm(u32::try_from(index).unwrap_or(u32::MAX));
         }
     }
+
+    // The ledger that replicas share: engine/store.rs.
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Timestamp) {
@@ -450,7 +457,8 @@ impl Engine {
             };
         }
         let plan = find(&self.plan, key.id).ok_or(RefusalReason::UnknownQuota)?;
-        let group = Group::new(self.now, key, plan, self.plan.tiers);
+        let mut group = Group::new(self.now, key, plan, self.plan.tiers);
+        group.share(self.now, self.plan.shared, &mut self.jitter);
         if self.groups.len() < ACCOUNTS_MAX {
             let index = u32::try_from(self.groups.len()).map_err(|_| RefusalReason::TooManyAccounts)?;
             self.groups.push(group);
@@ -473,10 +481,21 @@ impl Engine {
     }
 
     fn launch(&mut self, index: u32, arrival: u64, waiting: Waiting) -> Permit {
-        let now = self.now;
+        let valid_until = self.now.saturating_add(self.groups[index as usize].permit_ttl());
+        self.launch_as(index, arrival, waiting, self.now, valid_until)
+    }
+
+    /// Gives a permit that counts as given at a moment, and is valid until another.
+    fn launch_as(
+        &mut self,
+        index: u32,
+        arrival: u64,
+        waiting: Waiting,
+        granted: u64,
+        valid_until: u64,
+    ) -> Permit {
         let group = &mut self.groups[index as usize];
-        let ttl = group.permit_ttl();
-        let flight = group.launch(now, index, arrival, waiting);
+        let flight = group.launch(self.now, granted, index, arrival, waiting);
         let attempt = flight.attempt;
         let slot = self.free.pop().unwrap_or_else(|| {
             self.permits.push(Slot {
@@ -492,8 +511,8 @@ impl Engine {
                 slot,
                 turn: place.turn,
             },
-            granted: Timestamp::from_micros(now),
-            valid_until: Timestamp::from_micros(now.saturating_add(ttl)),
+            granted: Timestamp::from_micros(granted),
+            valid_until: Timestamp::from_micros(valid_until),
             attempt,
         }
     }
@@ -513,6 +532,7 @@ impl Engine {
     fn pump(&mut self, index: u32) {
         let now = self.now;
         self.groups[index as usize].advance(now);
+        self.keep_in_touch(index);
         loop {
             match self.groups[index as usize].step(now, index, &mut self.allowances) {
                 Step::Admit(slot, place) => {
@@ -531,6 +551,7 @@ impl Engine {
                     self.groups[index as usize].totals.refused += 1;
                     self.dismiss(index, slot, &place, refusal);
                 }
+                Step::Asked => {}
                 Step::Idle => break,
             }
         }
@@ -554,7 +575,13 @@ impl Engine {
     fn rearm(&mut self, index: u32) {
         let now = self.now;
         let group = &mut self.groups[index as usize];
-        let wake = if group.queue.is_empty() {
+        if group.shared.is_some() {
+            group.note_changes(now);
+            if group.announces(now) {
+                self.outputs.push_back(Output::Call { quota: group.key });
+            }
+        }
+        let wake = if group.queue.is_empty() && group.shared.is_none() {
             None
         } else {
             group.next_wake(now)

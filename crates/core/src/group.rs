@@ -8,11 +8,13 @@ mod inform;
 mod lessons;
 mod probe;
 mod refusal;
+mod shared;
 mod spent;
 mod turn;
 mod view;
 mod weight;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -51,6 +53,7 @@ const HOLD_MAX: u64 = 30 * 86_400 * 1_000_000;
 
 pub(crate) use attempt::InFlight;
 pub(crate) use eta::Expectation;
+pub(crate) use shared::{Let, Shared};
 
 /// The shortest time between two looks for those who will be too late, in microseconds.
 const SHED_LOOK: u64 = 1_000_000;
@@ -62,6 +65,8 @@ pub(crate) enum Step {
     Admit(u32, Place),
     /// Whoever stood at this place will not go.
     Expire(u32, Place, Refusal),
+    /// Somebody has left the line until the ledger has answered.
+    Asked,
     Idle,
 }
 
@@ -135,6 +140,8 @@ pub(crate) struct Group {
     pub(crate) gone: bool,
     /// The time for which the engine is set to wake this group.
     pub(crate) wake: Option<(u64, Wake)>,
+    /// What is known of the ledger, where replicas share it.
+    pub(crate) shared: Option<Box<Shared>>,
 }
 
 impl Group {
@@ -177,6 +184,7 @@ impl Group {
             last_used: now,
             gone: false,
             wake: None,
+            shared: None,
         }
     }
 
@@ -312,7 +320,7 @@ impl Group {
             return Entry::Refuse(refusal);
         }
         let is_next = !self.queue.somebody_is_ready() && self.queue.is_first(flow, request.caller.route);
-        if is_next && self.is_open(now) && verdict == Verdict::Now {
+        if is_next && self.is_open(now) && verdict == Verdict::Now && !self.asks_first() {
             if !self.fits(now, &charge, &need) {
                 self.press(now, &charge, &need);
             } else if self
@@ -367,6 +375,10 @@ impl Group {
                 expected.is_own |= matches!(reason, WaitReason::Tenant(_) | WaitReason::Budget);
                 reason
             }
+            _ if expected.eta <= now && self.asks_first() => {
+                expected.reason = WaitReason::Store;
+                WaitReason::Store
+            }
             _ => expected.reason,
         };
         Entry::Wait(flow, waiting, expected)
@@ -397,6 +409,10 @@ impl Group {
 
     /// Takes the next step that time and capacity allow; called until it is idle.
     pub(crate) fn step(&mut self, now: u64, index: u32, allowances: &mut Allowances) -> Step {
+        let is_next = |at: Option<u64>| at.is_some_and(|at| at <= now);
+        if is_next(self.queue.next_resume()) || is_next(self.queue.next_unblock()) {
+            self.is_fresh_again();
+        }
         self.queue.resume(now);
         self.queue.unblock(now);
         self.queue.note_since(now);
@@ -407,10 +423,24 @@ impl Group {
         if let Some(step) = self.shed(now) {
             return step;
         }
-        if !self.is_open(now) {
+        if !self.is_open(now) || self.is_quiet(now) {
             return Step::Idle;
         }
         match self.turn(now, index, allowances) {
+            Turn::Send(slot) if self.asks_first() => {
+                self.ask(now, slot, allowances);
+                Step::Asked
+            }
+            Turn::Nobody if self.asks_first() => match self.unknown_head() {
+                Some(slot) => {
+                    self.ask(now, slot, allowances);
+                    Step::Asked
+                }
+                None => {
+                    self.has_asked();
+                    Step::Idle
+                }
+            },
             Turn::Send(slot) => {
                 let Some(place) = self.queue.place(slot) else {
                     return Step::Idle;
@@ -478,9 +508,16 @@ impl Group {
             Some((opens, Wake::Hold))
         } else {
             let blocked = self.queue.next_unblock().map(|at| (at, Wake::Capacity));
-            [self.head_wake(now), blocked].into_iter().flatten().min()
+            // Where the ledger decides, it says when to come again.
+            let head = if self.asks_first() {
+                None
+            } else {
+                self.head_wake(now)
+            };
+            [head, blocked].into_iter().flatten().min()
         };
-        [line, resume, deadline].into_iter().flatten().min()
+        let store = self.store_wake().map(|at| (at, Wake::Store));
+        [line, resume, deadline, store].into_iter().flatten().min()
     }
 
     /// Returns when the head of the line will fit.
@@ -532,6 +569,7 @@ impl Group {
     /// Returns whether anything may be admitted at all.
     fn is_open(&self, now: u64) -> bool {
         self.hold_until <= now
+            && !self.is_closed_off()
             && (self.in_flight < self.learning_window || self.lessons.is_probing() || !self.is_learning())
             && !self.lessons.is_closed(now)
     }

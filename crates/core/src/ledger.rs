@@ -23,7 +23,7 @@ mod ring;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-pub use call::{Ask, Call, Entry, LimitName, Seed, Terms};
+pub use call::{Ask, Call, Entry, LimitName, Missed, Seed, Terms};
 pub use member::SILENT_AFTER;
 pub use reply::{Denial, Fact, Reply, Status, Wakening};
 
@@ -41,6 +41,9 @@ const TRUSTED_AFTER: u64 = 5_000_000;
 
 /// The most requests of one replica that keep their place in the line of all.
 pub const HEADS_MAX: usize = 16;
+
+/// The most calls in a row whose answers a replica may give up.
+pub const MISSED_MAX: usize = 16;
 
 /// The ledger of one quota group.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,8 +89,8 @@ impl Ledger {
             Some(member) if call.sequence < member.sequence || member.left => {
                 return (self.brief(now, Status::Stale), Vec::new());
             }
-            Some(member) if call.sequence == member.sequence + 1 => {}
-            None if call.sequence == 1 => {}
+            Some(member) if follows(member.sequence, call) => {}
+            None if follows(0, call) => {}
             // What it was told once is not here any more.
             _ => {
                 self.begin(now, call, false);
@@ -105,6 +108,7 @@ impl Ledger {
         }
         let life = self.rings.values().map(|ring| ring.life).max().unwrap_or(0);
         self.members.retain(|_, member| !member.is_over(now, life));
+        self.make_up(now, call);
         self.meet(now, call);
         for entry in &call.entries {
             self.enter(now, call, entry);
@@ -157,6 +161,36 @@ impl Ledger {
         };
         self.part(now, call, asks, &mut reply);
         (reply, pass.wakenings)
+    }
+
+    /// Makes up for calls whose answers were given up.
+    fn make_up(&mut self, now: u64, call: &Call) {
+        let member = self.members.get(&call.replica);
+        let (last, answer) = member.map_or((0, None), |member| {
+            (member.sequence, Reply::from_numbers(&member.answer))
+        });
+        for missed in &call.missed {
+            if missed.sequence > last {
+                for entry in &missed.entries {
+                    self.enter(now, call, entry);
+                }
+            }
+            let Some(answer) = answer.as_ref().filter(|_| missed.sequence == last) else {
+                continue;
+            };
+            let granted = missed
+                .asks
+                .iter()
+                .zip(&answer.granted)
+                .filter(|(_, granted)| **granted);
+            for (takes, _) in granted {
+                for (terms, take) in call.limits.iter().zip(takes) {
+                    if let Some(ring) = self.rings.get_mut(&terms.name) {
+                        ring.refund(answer.now, *take);
+                    }
+                }
+            }
+        }
     }
 
     /// Notes who calls, and what it holds.
@@ -329,6 +363,14 @@ impl Ledger {
         }
         now.max(self.last)
     }
+}
+
+/// Returns whether a call comes right after the one with this number, but for those that it makes up for.
+fn follows(last: u64, call: &Call) -> bool {
+    let missed = |sequence: u64| call.missed.iter().any(|missed| missed.sequence == sequence);
+    call.sequence > last
+        && call.sequence - last <= MISSED_MAX as u64 + 1
+        && (last + 1..call.sequence).all(missed)
 }
 
 /// Returns an ask as it waits, with limits by their names.

@@ -57,10 +57,10 @@ pub use estimate::TextShape;
 pub use limit::{Discipline, Limit, LimitRef, LimitSource, Zone};
 pub use margin::MarginPolicy;
 pub use outcome::{Failure, Outcome, Usage};
-pub use output::{Notice, Output, Wake};
+pub use output::{Notice, Output, Standing, Wake};
 pub use plan::{
     Budget, BudgetUnit, Guarantee, Learning, Order, Period, Plan, QueueBounds, QuotaId, QuotaKey, QuotaPlan,
-    RetryPolicy, RoutePlan, RunPlan, TenantPlan, TierPlan,
+    RetryPolicy, RoutePlan, RunPlan, SharedPlan, TenantPlan, TierPlan,
 };
 pub use price::{Cost, Price};
 pub use projection::CLASSES_MAX;
@@ -69,8 +69,8 @@ pub use run::{RunId, RunStep};
 pub use signal::{Cause, READINGS_MAX, RateLimited, Reading, Readings, UpstreamSignal, Verdict};
 pub use snapshot::{
     AllowanceSnapshot, BudgetSnapshot, CapEffect, CongestionSnapshot, Growth, LimitSnapshot, OutputSnapshot,
-    Owner, QuotaSnapshot, RUNS_SHOWN, RunSnapshot, SHARES_SHOWN, ShareSnapshot, Snapshot, Totals,
-    WAITING_SHOWN, WaitingSnapshot,
+    Owner, QuotaSnapshot, RUNS_SHOWN, RunSnapshot, SHARES_SHOWN, ShareSnapshot, Snapshot, StoreSnapshot,
+    Totals, WAITING_SHOWN, WaitingSnapshot,
 };
 pub use time::Timestamp;
 pub use units::{Amount, Bytes, Dimension, Tokens};

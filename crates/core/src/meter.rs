@@ -7,9 +7,11 @@ mod projected;
 mod ramp;
 mod reading;
 mod room;
+mod shared;
 mod trial;
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::num::NonZeroU64;
 use core::time::Duration;
 
@@ -25,6 +27,7 @@ use crate::window::{Bucket, Rolling, WINDOW_MAX, WINDOW_MIN};
 use even::Expiries;
 pub(crate) use lesson::Lesson;
 pub(crate) use reading::Revealed;
+pub(crate) use shared::Change;
 
 /// Amounts larger than this are treated as this: no provider counts a trillion tokens a minute.
 pub(crate) const AMOUNT_MAX: u64 = 1 << 40;
@@ -120,6 +123,12 @@ pub(crate) struct Meter {
     lesson: Option<Box<Lesson>>,
     /// What expires in the next window, as it was looked at last.
     expiries: Option<Box<Expiries>>,
+    /// What was charged and given back since it was last asked, where others have to be told.
+    journal: Option<Box<Vec<Change>>>,
+    /// What others hold of it, elsewhere.
+    elsewhere: u64,
+    /// The part of the amount that may be used while nobody knows what others do.
+    ceiling: Option<u64>,
 }
 
 impl Meter {
@@ -164,6 +173,9 @@ impl Meter {
             outlook_stale: true,
             lesson: None,
             expiries: None,
+            journal: None,
+            elsewhere: 0,
+            ceiling: None,
         };
         if taking == Taking::AsGenerated {
             meter.outlook = Some(projected::outlook(now, meter.all.life()));
@@ -432,6 +444,7 @@ impl Meter {
         if amount == 0 || self.dimension() == Dimension::Concurrency {
             return;
         }
+        self.note(stamp, amount, true);
         // Never out of what others took: a meter made by a reload may not know of this charge.
         let theirs = self.foreign.as_ref().map_or(0, |ring| ring.charged_at(stamp));
         let amount = amount.min(self.all.charged_at(stamp).saturating_sub(theirs));
@@ -451,6 +464,7 @@ impl Meter {
     pub(crate) fn charge(&mut self, amount: u64) {
         let amount = amount.min(AMOUNT_MAX);
         self.all.charge(amount);
+        self.note(0, amount, false);
         if let Some(outlook) = &mut self.outlook {
             outlook.charge(amount);
         }

@@ -24,6 +24,11 @@ pub enum Output {
         /// Why.
         refusal: Refusal,
     },
+    /// A call to the ledger of a quota group is due: [`crate::Engine::call`] makes it.
+    Call {
+        /// Which group.
+        quota: QuotaKey,
+    },
     /// Something that people want to know.
     Notice {
         /// The quota group that it is about.
@@ -61,6 +66,11 @@ pub enum Notice {
         /// When it comes back, if that is known: nobody is let in until then.
         until: Option<Timestamp>,
     },
+    /// The group stands otherwise to the ledger that it shares with other replicas.
+    Store {
+        /// How it stands now.
+        standing: Standing,
+    },
     /// Somebody else was found to use the same limits.
     ForeignTraffic {
         /// The dimension in which it was seen.
@@ -68,6 +78,48 @@ pub enum Notice {
         /// How much of it was new.
         amount: Amount,
     },
+}
+
+/// How a quota group stands to the ledger that it shares with other replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Standing {
+    /// Nobody has asked for anything yet, or for a long time.
+    #[default]
+    Idle,
+    /// The first answer is awaited.
+    Joining,
+    /// As it should be: the ledger decides.
+    Open,
+    /// The ledger does not know what is in use and lets nobody in until it does.
+    Learning,
+    /// The ledger is out of reach, and the group goes on with its share.
+    Sharing,
+    /// The ledger is out of reach, and nobody is let in.
+    Closed,
+}
+
+impl Standing {
+    /// Every standing.
+    pub const ALL: [Self; 6] = [
+        Self::Idle,
+        Self::Joining,
+        Self::Open,
+        Self::Learning,
+        Self::Sharing,
+        Self::Closed,
+    ];
+
+    /// Returns the name used in logs, metrics and status pages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Joining => "joining",
+            Self::Open => "open",
+            Self::Learning => "learning",
+            Self::Sharing => "sharing",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 /// Why the engine wants to be called at a time.
@@ -81,4 +133,6 @@ pub enum Wake {
     Hold,
     /// A pause between attempts ends.
     Backoff,
+    /// The ledger that is shared with other replicas has to be called, or has been silent for too long.
+    Store,
 }

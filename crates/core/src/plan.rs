@@ -189,6 +189,38 @@ impl Default for RetryPolicy {
     }
 }
 
+/// How quota groups are shared with other replicas, through a ledger that all of them call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedPlan {
+    /// The part of every quota that all replicas together go on using while the ledger is out of reach, in millionths; 0:
+    /// nobody is let in then. What one replica may use of it, it may also keep from the others for `share_life` and a window
+    /// after it was killed (theory.md §4.6).
+    pub share: u32,
+    /// For how long a replica that is cut off goes on with its share.
+    pub share_life: Duration,
+    /// For how long the requests in flight of a silent replica count: its lease.
+    pub lease: Duration,
+    /// Whether a ledger of which nobody knows anything is taken to be new. Else it may have been lost, and nobody is let in
+    /// until a window has passed or the provider's headers tell what is in use.
+    pub trusts_empty: bool,
+    /// How long a permit is valid at least: it was given by the ledger one round trip before it is known.
+    pub permit_ttl: Duration,
+}
+
+impl Default for SharedPlan {
+    /// Half of the quota, for 45 s: a killed replica of three strands a sixth of it until its share ends and the window has
+    /// passed, less than two windows in all.
+    fn default() -> Self {
+        Self {
+            share: 500_000,
+            share_life: Duration::from_secs(45),
+            lease: Duration::from_secs(30),
+            trusts_empty: false,
+            permit_ttl: Duration::from_millis(250),
+        }
+    }
+}
+
 /// In which order the requests of one tenant and tier are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Order {
@@ -364,6 +396,8 @@ pub struct Plan {
     pub tiers: [TierPlan; 4],
     /// What a run of an agent may use.
     pub runs: RunPlan,
+    /// How quota groups are shared with other replicas; `None`: this process is the only one.
+    pub shared: Option<SharedPlan>,
 }
 
 impl Default for Plan {
@@ -376,6 +410,7 @@ impl Default for Plan {
             routes: Vec::new(),
             tiers: TierPlan::USUAL,
             runs: RunPlan::default(),
+            shared: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use crate::caller::{Caller, Priority, RouteId, TenantId};
 use crate::decision::{Spent, WaitReason};
 use crate::limit::{Discipline, LimitRef, LimitSource};
+use crate::output::Standing;
 use crate::plan::{Budget, QuotaKey};
 use crate::price::Cost;
 use crate::request::RequestClass;
@@ -63,8 +64,29 @@ pub struct QuotaSnapshot {
     pub congestion: Option<CongestionSnapshot>,
     /// Until when the provider said that the quota is spent.
     pub spent_until: Option<Timestamp>,
+    /// How it stands to the ledger that it shares with other replicas, if it does.
+    pub store: Option<StoreSnapshot>,
     /// What happened since the group came into use.
     pub totals: Totals,
+}
+
+/// How a quota group stands to the ledger that it shares with other replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreSnapshot {
+    /// How it stands.
+    pub standing: Standing,
+    /// How many replicas share it, this one included; 0: it is not known.
+    pub replicas: u64,
+    /// What this replica may use when the ledger is out of reach, in millionths of what it then sees in use.
+    pub share: u64,
+    /// The ledger's epoch: another one after every loss. 0: it is not known.
+    pub epoch: u64,
+    /// When the ledger was surely in touch for the last time.
+    pub contact: Option<Timestamp>,
+    /// Requests of which it is being asked.
+    pub asked: usize,
+    /// Calls to the ledger so far.
+    pub calls: u64,
 }
 
 /// The pace that shortage of shared capacity leaves to a group.

@@ -71,6 +71,7 @@ impl Engine {
         let slot = group.queue.join(arrival, flow, waiting);
         // Behind others nothing changes but, perhaps, the next deadline.
         if could_go || group.may_change(flow) {
+            group.is_fresh_again();
             self.pump(index);
         } else if group.wake.is_none_or(|(at, _)| at > deadline) {
             self.rearm(index);

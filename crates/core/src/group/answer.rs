@@ -79,6 +79,7 @@ impl Group {
         meter.advance(now);
         let believed = meter.amount();
         let revealed = meter.read(now, sent, own, reading, by);
+        let (name, in_use) = (meter.ledger_name(), meter.used());
         if revealed.amount {
             let limit = meter.name();
             if limit.amount < believed {
@@ -89,6 +90,9 @@ impl Group {
             notices.push(Notice::LimitChanged(limit));
             self.corrected = now;
             self.share_out(now, limit, by);
+        }
+        if let Some(used) = revealed.used {
+            self.note_used(name, used, in_use);
         }
         if revealed.foreign > 0 {
             notices.push(Notice::ForeignTraffic {

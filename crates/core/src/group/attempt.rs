@@ -78,7 +78,14 @@ impl InFlight {
 
 impl Group {
     /// Makes the record of a request that was just admitted.
-    pub(crate) fn launch(&mut self, now: u64, group: u32, arrival: u64, waiting: Waiting) -> InFlight {
+    pub(crate) fn launch(
+        &mut self,
+        now: u64,
+        granted: u64,
+        group: u32,
+        arrival: u64,
+        waiting: Waiting,
+    ) -> InFlight {
         let ahead = self.in_flight;
         self.in_flight = ahead.saturating_add(1);
         self.lessons.admitted(now);
@@ -95,7 +102,7 @@ impl Group {
             hold: waiting.hold,
             arrived: waiting.arrived,
             deadline: waiting.deadline,
-            granted: now,
+            granted,
             attempt: waiting.attempts + 1,
             ahead,
             reason: waiting.reason,
@@ -233,6 +240,7 @@ impl Group {
         let service = i64::try_from(flight.service).unwrap_or(i64::MAX);
         self.queue
             .correct(now, (caller.priority, caller.tenant), -service);
+        self.note_service(caller, -service);
     }
 
     /// Ends a failed attempt and decides when the next one is due. Returns where it waits.
@@ -382,6 +390,7 @@ impl Group {
             self.projection.remove(slot);
         }
         self.keep_room();
+        self.has_let_go();
         !self.queue.is_empty()
     }
 
@@ -475,5 +484,6 @@ impl Group {
         let caller = flight.request.caller;
         self.queue
             .correct(now, (caller.priority, caller.tenant), actual - given);
+        self.note_service(caller, actual - given);
     }
 }

@@ -1,6 +1,7 @@
 //! Limits that the provider's own interface tells of (Anthropic's organization rate limits, OpenRouter's key).
 
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 
 use super::Group;
 use super::answer::METERS_MAX;
@@ -40,5 +41,24 @@ impl Group {
             }
         }
         self.end_slow_start();
+    }
+
+    /// Makes a meter for a limit that another replica was told of.
+    pub(super) fn adopt_fact(&mut self, now: u64, fact: &crate::ledger::Fact, source: LimitSource) {
+        let (Some(dimension), Some(amount)) = (fact.name.dimension(), NonZeroU64::new(fact.amount)) else {
+            return;
+        };
+        if !self.learns || self.meters.len() >= METERS_MAX {
+            return;
+        }
+        let window = core::time::Duration::from_micros(fact.name.window());
+        let limit = Limit {
+            source,
+            ..Limit::rolling(dimension, window, amount)
+        };
+        let mut meter = Meter::new(now, limit, Taking::of(&self.model, dimension), &self.margin);
+        meter.catch_up(&self.meters, self.in_flight);
+        meter.keep_journal();
+        self.meters.push(meter);
     }
 }

@@ -35,6 +35,7 @@ impl Group {
             probing: self.lessons.probing(),
             congestion: self.lessons.congestion(now),
             spent_until: self.lessons.spent_until(now).map(Timestamp::from_micros),
+            store: self.store_snapshot(),
             totals: self.totals,
         }
     }

@@ -139,6 +139,18 @@ pub struct Seed {
     pub names: Vec<u64>,
 }
 
+/// An earlier call whose answer never came and is not waited for any more: if it was the last to be answered, what it was
+/// granted is given back, and if it never arrived, its corrections are made up for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Missed {
+    /// Its number.
+    pub sequence: u64,
+    /// Its corrections, by the limits of this call.
+    pub entries: Vec<Entry>,
+    /// What its requests would have taken of each of this call's limits, in its order.
+    pub asks: Vec<Vec<u64>>,
+}
+
 /// One call of a replica to the ledger of a quota group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Call {
@@ -175,6 +187,8 @@ pub struct Call {
     pub entries: Vec<Entry>,
     /// Who wants to be sent, in the replica's own order.
     pub asks: Vec<Ask>,
+    /// The calls right before this one whose answers were given up, in order; at most [`MISSED_MAX`](super::MISSED_MAX).
+    pub missed: Vec<Missed>,
     /// What it knows of charges that were lost; only in answer to [`Status::Lost`](super::Status::Lost).
     pub seed: Option<Seed>,
 }

@@ -130,6 +130,7 @@ impl Meter {
 
     fn charge_earlier(&mut self, stamp: u64, amount: u64) {
         self.all.charge_at(stamp, amount);
+        self.note(stamp, amount, false);
         for bucket in self.bucket.iter_mut().chain(&mut self.shadow) {
             bucket.take(amount);
         }
@@ -155,7 +156,7 @@ impl Meter {
     ) -> Earliest {
         let size = match &self.bucket {
             Some(bucket) => bucket.capacity(),
-            None => self.amount,
+            None => self.ceiling().max(1),
         };
         let (mean, most) = (need.mean.min(size), need.most.min(size));
         let life = outlook.grid().life();
@@ -178,7 +179,7 @@ impl Meter {
                 ),
                 bucket.inflow(outlook.grid().step()),
             ),
-            None => Free::Rolling(outlook, self.amount),
+            None => Free::Rolling(outlook, self.ceiling().saturating_sub(self.elsewhere)),
         };
         // Whole windows' worth of those ahead takes whole windows.
         let (rounds, ahead) = (ahead / size, ahead % size);

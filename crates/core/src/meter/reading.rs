@@ -25,6 +25,8 @@ pub(crate) struct Revealed {
     pub room: bool,
     /// Whether the amount of the limit changed.
     pub amount: bool,
+    /// How much the provider counts, where that is for a ledger to judge that others share.
+    pub used: Option<u64>,
 }
 
 /// An answer's attempt and what is left after it, for a bucket.
@@ -90,6 +92,13 @@ impl Meter {
             return revealed;
         }
         let rounding = reading.rounding.value() / 2;
+        if self.keeps_journal() {
+            let room = remaining.value().saturating_add(rounding).min(AMOUNT_MAX);
+            revealed.used = limit
+                .or(Some(self.amount))
+                .map(|limit| limit.saturating_sub(room));
+            return revealed;
+        }
         // Charges that the provider may have counted: from one window and margin before its earliest stamp.
         let from = self.all.counted_from(sent);
         if !self.all.remembers(from) {

@@ -15,11 +15,12 @@ impl Meter {
             && self.foreign.is_none();
         if is_plain && self.is_known() && self.dimension() != Dimension::Concurrency {
             // The usual case, without looking for the time at which it would.
-            let committed = self.all.live().saturating_add(self.held).saturating_add(weight);
-            if committed <= self.amount || weight == 0 {
+            let held = self.held.saturating_add(self.elsewhere);
+            let committed = self.all.live().saturating_add(held).saturating_add(weight);
+            if committed <= self.ceiling() || weight == 0 {
                 return true;
             }
-            if self.all.live() > 0 && weight <= self.amount {
+            if self.all.live() > 0 && weight <= self.ceiling() {
                 return false;
             }
         }
@@ -48,7 +49,9 @@ impl Meter {
             return Earliest::At(now);
         }
         if self.dimension() == Dimension::Concurrency {
-            let free = self.amount.saturating_sub(self.held);
+            let free = self
+                .ceiling()
+                .saturating_sub(self.held.saturating_add(self.elsewhere));
             return if ahead.saturating_add(weight) <= free {
                 Earliest::At(now)
             } else {
@@ -79,23 +82,23 @@ impl Meter {
 
     fn rolling_earliest(&self, now: u64, total: u64) -> Earliest {
         let live = self.all.live();
-        let committed = live.saturating_add(self.held).saturating_add(total);
+        let held = self.held.saturating_add(self.elsewhere);
+        let amount = self.ceiling();
+        let committed = live.saturating_add(held).saturating_add(total);
         // What others might use is only held back while something else is in use, so that it can never block for good.
-        let over = committed.saturating_sub(self.amount);
-        if over == 0
-            || (live == 0 && self.held == 0 && total <= self.amount.saturating_add(self.unseen_foreign(now)))
-        {
+        let over = committed.saturating_sub(amount);
+        if over == 0 || (live == 0 && held == 0 && total <= amount.saturating_add(self.unseen_foreign(now))) {
             return Earliest::At(now);
         }
         // Use above the amount, from before it was lowered, expires without anybody being admitted in its place. What is
         // admitted from then on frees itself one life later, so freed amounts repeat with that period.
-        let excess = live.saturating_sub(self.amount);
-        let periods = over.saturating_sub(excess).saturating_sub(1) / self.amount;
-        let rest = over - periods * self.amount;
+        let excess = live.saturating_sub(amount);
+        let periods = over.saturating_sub(excess).saturating_sub(1) / amount.max(1);
+        let rest = over - periods * amount;
         let wait = periods.saturating_mul(self.all.life());
         match self.all.freed_at(rest) {
             Some(at) => Earliest::At(at.saturating_add(wait)),
-            None if self.held > 0 && live.saturating_add(self.held) >= rest => Earliest::Event,
+            None if held > 0 && live.saturating_add(held) >= rest => Earliest::Event,
             None => Earliest::At(self.all.expiry_of(now).saturating_add(wait)),
         }
     }
@@ -129,9 +132,15 @@ impl Meter {
             return true;
         }
         match (&self.bucket, self.dimension()) {
-            (_, Dimension::Concurrency) => self.held < self.amount,
+            (_, Dimension::Concurrency) => self.held.saturating_add(self.elsewhere) < self.ceiling(),
             (Some(bucket), _) => bucket.level() > 0,
-            (None, _) => self.all.live().saturating_add(self.held) < self.amount,
+            (None, _) => {
+                self.all
+                    .live()
+                    .saturating_add(self.held)
+                    .saturating_add(self.elsewhere)
+                    < self.ceiling()
+            }
         }
     }
 

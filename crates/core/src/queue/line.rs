@@ -22,6 +22,9 @@ pub(crate) fn size_class(cost: u64) -> u8 {
     u8::try_from(class).unwrap_or(u8::MAX)
 }
 
+/// Until when those pause of whom it is being asked elsewhere whether they may go.
+const ASKED: u64 = u64::MAX;
+
 /// Where a look through a tier stands.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cursor(Option<(u64, u64, u32)>);
@@ -57,9 +60,51 @@ impl Queue {
         }
     }
 
+    /// Takes somebody out of the line of whom it is being asked elsewhere whether they may go.
+    pub(crate) fn hand_in(&mut self, slot: u32) {
+        if self.place(slot).is_none_or(|place| place.paused.is_some()) {
+            return;
+        }
+        self.leave(slot);
+        if let Some(place) = self.place_mut(slot) {
+            place.paused = Some(ASKED);
+        }
+        self.resume.insert((ASKED, slot));
+        self.invariants();
+    }
+
+    /// Puts somebody back in line, at their old place, who may not go yet.
+    pub(crate) fn hand_back(&mut self, slot: u32) {
+        if self.resume.remove(&(ASKED, slot)) {
+            if let Some(place) = self.place_mut(slot) {
+                place.paused = None;
+            }
+            self.stand(slot);
+            self.invariants();
+        }
+    }
+
+    /// Adopts the service that a flow has had at all replicas together.
+    pub(crate) fn adopt_service(&mut self, caller: (Priority, crate::caller::TenantId), tag: u64) {
+        let Some(at) = self.index.get(&caller).copied() else {
+            return;
+        };
+        let Some(flow) = self.flows.get_mut(at as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let tier = &mut self.tiers[flow.priority.index()];
+        let (is_ready, rank) = (flow.is_ready(), flow.rank(at));
+        flow.tag = tag;
+        if is_ready {
+            tier.ready.remove(&rank);
+            tier.ready.insert(flow.rank(at));
+        }
+    }
+
     /// Returns when the next pause ends.
     pub(crate) fn next_resume(&self) -> Option<u64> {
-        self.resume.first().map(|(until, _)| *until)
+        let until = self.resume.first().map(|(until, _)| *until);
+        until.filter(|until| *until < ASKED)
     }
 
     /// Returns the next deadline.

@@ -126,6 +126,27 @@ impl Rolling {
         self.live
     }
 
+    /// Returns the length of a bucket, in microseconds.
+    pub(crate) const fn width(&self) -> u64 {
+        self.width
+    }
+
+    /// Returns the moment before which nothing counts, and the one at which everything that counts is forgotten, where the
+    /// window begins anew at midnight.
+    pub(crate) fn day_bounds(&self) -> Option<(u64, u64)> {
+        let day = self.day.as_ref()?;
+        Some((day.began.saturating_sub(self.guard()), day.ends))
+    }
+
+    /// Replaces every charge by this part of it, rounded up.
+    pub(crate) fn scale(&mut self, part: u64, whole: u64) {
+        for slot in &mut self.slots {
+            let scaled = (u128::from(*slot) * u128::from(part)).div_ceil(u128::from(whole.max(1)));
+            *slot = u64::try_from(scaled).unwrap_or(u64::MAX);
+        }
+        self.live = self.sum(self.first, self.head);
+    }
+
     /// Returns the number of the bucket that `now` is in.
     pub(crate) const fn bucket(&self, now: u64) -> u64 {
         now / self.width

@@ -1,0 +1,356 @@
+//! What the ledger answers.
+
+use alloc::vec::Vec;
+
+use super::{Asked, BEAT, Group, SERVICE_BITS, Sent, TOUCH_MAX};
+use crate::allowance::Allowances;
+use crate::caller::{Priority, TenantId};
+use crate::group::HOLD_MAX;
+use crate::ledger::{Denial, Fact, Reply, Status};
+use crate::limit::LimitSource;
+use crate::output::{Notice, Standing};
+use crate::queue::Place;
+use crate::units::Dimension;
+
+/// Clocks may drift apart by so much, in microseconds, before ours is set again by the ledger's.
+const DRIFT_MAX: i64 = 50_000;
+
+/// Answers that took longer say too little about the ledger's clock, in microseconds.
+const CLOCK_ROUND_MAX: u64 = 100_000;
+
+/// A call at the moment at which something expires is made this much later, in microseconds.
+const AFTER: u64 = 1_000;
+
+/// Somebody whom the ledger has let go.
+#[derive(Debug)]
+pub(crate) struct Let {
+    pub(crate) slot: u32,
+    pub(crate) place: Place,
+    /// When, by our clock.
+    pub(crate) granted: u64,
+    pub(crate) valid_until: u64,
+}
+
+impl Group {
+    /// Takes note of an answer. Returns those who may go.
+    pub(crate) fn answered(
+        &mut self,
+        now: u64,
+        sequence: u64,
+        reply: &Reply,
+        allowances: &mut Allowances,
+        notices: &mut Vec<Notice>,
+    ) -> Vec<Let> {
+        self.note_changes(now);
+        let Some(shared) = &mut self.shared else {
+            return Vec::new();
+        };
+        if shared
+            .sent
+            .as_ref()
+            .is_none_or(|sent| sent.call.sequence != sequence)
+        {
+            return Vec::new();
+        }
+        let Some(sent) = shared.sent.take() else {
+            return Vec::new();
+        };
+        let round = now.saturating_sub(sent.last);
+        let measured =
+            i64::try_from(reply.now).unwrap_or(0) - i64::try_from(sent.last + round / 2).unwrap_or(0);
+        let is_off = shared
+            .offset
+            .is_none_or(|offset| (offset - measured).abs() > DRIFT_MAX);
+        if shared.offset.is_none() || (is_off && round <= CLOCK_ROUND_MAX && sent.first == sent.last) {
+            shared.offset = Some(measured);
+        }
+        if let Status::Lost | Status::Stale = reply.status {
+            self.lost(now, sent, reply, allowances, notices);
+            return Vec::new();
+        }
+        shared.epoch = reply.epoch;
+        shared.missed.clear();
+        if now.saturating_sub(sent.first) <= TOUCH_MAX {
+            shared.contact = Some(sent.first);
+        }
+        if sent.call.leaves {
+            shared.forget();
+            shared.epoch = reply.epoch;
+            (shared.contact, shared.replicas, shared.share) = (None, 0, 0);
+            self.stand(Standing::Idle, notices);
+            return Vec::new();
+        }
+        shared.share = reply.share;
+        shared.replicas = reply.replicas;
+        shared.facts = reply.facts_version;
+        let was_away = !shared.decides();
+        let is_in_touch = shared.contact == Some(sent.first);
+        if reply.paused_until > 0 {
+            let until = shared.here(reply.paused_until).min(now.saturating_add(HOLD_MAX));
+            shared.paused_until = shared.paused_until.max(until);
+            self.hold_until = self.hold_until.max(until);
+        }
+        self.believe(now, &reply.facts, notices);
+        self.reflect(now, &sent, reply, was_away);
+        let lets = self.divide(now, &sent, reply, allowances);
+        self.adopt_tags(&sent, reply);
+        if is_in_touch {
+            if was_away {
+                for meter in &mut self.meters {
+                    meter.advance_again();
+                }
+            }
+            let standing = match reply.status {
+                Status::Learning => Standing::Learning,
+                _ => Standing::Open,
+            };
+            self.stand(standing, notices);
+        }
+        self.prune(now);
+        lets
+    }
+
+    /// The ledger is not the one that it was: it has to be told what is known.
+    fn lost(
+        &mut self,
+        now: u64,
+        sent: Sent,
+        reply: &Reply,
+        allowances: &mut Allowances,
+        notices: &mut Vec<Notice>,
+    ) {
+        for asked in &sent.asked {
+            self.undo(now, asked, true, allowances);
+        }
+        let Some(shared) = &mut self.shared else { return };
+        shared.is_member = false;
+        shared.sequence = 0;
+        shared.missed.clear();
+        (shared.is_quiet, shared.wake_at, shared.registered) = (false, None, None);
+        shared.epoch = reply.epoch;
+        shared.next_epoch = shared.next_epoch % (super::NUMBERS - 1) + 1;
+        shared.told.clear();
+        shared.facts = 0;
+        // What was charged is told as a whole.
+        shared.entries.clear();
+        shared.service.clear();
+        shared.has_lost = reply.status == Status::Lost;
+        shared.is_urgent = true;
+        shared.beat_at = now;
+        if shared.decides() && shared.standing != Standing::Idle {
+            self.stand(Standing::Learning, notices);
+        }
+    }
+
+    /// Adopts what other replicas were told by the provider.
+    fn believe(&mut self, now: u64, facts: &[Fact], notices: &mut Vec<Notice>) {
+        for fact in facts {
+            let Some(shared) = &mut self.shared else { return };
+            let known = (fact.amount, fact.source);
+            if shared.told.insert(fact.name, known) == Some(known) || fact.amount == 0 {
+                continue;
+            }
+            let source = source_of(fact.source);
+            match self
+                .meters
+                .iter_mut()
+                .find(|meter| meter.ledger_name() == fact.name)
+            {
+                Some(meter) => {
+                    let before = meter.amount();
+                    meter.follow(now, fact.amount, source);
+                    if meter.amount() != before {
+                        notices.push(Notice::LimitChanged(meter.name()));
+                    }
+                }
+                None => self.adopt_fact(now, fact, source),
+            }
+        }
+    }
+
+    /// Makes the meters show what everybody has charged.
+    fn reflect(&mut self, now: u64, sent: &Sent, reply: &Reply, was_away: bool) {
+        let Some(shared) = &mut self.shared else { return };
+        let mut is_tight = false;
+        for (at, terms) in sent.call.limits.iter().enumerate() {
+            let total = reply.totals.get(at).copied().unwrap_or(0);
+            is_tight |= total.saturating_mul(10) >= terms.amount.saturating_mul(9);
+            let Some(meter) = self
+                .meters
+                .iter_mut()
+                .find(|meter| meter.ledger_name() == terms.name)
+            else {
+                continue;
+            };
+            let is_held = meter.dimension() == Dimension::Concurrency;
+            let view = reply.view.as_ref().and_then(|view| view.get(at));
+            if let Some(view) = view {
+                let slot_length = terms.width * 10;
+                shared.seen.retain(|(name, _), _| *name != terms.name);
+                shared
+                    .seen
+                    .extend(view.iter().map(|(slot, amount)| ((terms.name, *slot), *amount)));
+                let charges = view.iter().map(|(slot, amount)| {
+                    let end = (slot + 1) * slot_length - 1;
+                    (shared.here(end).min(now), *amount)
+                });
+                meter.mirror(now, charges);
+                // What has been taken meanwhile the ledger does not know yet.
+                for asked in &shared.asked {
+                    if meter.taking() == crate::meter::Taking::AtOnce && !is_held {
+                        meter.charge(asked.charge.amount(meter.dimension()).value());
+                    }
+                }
+                for ((name, _), amount) in &shared.entries {
+                    if *name == terms.name && *amount > 0 {
+                        meter.charge(amount.unsigned_abs());
+                    }
+                }
+                meter.changes().for_each(drop);
+            }
+            if is_held || view.is_some() {
+                let charged: u64 = view.map_or(0, |view| view.iter().map(|(_, amount)| amount).sum());
+                let granted = sent
+                    .call
+                    .asks
+                    .iter()
+                    .zip(&reply.granted)
+                    .filter(|(_, granted)| **granted);
+                let held: u64 = granted
+                    .map(|(ask, _)| ask.hold.get(at).copied().unwrap_or(0))
+                    .sum();
+                meter.held_elsewhere(total.saturating_sub(charged).saturating_sub(terms.held + held));
+            }
+        }
+        if !reply.names.is_empty() {
+            shared.names.clone_from(&reply.names);
+        }
+        shared.is_tight = is_tight || reply.denial != Denial::None;
+        let _ = was_away;
+    }
+
+    /// Parts those who may go from those who may not yet.
+    fn divide(&mut self, now: u64, sent: &Sent, reply: &Reply, allowances: &mut Allowances) -> Vec<Let> {
+        let (mut lets, mut denied) = (Vec::new(), None);
+        let valid_until = sent.first.saturating_add(self.permit_ttl);
+        let has_view = reply.view.is_some();
+        for (index, ask) in sent.call.asks.iter().enumerate() {
+            // Nobody, if they were put back in line meanwhile.
+            let asked = sent.asked.get(index);
+            if !reply.granted.get(index).copied().unwrap_or(false) {
+                if let Some(asked) = asked {
+                    self.undo(now, asked, !has_view, allowances);
+                    denied = denied.or(Some((asked.slot, asked.arrival)));
+                }
+                continue;
+            }
+            let is_late = now > valid_until || asked.is_none();
+            let Some(shared) = &mut self.shared else { break };
+            let widths = sent.call.limits.iter().zip(&ask.take);
+            for (terms, take) in widths.filter(|(_, take)| **take > 0) {
+                let bucket = reply.now / terms.width;
+                if is_late {
+                    let amount = i64::try_from(*take).unwrap_or(i64::MAX);
+                    *shared.entries.entry((terms.name, bucket)).or_default() -= amount;
+                    shared.is_urgent = true;
+                } else {
+                    shared.note_own(terms.name, bucket, *take, false);
+                }
+            }
+            let granted = shared.here(reply.now).min(now);
+            let Some(asked) = asked else { continue };
+            if is_late {
+                self.undo(now, asked, true, allowances);
+            } else if self.queue.holds(asked.slot, asked.arrival)
+                && let Some(place) = self.queue.remove(asked.slot)
+            {
+                lets.push(Let {
+                    slot: asked.slot,
+                    place,
+                    granted,
+                    valid_until,
+                });
+            } else {
+                // Nobody waits for it any more.
+                self.give_up_grant(now, asked, granted, allowances);
+            }
+        }
+        let Some(shared) = &mut self.shared else {
+            return lets;
+        };
+        shared.is_quiet = denied.is_some();
+        shared.registered = denied;
+        shared.wake_at = (reply.wake_at > 0).then(|| shared.here(reply.wake_at).max(now) + AFTER);
+        shared.beat_at = shared.beat_at.max(sent.first + BEAT);
+        lets
+    }
+
+    /// Gives back what was let go for somebody who has left.
+    fn give_up_grant(&mut self, now: u64, asked: &Asked, granted: u64, allowances: &mut Allowances) {
+        for meter in &mut self.meters {
+            if meter.dimension() == Dimension::Concurrency {
+                meter.release(1);
+            } else if meter.taking() == crate::meter::Taking::AtOnce {
+                meter.refund(granted, asked.charge.amount(meter.dimension()).value());
+            }
+        }
+        self.note_changes(now);
+        allowances.give_back(now, asked.at, asked.allowed, &asked.charge, asked.hold);
+        let service = i64::try_from(asked.cost).unwrap_or(i64::MAX);
+        let caller = asked.caller;
+        self.queue
+            .correct(now, (caller.priority, caller.tenant), -service);
+        self.note_service(caller, -service);
+    }
+
+    fn adopt_tags(&mut self, sent: &Sent, reply: &Reply) {
+        for (ask, tag) in sent
+            .call
+            .asks
+            .iter()
+            .zip(&reply.tags)
+            .filter(|(_, tag)| **tag > 0)
+        {
+            let Some(tier) = Priority::ALL.get(usize::from(ask.tier)) else {
+                continue;
+            };
+            let tenant = TenantId::from_value(ask.tenant);
+            self.queue.adopt_service((*tier, tenant), tag << SERVICE_BITS);
+        }
+    }
+
+    /// Forgets charges of our own that count no more.
+    fn prune(&mut self, now: u64) {
+        let Some(shared) = &mut self.shared else { return };
+        let now = now.saturating_add_signed(shared.offset.unwrap_or(0));
+        for meter in &self.meters {
+            let (name, width) = (meter.ledger_name(), meter.width().max(1));
+            // Twice as long as anything counts that is given back late.
+            let life = meter.window().saturating_add(meter.margin().saturating_mul(2));
+            let first = now.saturating_sub(life) / width;
+            let old: Vec<u64> = shared
+                .own
+                .range((name, 0)..(name, first))
+                .map(|((_, bucket), _)| *bucket)
+                .collect();
+            for bucket in old {
+                shared.own.remove(&(name, bucket));
+            }
+            let seen: Vec<u64> = shared
+                .seen
+                .range((name, 0)..(name, first / 10))
+                .map(|((_, slot), _)| *slot)
+                .collect();
+            for slot in seen {
+                shared.seen.remove(&(name, slot));
+            }
+        }
+        shared.own.retain(|_, amount| *amount > 0);
+    }
+}
+
+fn source_of(number: u64) -> LimitSource {
+    const SOURCES: [LimitSource; 3] = [LimitSource::Header, LimitSource::Api, LimitSource::Refusal];
+    let source = SOURCES.into_iter().find(|source| *source as u64 == number);
+    source.unwrap_or(LimitSource::Header)
+}

@@ -1,0 +1,257 @@
+//! What the ledger is asked and told.
+
+use alloc::vec::Vec;
+
+use super::{Asked, BEAT, Group, JOINS, Sent, length};
+use crate::ledger::{Call, Entry, LimitName, MISSED_MAX, Missed, Seed, Terms};
+use crate::limit::LimitSource;
+use crate::output::Standing;
+use crate::plan::TierPlan;
+
+impl Group {
+    /// Returns the call that is due, or the one again whose answer has not come.
+    pub(crate) fn call(&mut self, now: u64, tiers: [TierPlan; 4]) -> Option<Call> {
+        self.note_changes(now);
+        let is_in_use = self.is_in_use();
+        let longest = self.longest();
+        {
+            let shared = self.shared.as_mut()?;
+            shared.is_announced = false;
+            if shared.sent.is_some() && !shared.decides() {
+                shared.give_up();
+            }
+            if let Some(sent) = &mut shared.sent {
+                sent.last = now;
+                return Some(sent.call.clone());
+            }
+            if shared.is_gone(now, longest) {
+                shared.forget();
+            }
+            if shared.missed.len() > MISSED_MAX {
+                return None;
+            }
+            if !is_in_use && !shared.is_member && shared.asked.is_empty() {
+                return None;
+            }
+        }
+        let leaves = self.shared.as_ref().is_some_and(|shared| shared.is_leaving)
+            || (!is_in_use && self.shared.as_ref().is_some_and(|shared| shared.asked.is_empty()));
+        let limits = self.terms();
+        let facts = self.facts();
+        let hold_until = self.hold_until;
+        let shared = self.shared.as_mut()?;
+        if !shared.is_member {
+            shared.is_member = true;
+            shared.joins += 1;
+            shared.sequence = 0;
+            if shared.standing == Standing::Idle {
+                shared.standing = Standing::Joining;
+            }
+        }
+        let place = |name: LimitName| limits.iter().position(|terms| terms.name == name);
+        let mut entries = Vec::new();
+        for ((name, bucket), amount) in core::mem::take(&mut shared.entries) {
+            let Some(limit) = place(name) else { continue };
+            let stamp = bucket * limits[limit].width;
+            if amount > 0 {
+                let amount = amount.unsigned_abs();
+                entries.push(Entry::Charge { limit, stamp, amount });
+            } else if amount < 0 {
+                let amount = amount.unsigned_abs();
+                entries.push(Entry::Refund { limit, stamp, amount });
+            }
+        }
+        for ((tier, tenant), by) in core::mem::take(&mut shared.service) {
+            if by != 0 {
+                entries.push(Entry::Service { tier, tenant, by });
+            }
+        }
+        for (name, amount) in core::mem::take(&mut shared.used) {
+            if let Some(limit) = place(name) {
+                entries.push(Entry::Used { limit, amount });
+            }
+        }
+        for (name, amount, source) in facts {
+            if let Some(limit) = place(name)
+                && shared.told.get(&name) != Some(&(amount, source))
+                && (amount > 0 || shared.told.get(&name).is_some_and(|(told, _)| *told > 0))
+            {
+                shared.told.insert(name, (amount, source));
+                entries.push(Entry::Amount {
+                    limit,
+                    amount,
+                    source,
+                });
+            }
+        }
+        if hold_until > now && hold_until > shared.paused_until {
+            shared.paused_until = hold_until;
+            entries.push(Entry::Pause {
+                until: shared.there(hold_until),
+            });
+        }
+        let asked = core::mem::take(&mut shared.asked);
+        let aligned = |asked: &Asked| {
+            let mut ask = asked.ask.clone();
+            let of = |name: LimitName| asked.wants.iter().find(|want| want.0 == name);
+            ask.take = limits
+                .iter()
+                .map(|terms| of(terms.name).map_or(0, |want| want.1))
+                .collect();
+            ask.hold = limits
+                .iter()
+                .map(|terms| of(terms.name).map_or(0, |want| want.2))
+                .collect();
+            ask
+        };
+        let asks: Vec<_> = asked.iter().map(aligned).collect();
+        let mut limits = limits;
+        for terms in &mut limits {
+            // Those who are asked for hold nothing before they are let in.
+            if terms.life == 0 {
+                terms.held = terms.held.saturating_sub(asked.len() as u64);
+            }
+        }
+        shared.sequence += 1;
+        let seed = core::mem::take(&mut shared.has_lost).then(|| Seed {
+            own: shared.listed(&limits, 1),
+            seen: shared.listed(&limits, 10),
+            names: shared.names.clone(),
+        });
+        let call = Call {
+            replica: shared.replica(),
+            sequence: shared.sequence,
+            epoch: shared.epoch,
+            next_epoch: shared.next_epoch,
+            time: if shared.offset.is_some() {
+                shared.there(now)
+            } else {
+                0
+            },
+            shares: u64::from(shared.plan.share),
+            share_life: length(shared.plan.share_life),
+            lease: length(shared.plan.lease),
+            tiers: tiers.map(|tier| tier.share_percent),
+            trusts_empty: shared.plan.trusts_empty,
+            leaves: leaves && asks.is_empty(),
+            wants_view: shared.standing != Standing::Open || shared.sequence % 4 == 1,
+            facts: shared.facts,
+            limits,
+            entries,
+            asks,
+            missed: shared.missed.clone(),
+            seed,
+        };
+        shared.calls += 1;
+        shared.is_urgent = false;
+        shared.beat_at = now + BEAT;
+        shared.sent = Some(Sent {
+            call: call.clone(),
+            asked,
+            first: now,
+            last: now,
+        });
+        Some(call)
+    }
+
+    /// Returns the limits as the ledger keeps them.
+    fn terms(&self) -> Vec<Terms> {
+        let Some(shared) = &self.shared else {
+            return Vec::new();
+        };
+        let late = self.permit_ttl + LATE;
+        let offset = shared.offset.unwrap_or(0);
+        let mut terms: Vec<Terms> = Vec::new();
+        for meter in &self.meters {
+            let one = meter.terms(late, offset);
+            // Two meters of one name are one limit: the lower amount counts.
+            match terms.iter_mut().find(|other| other.name == one.name) {
+                Some(other) => other.amount = other.amount.min(one.amount),
+                None => terms.push(one),
+            }
+        }
+        terms
+    }
+
+    /// Returns what the provider told of each limit: its amount and who told it; 0 where nobody did.
+    fn facts(&self) -> Vec<(LimitName, u64, u64)> {
+        let told = self
+            .meters
+            .iter()
+            .filter(|meter| meter.is_known() && !meter.is_passing());
+        told.map(|meter| match meter.source() {
+            source @ (LimitSource::Header | LimitSource::Api | LimitSource::Refusal) => {
+                (meter.ledger_name(), meter.amount(), source as u64)
+            }
+            source => (meter.ledger_name(), 0, source as u64),
+        })
+        .collect()
+    }
+
+    /// Returns how long charges live at most.
+    pub(super) fn longest(&self) -> u64 {
+        let lives = self
+            .meters
+            .iter()
+            .map(|meter| meter.window().saturating_add(meter.margin()));
+        lives.max().unwrap_or(0)
+    }
+}
+
+/// Beyond its validity a permit may be so late on the wire, in microseconds.
+const LATE: u64 = 100_000;
+
+impl super::Shared {
+    /// Gives up the answer that is awaited.
+    pub(super) fn give_up(&mut self) {
+        if let Some(sent) = self.sent.take() {
+            self.missed.push(Missed {
+                sequence: sent.call.sequence,
+                entries: sent.call.entries,
+                asks: sent.call.asks.into_iter().map(|ask| ask.take).collect(),
+            });
+        }
+    }
+
+    /// Returns whether the ledger has surely forgotten this replica, and everything that it did has expired.
+    fn is_gone(&self, now: u64, longest: u64) -> bool {
+        let patience = length(self.plan.share_life).max(length(self.plan.lease)) + longest + GONE_SLACK;
+        self.is_member
+            && self
+                .contact
+                .is_some_and(|contact| now.saturating_sub(contact) > patience)
+    }
+
+    /// Forgets that it was a member: it joins anew, as another.
+    pub(super) fn forget(&mut self) {
+        self.is_member = false;
+        self.joins = (self.joins + 1) % JOINS;
+        self.sequence = 0;
+        self.missed.clear();
+        self.own.clear();
+        self.seen.clear();
+        self.entries.clear();
+        self.epoch = 0;
+        self.has_lost = false;
+    }
+
+    /// Returns our own charges (`per` 1) or what was last seen of everybody's (`per` 10), by the limits of a call.
+    fn listed(&self, limits: &[Terms], per: u64) -> Vec<(usize, u64, u64)> {
+        let map = if per == 1 { &self.own } else { &self.seen };
+        let mut list = Vec::new();
+        for ((name, bucket), amount) in map.iter().filter(|(_, amount)| **amount > 0) {
+            if let Some(limit) = limits.iter().position(|terms| terms.name == *name) {
+                let at = if per == 1 {
+                    bucket * limits[limit].width
+                } else {
+                    *bucket
+                };
+                list.push((limit, at, *amount));
+            }
+        }
+        list
+    }
+}
+
+/// A replica that was silent for so much longer than anything of it counts joins anew, in microseconds.
+const GONE_SLACK: u64 = 5_000_000;
