@@ -23,6 +23,9 @@ mod builder;
 mod clock;
 mod limiter;
 mod permit;
+#[cfg(feature = "redis")]
+#[doc(hidden)]
+pub mod store;
 
 pub use tidegate_core as core;
 pub use tidegate_core::{
