@@ -79,10 +79,15 @@ local function meet(now, me)
   return me
 end
 
-local function enter(now)
-  local flows = {}
-  for at = 1, #entries, 4 do
-    if entries[at] == 6 then flows[#flows + 1] = entries[at + 1] .. entries[at + 2] end
+-- Reads what is remembered of the flows that the call speaks of.
+local function read_flows()
+  local flows, lists = {}, { entries }
+  for i = 1, #missed do lists[i + 1] = missed[i][2] end
+  for i = 1, #lists do
+    local list = lists[i]
+    for at = 1, #list, 4 do
+      if list[at] == 6 then flows[#flows + 1] = list[at + 1] .. list[at + 2] end
+    end
   end
   local at = 1
   while asks[at] do
@@ -90,8 +95,12 @@ local function enter(now)
     at = at + 6 + 3 * asks[at + 5]
   end
   load_tags(flows)
-  for k = 1, #entries, 4 do
-    local kind, a, b, c = entries[k], entries[k + 1], entries[k + 2], entries[k + 3]
+end
+
+-- Enters corrections.
+local function enter(now, list)
+  for k = 1, #list, 4 do
+    local kind, a, b, c = list[k], list[k + 1], list[k + 2], list[k + 3]
     local ring = kind <= 4 and rings[a]
     if kind == 5 then
       ledger.paused_until = max(ledger.paused_until, a)
@@ -109,6 +118,26 @@ local function enter(now)
     elseif ring.told ~= b or ring.source ~= c then
       ring.told, ring.source = b, c
       ledger.facts_version = ledger.facts_version + 1
+    end
+  end
+end
+
+-- Makes up for calls whose answers were given up.
+local function make_up(now, me)
+  local last = me and me[SEQUENCE] or 0
+  for i = 1, #missed do
+    local its_sequence, its_entries, takes = unpack(missed[i])
+    if its_sequence > last then
+      enter(now, its_entries)
+    elseif me and its_sequence == last then
+      -- Its moment is the third number of what was answered, and who was let in is told from the thirteenth on.
+      local answered = { decode(redis_call('HGET', KEYS[1], 'a' .. id)) }
+      for order = 1, answered[12] do
+        for k = 1, answered[12 + order] == 1 and #rings or 0 do
+          local take = takes[#rings * (order - 1) + k]
+          if take then refund(rings[k], answered[3], take) end
+        end
+      end
     end
   end
 end
@@ -244,9 +273,11 @@ end
 local function answer(now, me)
   local life = prepare(now)
   if now >= ledger.recount_at or life ~= ledger.life then me = recount(now, life, me) end
+  read_flows()
+  make_up(now, me)
   me = meet(now, me)
   local waited = stop_waiting(replica)
-  enter(now)
+  enter(now, entries)
   if own then sow(now) end
   if learning then learn(now) end
   local granted, denial, denied_by, wake_at = pass(now, me)

@@ -35,7 +35,7 @@ local CLOCK_SLACK, TRUSTED_AFTER = 250000, 5000000
 local SILENT_AFTER, LEFT_KEPT, LIFE_KEPT = 1000000, 60000000, 600000000
 local LEARNING_MIN, WINDOW_MAX, TRIAL_LIFE = 1000000, 3600000000, 10000000
 local SHARES, WINDOW_COST = 1000000, 1073741824
-local HEADS_MAX, TAGS_MAX, SLOT = 16, 1024, 10
+local HEADS_MAX, MISSED_MAX, TAGS_MAX, SLOT = 16, 16, 1024, 10
 local DAY, HALF_DAY = 86400000000, 43200000000
 local OPEN, LEARNING, LOST, STALE = 0, 1, 2, 3
 local BY_NONE, BY_LIMIT, BY_LINE, BY_PAUSE, BY_LEARNING = 0, 1, 2, 3, 4
@@ -47,7 +47,8 @@ local format, rep = string.format, string.rep
 -- The call -----------------------------------------------------------------------------------------------------------
 
 local replica, sequence, known_epoch, next_epoch, their_time, shares, share_life, lease, trusts_empty, leaves, wants_view,
-  known_facts, tier_0, tier_1, tier_2, tier_3, limits, entries, asks, own, seen, names = decode(ARGV[2])
+  known_facts, tier_0, tier_1, tier_2, tier_3, limits, entries, asks, missed, own, seen, names =
+  decode(ARGV[2])
 trusts_empty, leaves, wants_view = trusts_empty == 1, leaves == 1, wants_view == 1
 local id = format('%.0f', replica)
 local LIMIT = 7 -- name, life, width, amount, since, ends, held

@@ -103,6 +103,17 @@ local function time_of(me)
   return max(now, last)
 end
 
+-- Returns whether the call comes right after the one with this number, but for those that it makes up for.
+local function follows(last)
+  if sequence <= last or sequence - last > MISSED_MAX + 1 then return false end
+  local is_missed = {}
+  for i = 1, #missed do is_missed[missed[i][1]] = true end
+  for number = last + 1, sequence - 1 do
+    if not is_missed[number] then return false end
+  end
+  return true
+end
+
 local got = redis_call('HMGET', KEYS[1], 'c', 'm' .. id, 'l')
 local me
 if got[1] and decode(got[1]) == FORMAT then
@@ -123,7 +134,7 @@ elseif me and sequence == me[SEQUENCE] then
   reply, fields = { decode(redis_call('HGET', KEYS[1], 'a' .. id)) }, {}
 elseif me and (sequence < me[SEQUENCE] or me[LEFT] == 1) then
   reply, fields = push_zeros(brief(now, STALE)), {}
-elseif sequence == (me and me[SEQUENCE] or 0) + 1 then
+elseif follows(me and me[SEQUENCE] or 0) then
   reply, fields = answer(now, me)
 end
 if not reply or is_damaged then

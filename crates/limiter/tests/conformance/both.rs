@@ -1,0 +1,101 @@
+//! One ledger in Redis and one in memory, which are given the same calls.
+
+use redis::ConnectionLike;
+use tidegate::store::wire::{self, Place};
+use tidegate_core::ledger::{Call, Ledger, Reply, Wakening};
+
+use super::redis_server::RedisServer;
+
+/// The two ledgers of a group.
+pub struct Both {
+    pub memory: Ledger,
+    pub redis: redis::Connection,
+    pub place: Place,
+    script: redis::Script,
+}
+
+/// What both held at some moment.
+pub struct Copy {
+    memory: Ledger,
+    dumps: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Both {
+    pub fn new(server: &RedisServer, group: &str) -> Self {
+        Self {
+            memory: Ledger::new(),
+            redis: server.connect(),
+            place: Place::new("tidegate", group),
+            script: redis::Script::new(wire::SCRIPT),
+        }
+    }
+
+    /// Gives a call to both, and returns the answer that they agree about. `context` says where the call comes from.
+    pub fn call(&mut self, server_time: u64, call: &Call, context: &str) -> (Reply, Vec<Wakening>) {
+        let before = self.memory.clone();
+        let (reply, wakenings) = self.memory.call(server_time, call);
+        let numbers = self
+            .in_redis(server_time, call)
+            .unwrap_or_else(|error| panic!("{context}: {error}\n{call:#?}\n{before:#?}"));
+        let mut expected = reply.numbers();
+        for wakening in &wakenings {
+            expected.extend([wakening.replica, wakening.at]);
+        }
+        expected.push(wakenings.len() as u64);
+        if numbers != expected {
+            let read = wire::read_reply(&numbers);
+            panic!(
+                "{context}: the script answers otherwise\n{call:#?}\nbefore: {before:#?}\n\
+                 memory: {reply:?} {wakenings:?}\nscript: {read:?}\nmemory: {expected:?}\nscript: {numbers:?}"
+            );
+        }
+        (reply, wakenings)
+    }
+
+    /// Gives a call to the script alone.
+    pub fn in_redis(&mut self, server_time: u64, call: &Call) -> redis::RedisResult<Vec<u64>> {
+        let mut invocation = self.script.prepare_invoke();
+        for key in self.place.keys(&call.limits) {
+            invocation.key(key);
+        }
+        invocation.arg(server_time).arg(wire::write_call(call));
+        invocation.invoke(&mut self.redis)
+    }
+
+    /// Forgets everything.
+    pub fn flush(&mut self) {
+        self.memory = Ledger::new();
+        self.command::<()>(&["FLUSHALL"]);
+    }
+
+    pub fn copy(&mut self) -> Copy {
+        let mut dumps = Vec::new();
+        for key in self.command::<Vec<Vec<u8>>>(&["KEYS", "*"]) {
+            let dump = redis::cmd("DUMP").arg(&key).query(&mut self.redis).unwrap();
+            dumps.push((key, dump));
+        }
+        Copy {
+            memory: self.memory.clone(),
+            dumps,
+        }
+    }
+
+    /// Puts back what was there, as a server does that comes back with an old copy.
+    pub fn restore(&mut self, copy: &Copy) {
+        self.flush();
+        self.memory = copy.memory.clone();
+        for (key, dump) in &copy.dumps {
+            let command = redis::cmd("RESTORE").arg(key).arg(0).arg(dump).take();
+            command.query::<()>(&mut self.redis).unwrap();
+        }
+    }
+
+    pub fn command<T: redis::FromRedisValue>(&mut self, words: &[&str]) -> T {
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
+        let value = self.redis.req_command(&command).unwrap();
+        redis::from_redis_value(value).unwrap()
+    }
+}
