@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::allowance::{Allowances, Allowed, Hold};
 use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
-use crate::group::{Desk, Entry, Group, InFlight, Step};
+use crate::group::{Desk, Entry, Group, InFlight, Step, process_of};
 use crate::limit::Limit;
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Notice, Output, Wake};
@@ -50,6 +50,8 @@ pub struct Engine {
     arrivals: u64,
     bytes_waiting: u64,
     jitter: Jitter,
+    /// This process among those that share ledgers.
+    process: u64,
     /// Limits and budgets of tenants and routes.
     allowances: Allowances,
     runs: Runs,
@@ -81,6 +83,7 @@ impl Engine {
             arrivals: 0,
             bytes_waiting: 0,
             jitter: Jitter::new(seed),
+            process: process_of(seed),
             closed: false,
         }
     }
@@ -356,7 +359,7 @@ impl Engine {
         self.plan = plan;
         self.allowances.reconfigure(self.now, &self.plan);
         for group in &mut self.groups {
-            group.share(self.now, self.plan.shared, &mut self.jitter);
+            group.share(self.now, self.plan.shared, self.process, &mut self.jitter);
             group.advance(self.now);
             let allowances = &self.allowances;
             let window = group.window();
@@ -458,7 +461,7 @@ impl Engine {
         }
         let plan = find(&self.plan, key.id).ok_or(RefusalReason::UnknownQuota)?;
         let mut group = Group::new(self.now, key, plan, self.plan.tiers);
-        group.share(self.now, self.plan.shared, &mut self.jitter);
+        group.share(self.now, self.plan.shared, self.process, &mut self.jitter);
         if self.groups.len() < ACCOUNTS_MAX {
             let index = u32::try_from(self.groups.len()).map_err(|_| RefusalReason::TooManyAccounts)?;
             self.groups.push(group);

@@ -13,7 +13,7 @@
 //! | `<prefix>:{<group>}:state` | hash | how the ledger stands, and its replicas |
 //! | `<prefix>:{<group>}:tags` | hash | the service of flows that were served while others waited |
 //! | `<prefix>:{<group>}:r:<n>` | string | the charges of limit n, in cells of eight bytes |
-//! | `<prefix>:wake:<replica>` | channel | tells a replica when to call: `<group> <moment>` |
+//! | `<prefix>:wake:<process>` | channel | tells a process which of its replicas should call, and when: `<group> <replica> <moment>` |
 //!
 //! # Commands
 //!

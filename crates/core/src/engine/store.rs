@@ -9,6 +9,12 @@ use crate::plan::QuotaKey;
 use crate::time::Timestamp;
 
 impl Engine {
+    /// Returns the number by which this process is known to ledgers: a replica's number in a call or a wakening, divided by
+    /// [`ledger::JOINS`](crate::ledger::JOINS), is the number of its process. It comes of the engine's seed alone, so replicas need seeds that differ.
+    pub const fn process(&self) -> u64 {
+        self.process
+    }
+
     /// Makes the call to a group's ledger that [`Output::Call`] has told of. It is made again, the same, as long as no
     /// answer to it has come; `None` if none is due.
     pub fn call(&mut self, now: Timestamp, quota: QuotaKey) -> Option<Call> {

@@ -18,7 +18,7 @@ use super::Group;
 use crate::allowance::{Allowances, Allowed, Hold};
 use crate::caller::Caller;
 use crate::charge::Charge;
-use crate::ledger::{Ask, Call, LimitName, Missed};
+use crate::ledger::{Ask, Call, JOINS, LimitName, Missed};
 use crate::output::{Notice, Standing};
 use crate::plan::SharedPlan;
 use crate::retry::Jitter;
@@ -37,8 +37,11 @@ const TOUCH_MAX: u64 = 1_000_000;
 /// Numbers of replicas are below this: what the ledger's script can count exactly.
 const NUMBERS: u64 = 1 << 48;
 
-/// How many times a process can join a group before its numbers are used again.
-const JOINS: u64 = 1 << 12;
+/// Returns the number of the process whose engine has this seed.
+pub(crate) const fn process_of(seed: u64) -> u64 {
+    // Not the engine's own numbers, which would all be others then.
+    Jitter::new(!seed).next() % (NUMBERS / JOINS - 1) + 1
+}
 
 /// A request that the ledger is asked to let go.
 #[derive(Debug, Clone)]
@@ -127,10 +130,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(now: u64, plan: SharedPlan, jitter: &mut Jitter) -> Self {
+    pub(crate) fn new(now: u64, plan: SharedPlan, process: u64, jitter: &mut Jitter) -> Self {
         Self {
             plan,
-            process: jitter.next() % (NUMBERS / JOINS) + 1,
+            process,
             joins: 0,
             is_member: false,
             epoch: 0,
@@ -214,12 +217,12 @@ impl Shared {
 
 impl Group {
     /// Shares the group with other replicas from now on.
-    pub(crate) fn share(&mut self, now: u64, plan: Option<SharedPlan>, jitter: &mut Jitter) {
+    pub(crate) fn share(&mut self, now: u64, plan: Option<SharedPlan>, process: u64, jitter: &mut Jitter) {
         let Some(plan) = plan else { return };
         match &mut self.shared {
             Some(shared) => shared.plan = plan,
             None => {
-                self.shared = Some(alloc::boxed::Box::new(Shared::new(now, plan, jitter)));
+                self.shared = Some(alloc::boxed::Box::new(Shared::new(now, plan, process, jitter)));
                 self.permit_ttl = self.permit_ttl.max(micros(plan.permit_ttl));
             }
         }

@@ -14,7 +14,7 @@
 //! Limits are counted from 1, in the order of the call. Tenants are texts of eight bytes, because the script's numbers hold
 //! 53 bits.
 
-use tidegate_core::ledger::{Ask, Call, Entry, LimitName, Missed, Reply, Seed, Terms, Wakening};
+use tidegate_core::ledger::{Ask, Call, Entry, JOINS, LimitName, Missed, Reply, Seed, Terms, Wakening};
 
 /// The script. It runs as it is: nothing is ever put into its text.
 pub const SCRIPT: &str = concat!(
@@ -59,16 +59,29 @@ impl Place {
         format!("{}:{{{}}}:r:{}", self.prefix, self.group, name.number())
     }
 
-    /// Returns the channel on which a replica is told when to call. A message is a group's name, a space, and the moment.
+    /// Returns the channel on which the process of a replica is told when to call.
     pub fn channel(&self, replica: u64) -> String {
-        format!("{}:wake:{replica}", self.prefix)
+        channel(&self.prefix, replica / JOINS)
     }
 }
 
-/// Reads a message of the channel on which a replica is told when to call: the group's name as in keys, and the moment.
-pub fn read_wakening(message: &str) -> Option<(&str, u64)> {
-    let (group, at) = message.rsplit_once(' ')?;
-    Some((group, at.parse().ok()?))
+/// Returns the channel on which a process is told which of its replicas should call, and when. A message is a group's name
+/// as in keys, the replica and the moment.
+pub fn channel(prefix: &str, process: u64) -> String {
+    format!("{}:wake:{process}", plain(prefix))
+}
+
+/// Reads a message of the channel of a process: the group's name as in keys, which replica should call, and when.
+pub fn read_wakening(message: &str) -> Option<(&str, Wakening)> {
+    let (rest, at) = message.rsplit_once(' ')?;
+    let (group, replica) = rest.rsplit_once(' ')?;
+    Some((
+        group,
+        Wakening {
+            replica: replica.parse().ok()?,
+            at: at.parse().ok()?,
+        },
+    ))
 }
 
 /// Writes a call as the script's second argument.
@@ -300,10 +313,15 @@ mod tests {
 
     #[test]
     fn messages_are_read() {
+        let wakening = Wakening {
+            replica: 4_097,
+            at: 1_700_000_000_000_000,
+        };
         assert_eq!(
-            read_wakening("gpt-4o 1700000000000000"),
-            Some(("gpt-4o", 1_700_000_000_000_000))
+            read_wakening("gpt-4o 4097 1700000000000000"),
+            Some(("gpt-4o", wakening))
         );
-        assert_eq!(read_wakening("gpt-4o"), None);
+        assert_eq!(read_wakening("gpt-4o 1700000000000000"), None);
+        assert_eq!(Place::new("t", "gpt-4o").channel(4_097), "t:wake:1");
     }
 }

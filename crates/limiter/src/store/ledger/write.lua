@@ -51,7 +51,10 @@ local function write(now, fields)
   if #wakenings > 0 then
     local prefix, group = KEYS[1]:match('^(.*):{([^}]*)}:state$')
     for i = 1, #wakenings, 2 do
-      redis_call('PUBLISH', format('%s:wake:%.0f', prefix, wakenings[i]), format('%s %.0f', group, wakenings[i + 1]))
+      -- A process listens on one channel, whatever the numbers under which it has joined its groups.
+      local process = floor(wakenings[i] / 4096)
+      redis_call('PUBLISH', format('%s:wake:%.0f', prefix, process),
+        format('%s %.0f %.0f', group, wakenings[i], wakenings[i + 1]))
     end
   end
   local life = (DAY + ledger.life) / 1000
