@@ -7,21 +7,21 @@ use tidegate_core::ledger::{Call, Ledger, Reply, Wakening};
 use super::redis_server::RedisServer;
 
 /// The two ledgers of a group.
-pub struct Both {
-    pub memory: Ledger,
-    pub redis: redis::Connection,
-    pub place: Place,
+pub(crate) struct Both {
+    pub(crate) memory: Ledger,
+    pub(crate) redis: redis::Connection,
+    pub(crate) place: Place,
     script: redis::Script,
 }
 
 /// What both held at some moment.
-pub struct Copy {
+pub(crate) struct Copy {
     memory: Ledger,
     dumps: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Both {
-    pub fn new(server: &RedisServer, group: &str) -> Self {
+    pub(crate) fn new(server: &RedisServer, group: &str) -> Self {
         Self {
             memory: Ledger::new(),
             redis: server.connect(),
@@ -31,7 +31,7 @@ impl Both {
     }
 
     /// Gives a call to both, and returns the answer that they agree about. `context` says where the call comes from.
-    pub fn call(&mut self, server_time: u64, call: &Call, context: &str) -> (Reply, Vec<Wakening>) {
+    pub(crate) fn call(&mut self, server_time: u64, call: &Call, context: &str) -> (Reply, Vec<Wakening>) {
         let before = self.memory.clone();
         let (reply, wakenings) = self.memory.call(server_time, call);
         let numbers = self
@@ -53,7 +53,7 @@ impl Both {
     }
 
     /// Gives a call to the script alone.
-    pub fn in_redis(&mut self, server_time: u64, call: &Call) -> redis::RedisResult<Vec<u64>> {
+    pub(crate) fn in_redis(&mut self, server_time: u64, call: &Call) -> redis::RedisResult<Vec<u64>> {
         let mut invocation = self.script.prepare_invoke();
         for key in self.place.keys(&call.limits) {
             invocation.key(key);
@@ -63,15 +63,18 @@ impl Both {
     }
 
     /// Forgets everything.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         self.memory = Ledger::new();
         self.command::<()>(&["FLUSHALL"]);
     }
 
-    pub fn copy(&mut self) -> Copy {
+    pub(crate) fn copy(&mut self) -> Copy {
         let mut dumps = Vec::new();
         for key in self.command::<Vec<Vec<u8>>>(&["KEYS", "*"]) {
-            let dump = redis::cmd("DUMP").arg(&key).query(&mut self.redis).unwrap();
+            let dump = redis::cmd("DUMP")
+                .arg(&key)
+                .query(&mut self.redis)
+                .expect("the key is there");
             dumps.push((key, dump));
         }
         Copy {
@@ -81,21 +84,21 @@ impl Both {
     }
 
     /// Puts back what was there, as a server does that comes back with an old copy.
-    pub fn restore(&mut self, copy: &Copy) {
+    pub(crate) fn restore(&mut self, copy: &Copy) {
         self.flush();
         self.memory = copy.memory.clone();
         for (key, dump) in &copy.dumps {
             let command = redis::cmd("RESTORE").arg(key).arg(0).arg(dump).take();
-            command.query::<()>(&mut self.redis).unwrap();
+            command.query::<()>(&mut self.redis).expect("the dump is whole");
         }
     }
 
-    pub fn command<T: redis::FromRedisValue>(&mut self, words: &[&str]) -> T {
+    pub(crate) fn command<T: redis::FromRedisValue>(&mut self, words: &[&str]) -> T {
         let mut command = redis::Cmd::new();
         for word in words {
             command.arg(word);
         }
-        let value = self.redis.req_command(&command).unwrap();
-        redis::from_redis_value(value).unwrap()
+        let value = self.redis.req_command(&command).expect("the server obeys");
+        redis::from_redis_value(value).expect("a value of this kind")
     }
 }

@@ -12,7 +12,7 @@ const MINUTE: u64 = 60 * SECOND;
 
 /// What a world is mostly about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Plain,
     Wide,
     Full,
@@ -22,7 +22,7 @@ pub enum Kind {
 }
 
 /// A world of its own clock.
-pub struct World {
+pub(crate) struct World {
     kind: Kind,
     seed: u64,
     rng: Pcg64Mcg,
@@ -58,7 +58,7 @@ struct Replica {
 }
 
 impl World {
-    pub fn new(kind: Kind, seed: u64) -> Self {
+    pub(crate) fn new(kind: Kind, seed: u64) -> Self {
         let mut rng = Pcg64Mcg::seed_from_u64(seed.wrapping_mul(8) + kind as u64);
         let limits = draw_limits(kind, &mut rng);
         let tenants = (0..rng.random_range(1..8_u64))
@@ -97,7 +97,7 @@ impl World {
     }
 
     /// Lives through so many calls. Returns a digest of all answers.
-    pub fn run(mut self, both: &mut Both, steps: u64) -> u64 {
+    pub(crate) fn run(mut self, both: &mut Both, steps: u64) -> u64 {
         for step in 0..steps {
             self.pass_time();
             self.suffer(both);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// A server that runs.
-pub struct RedisServer {
+pub(crate) struct RedisServer {
     folder: tempfile::TempDir,
     settings: Vec<String>,
     port: u16,
@@ -18,12 +18,12 @@ pub struct RedisServer {
 #[allow(dead_code, reason = "each test uses what it needs of it")]
 impl RedisServer {
     /// Starts a server that keeps nothing on disk.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&["--save", "", "--appendonly", "no"])
     }
 
     /// Starts a server with these settings.
-    pub fn start_with(settings: &[&str]) -> Self {
+    pub(crate) fn start_with(settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the server's files");
         let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let mut said = String::new();
@@ -46,52 +46,52 @@ impl RedisServer {
     }
 
     /// Returns the address of its socket.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}", socket(&self.folder).display())
     }
 
     /// Returns its address for those who come by TCP.
-    pub fn tcp_url(&self) -> String {
+    pub(crate) fn tcp_url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Returns its port.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Connects to it.
-    pub fn connect(&self) -> redis::Connection {
+    pub(crate) fn connect(&self) -> redis::Connection {
         let client = redis::Client::open(self.url()).expect("the address is well-formed");
         client.get_connection().expect("the server is there")
     }
 
     /// Ends it at once, as a crash would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Stops it: it keeps its connections and says nothing.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.signal("-STOP");
     }
 
     /// Lets it go on.
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.signal("-CONT");
     }
 
     /// Starts it again, at the same address, with what it has on disk.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.kill();
         self.child = launch(&self.folder, &self.settings, self.port)
             .unwrap_or_else(|said| panic!("{} does not start again:\n{said}", program()));
     }
 
     /// Starts it again, at the same address, with nothing.
-    pub fn restart_empty(&mut self) {
+    pub(crate) fn restart_empty(&mut self) {
         self.kill();
         for entry in std::fs::read_dir(self.folder.path())
             .expect("the folder is there")

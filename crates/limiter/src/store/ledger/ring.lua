@@ -79,14 +79,13 @@ function load(ring, buckets)
     load(ring, rest)
     buckets = { unpack(buckets, 1, 500) }
   end
-  local b, s, low, top = ring.b, ring.s, ring.low, ring.top
-  local low_slot, top_slot, size = floor(low / SLOT), floor(top / SLOT), ring.size
+  local b, s, from, to, size = ring.b, ring.s, ring.from, ring.to, ring.size
   local ask, into, at, n = { 'BITFIELD_RO', ring_key(ring), 'GET', 'i64', '#0' }, {}, {}, 0
   for i = 1, #buckets do
     local bucket = buckets[i]
     if not b[bucket] then
       b[bucket] = 0
-      if not ring.is_fresh and bucket >= low and bucket <= top then
+      if not ring.is_fresh and bucket >= from and bucket <= to then
         n = n + 1
         into[n], at[n], ask[3 * n + 3], ask[3 * n + 4] = b, bucket, 'GET', 'i64'
         ask[3 * n + 5] = '#' .. 1 + size + bucket % (size * SLOT)
@@ -95,7 +94,7 @@ function load(ring, buckets)
     local slot = floor(bucket / SLOT)
     if not s[slot] then
       s[slot] = 0
-      if not ring.is_fresh and low <= top and slot >= low_slot and slot <= top_slot then
+      if not ring.is_fresh and slot >= floor(from / SLOT) and slot <= floor(to / SLOT) then
         n = n + 1
         into[n], at[n], ask[3 * n + 3], ask[3 * n + 4] = s, slot, 'GET', 'i64'
         ask[3 * n + 5] = '#' .. 1 + slot % size
@@ -122,35 +121,34 @@ local function read_cells(ring, first, count, values)
   end
 end
 
--- Reads all buckets from one to another, both between the ring's low and top.
+-- Reads all buckets from one to another.
 local function load_range(ring, from, to)
   local b, count, values = ring.b, ring.size * SLOT, {}
-  if ring.is_fresh then
-    for bucket = from, to do b[bucket] = b[bucket] or 0 end
-    return
+  local first, last = max(from, ring.from), min(to, ring.to)
+  if not ring.is_fresh and first <= last then
+    local cell, length = first % count, last - first + 1
+    local part = min(length, count - cell)
+    read_cells(ring, 1 + ring.size + cell, part, values)
+    if part < length then read_cells(ring, 1 + ring.size, length - part, values) end
   end
-  local first, length = from % count, to - from + 1
-  local part = min(length, count - first)
-  read_cells(ring, 1 + ring.size + first, part, values)
-  if part < length then read_cells(ring, 1 + ring.size, length - part, values) end
-  for i = 1, length do b[from + i - 1] = b[from + i - 1] or values[i] end
+  for bucket = from, to do b[bucket] = b[bucket] or values[bucket - first + 1] or 0 end
 end
 
 -- Reads all slots.
 local function load_slots(ring)
   if ring.has_slots then return end
   ring.has_slots = true
-  if ring.low > ring.top then return end
+  if ring.is_fresh then return end
   local s, values = ring.s, {}
-  if not ring.is_fresh then read_cells(ring, 1, ring.size, values) end
-  for slot = floor(ring.low / SLOT), floor(ring.top / SLOT) do
-    s[slot] = s[slot] or values[1 + slot % ring.size] or 0
-  end
+  read_cells(ring, 1, ring.size, values)
+  for slot = floor(ring.from / SLOT), floor(ring.to / SLOT) do s[slot] = s[slot] or values[1 + slot % ring.size] end
 end
 
 -- Makes place for more slots: the ring is written anew.
 local function grow(ring, size)
-  if ring.low <= ring.top then
+  if ring.live == 0 then
+    ring.low, ring.top = 1, 0
+  else
     load_slots(ring)
     load_range(ring, ring.low, ring.top)
     for bucket = ring.low, ring.top do

@@ -5,8 +5,8 @@ local HEAD, RING = 21, 14
 -- Adds what a ring has only while the script runs: buckets and slots that were read, and the buckets that changed.
 local function open_ring(ring)
   ring.b, ring.s, ring.dirty = {}, {}, {}
-  -- Where nothing is charged, nothing that is stored matters.
-  ring.is_fresh = ring.low > ring.top
+  -- The cells that are stored. Where nothing is charged, nothing that is stored matters.
+  ring.from, ring.to, ring.is_fresh = ring.low, ring.top, ring.low > ring.top
   return ring
 end
 

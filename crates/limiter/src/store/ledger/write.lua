@@ -57,7 +57,7 @@ local function write(now, fields)
         format('%s %.0f %.0f', group, wakenings[i], wakenings[i + 1]))
     end
   end
-  local life = (DAY + ledger.life) / 1000
+  local life = floor((DAY + ledger.life) / 1000)
   local is_due = now >= ledger.expire_at
   if is_due then ledger.expire_at = now + HALF_DAY end
   fields[#fields + 1] = 'c'
@@ -67,8 +67,9 @@ local function write(now, fields)
     fields[#fields + 1] = write_learning()
   end
   if forgotten then redis_call('DEL', unpack(forgotten)) end
-  redis_call('HSET', KEYS[1], unpack(fields))
+  -- A replica that was forgotten may be the one that calls.
   if #gone > 0 then redis_call('HDEL', KEYS[1], unpack(gone)) end
+  redis_call('HSET', KEYS[1], unpack(fields))
   for i = 1, #ledger.rings do
     if #ledger.rings[i].dirty > 0 then write_ring(ledger.rings[i], life) end
   end
