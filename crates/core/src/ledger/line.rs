@@ -11,7 +11,7 @@ use super::reply::{Denial, Wakening};
 /// The cost of a whole window.
 const WINDOW_COST: u64 = 1 << 30;
 
-/// The most flows whose service is remembered, beyond those that others have caught up with.
+/// The most flows whose service is remembered.
 const TAGS_MAX: usize = 1_024;
 
 /// Service and credit of flows and tiers.
@@ -47,11 +47,16 @@ impl Fairness {
         let at = usize::from(head.tier & 3);
         let tag = self.tag(head.tier, head.tenant);
         self.virtual_time[at] = self.virtual_time[at].max(tag.min(first_key));
-        self.tags.insert((head.tier, head.tenant), tag + head.service);
-        if self.tags.len() > TAGS_MAX {
+        let flow = (head.tier, head.tenant);
+        let is_known = self.tags.contains_key(&flow);
+        if !is_known && self.tags.len() >= TAGS_MAX {
             let floors = self.virtual_time;
             self.tags
                 .retain(|(tier, _), tag| *tag > floors[usize::from(tier & 3)]);
+        }
+        // Where so many are ahead of the others, a newcomer's service is not remembered.
+        if is_known || self.tags.len() < TAGS_MAX {
+            self.tags.insert(flow, tag + head.service);
         }
         for tier in 0..4 {
             self.credit[tier] = if waits[tier] {

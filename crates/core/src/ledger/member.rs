@@ -76,7 +76,8 @@ impl Member {
             return 0;
         }
         let seen = self.seen.get(&name).copied().unwrap_or(0);
-        (seen * self.share).div_ceil(SHARES)
+        // In two parts: the product may have more than 64 bits.
+        seen / SHARES * self.share + (seen % SHARES * self.share).div_ceil(SHARES)
     }
 
     /// Returns what it holds of a limit.
