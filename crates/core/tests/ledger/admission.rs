@@ -46,16 +46,16 @@ fn all_limits_or_none() {
 
 #[test]
 fn what_is_larger_than_a_limit_goes_when_all_of_it_is_free() {
-    let mut bench = Bench::new(100);
-    let mut peer = Peer::new(1);
-    assert!(bench.gets(&mut peer, 1));
-    let reply = bench.asks(&mut peer, &[ask(500)]);
+    let (mut bench, mut peers) = Bench::unshared(100, 1);
+    let (begin, peer) = (bench.now, &mut peers[0]);
+    assert!(bench.gets(peer, 1));
+    let reply = bench.asks(peer, &[ask(500)]);
     assert_eq!(
         (reply.granted.as_slice(), reply.wake_at),
-        (&[false][..], START + WIDTH + LIFE)
+        (&[false][..], begin + WIDTH + LIFE)
     );
     bench.now = reply.wake_at;
-    assert!(bench.gets(&mut peer, 500));
+    assert!(bench.gets(peer, 500));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn an_older_call_does_nothing() {
 
 #[test]
 fn what_a_given_up_call_was_granted_is_given_back_once() {
-    let (mut bench, mut peers) = Bench::with(100, 1);
+    let (mut bench, mut peers) = Bench::unshared(100, 1);
     let mut lost = bench.next(&mut peers[0]);
     lost.asks = vec![ask(30), ask(90)];
     lost.entries = vec![Entry::Charge {

@@ -110,6 +110,29 @@ impl Bench {
         (bench, peers)
     }
 
+    /// The same, where nothing is kept for anybody who is silent.
+    fn unshared(amount: u64, count: u64) -> (Self, Vec<Peer>) {
+        let mut bench = Self::new(amount);
+        bench.shares = 0;
+        let mut peers: Vec<Peer> = (1..=count).map(Peer::new).collect();
+        bench.beats(&mut peers, SECOND);
+        (bench, peers)
+    }
+
+    /// Fills the window evenly, as a long backlog would have.
+    fn fill(&mut self, peer: &mut Peer) {
+        let amount = self.limits[0].amount;
+        let buckets = LIFE / WIDTH;
+        let entries: Vec<Entry> = (0..buckets)
+            .map(|nth| Entry::Charge {
+                limit: 0,
+                stamp: self.now - nth * WIDTH,
+                amount: amount * (nth + 1) / buckets - amount * nth / buckets,
+            })
+            .collect();
+        self.tells(peer, &entries);
+    }
+
     /// Lets replicas beat for so long.
     fn beats(&mut self, peers: &mut [Peer], duration: u64) {
         let end = self.now + duration;
