@@ -27,6 +27,8 @@ pub const ACCOUNTS_MAX: usize = 4_096;
 
 /// Later times are taken to be this one, so that there is always a later one to wait for.
 const NOW_MAX: u64 = 1 << 62;
+/// Numbers of processes are at most this.
+const PROCESSES: u64 = (1 << 36) - 1;
 /// More bytes than this for one request are counted as this many: 64 GiB.
 const BYTES_MAX: Bytes = Bytes::new(1 << 36);
 
@@ -54,6 +56,8 @@ pub struct Engine {
     allowances: Allowances,
     runs: Runs,
     closed: bool,
+    /// The number of this process among the replicas.
+    process: u64,
 }
 
 /// A place for a permit; `turn` tells apart the permits that use it one after the other.
@@ -82,6 +86,7 @@ impl Engine {
             bytes_waiting: 0,
             jitter: Jitter::new(seed),
             closed: false,
+            process: Jitter::new(seed).next() % PROCESSES + 1,
         }
     }
 
@@ -356,7 +361,7 @@ impl Engine {
         self.plan = plan;
         self.allowances.reconfigure(self.now, &self.plan);
         for group in &mut self.groups {
-            group.share(self.now, self.plan.shared, &mut self.jitter);
+            group.share(self.now, self.plan.shared, self.process, &mut self.jitter);
             group.advance(self.now);
             let allowances = &self.allowances;
             let window = group.window();
@@ -458,7 +463,7 @@ impl Engine {
         }
         let plan = find(&self.plan, key.id).ok_or(RefusalReason::UnknownQuota)?;
         let mut group = Group::new(self.now, key, plan, self.plan.tiers);
-        group.share(self.now, self.plan.shared, &mut self.jitter);
+        group.share(self.now, self.plan.shared, self.process, &mut self.jitter);
         if self.groups.len() < ACCOUNTS_MAX {
             let index = u32::try_from(self.groups.len()).map_err(|_| RefusalReason::TooManyAccounts)?;
             self.groups.push(group);

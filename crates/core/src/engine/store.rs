@@ -9,6 +9,12 @@ use crate::plan::QuotaKey;
 use crate::time::Timestamp;
 
 impl Engine {
+    /// Returns the number of this process among the replicas, drawn from the seed: the ledger knows it in every group by numbers
+    /// of which this is the 4,096th part.
+    pub const fn process(&self) -> u64 {
+        self.process
+    }
+
     /// Makes the call to a group's ledger that [`Output::Call`] has told of. It is made again, the same, as long as no
     /// answer to it has come; `None` if none is due.
     pub fn call(&mut self, now: Timestamp, quota: QuotaKey) -> Option<Call> {

@@ -127,10 +127,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(now: u64, plan: SharedPlan, jitter: &mut Jitter) -> Self {
+    pub(crate) fn new(now: u64, plan: SharedPlan, process: u64, jitter: &mut Jitter) -> Self {
         Self {
             plan,
-            process: jitter.next() % (NUMBERS / JOINS) + 1,
+            process,
             joins: 0,
             is_member: false,
             epoch: 0,
@@ -214,12 +214,12 @@ impl Shared {
 
 impl Group {
     /// Shares the group with other replicas from now on.
-    pub(crate) fn share(&mut self, now: u64, plan: Option<SharedPlan>, jitter: &mut Jitter) {
+    pub(crate) fn share(&mut self, now: u64, plan: Option<SharedPlan>, process: u64, jitter: &mut Jitter) {
         let Some(plan) = plan else { return };
         match &mut self.shared {
             Some(shared) => shared.plan = plan,
             None => {
-                self.shared = Some(alloc::boxed::Box::new(Shared::new(now, plan, jitter)));
+                self.shared = Some(alloc::boxed::Box::new(Shared::new(now, plan, process, jitter)));
                 self.permit_ttl = self.permit_ttl.max(micros(plan.permit_ttl));
             }
         }
