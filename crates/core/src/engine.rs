@@ -27,6 +27,8 @@ pub const ACCOUNTS_MAX: usize = 4_096;
 
 /// Later times are taken to be this one, so that there is always a later one to wait for.
 const NOW_MAX: u64 = 1 << 62;
+/// Numbers of processes are at most this.
+const PROCESSES: u64 = (1 << 36) - 1;
 /// More bytes than this for one request are counted as this many: 64 GiB.
 const BYTES_MAX: Bytes = Bytes::new(1 << 36);
 
@@ -56,6 +58,8 @@ pub struct Engine {
     allowances: Allowances,
     runs: Runs,
     closed: bool,
+    /// The number of this process among the replicas.
+    process: u64,
 }
 
 /// A place for a permit; `turn` tells apart the permits that use it one after the other.
@@ -85,6 +89,7 @@ impl Engine {
             jitter: Jitter::new(seed),
             process: process_of(seed),
             closed: false,
+            process: Jitter::new(seed).next() % PROCESSES + 1,
         }
     }
 
