@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::allowance::{Allowances, Allowed, Hold};
 use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
-use crate::group::{Desk, Entry, Group, InFlight, Step, process_of};
+use crate::group::{Desk, Entry, Group, InFlight, Step};
 use crate::limit::Limit;
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Notice, Output, Wake};
@@ -52,8 +52,6 @@ pub struct Engine {
     arrivals: u64,
     bytes_waiting: u64,
     jitter: Jitter,
-    /// This process among those that share ledgers.
-    process: u64,
     /// Limits and budgets of tenants and routes.
     allowances: Allowances,
     runs: Runs,
@@ -87,7 +85,6 @@ impl Engine {
             arrivals: 0,
             bytes_waiting: 0,
             jitter: Jitter::new(seed),
-            process: process_of(seed),
             closed: false,
             process: Jitter::new(seed).next() % PROCESSES + 1,
         }

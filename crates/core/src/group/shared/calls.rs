@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::{Asked, BEAT, Group, Sent, length};
-use crate::ledger::{Call, Entry, JOINS, LimitName, MISSED_MAX, Missed, Seed, Terms};
+use super::{Asked, BEAT, Group, JOINS, Sent, length};
+use crate::ledger::{Call, Entry, LimitName, MISSED_MAX, Missed, Seed, Terms};
 use crate::limit::LimitSource;
 use crate::output::Standing;
 use crate::plan::TierPlan;
