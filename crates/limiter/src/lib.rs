@@ -36,3 +36,5 @@ pub use tidegate_core::{
 pub use crate::builder::Builder;
 pub use crate::limiter::Limiter;
 pub use crate::permit::Permit;
+#[cfg(feature = "redis")]
+pub use crate::store::{RoundTrips, StoreError, StoreNode, StoreOptions, StoreProblem, StoreState, StoreStatus};
