@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Ledger;
 use super::call::LimitName;
-use super::member::{CUT_OFF_AFTER, Head};
+use super::member::{CUT_OFF_AFTER, Head, SHARES};
 use super::reply::{Denial, Wakening};
 use super::ring::Ring;
 
@@ -238,9 +238,11 @@ impl Ledger {
     pub(super) fn totals(&self, now: u64) -> BTreeMap<LimitName, u64> {
         let total = |name: LimitName, ring: &Ring| {
             let members = self.members.values();
-            let theirs = members.map(|member| member.held(now, name) + member.kept(now, name, ring));
+            let held: u64 = members.clone().map(|member| member.held(now, name)).sum();
+            let kept: u128 = members.map(|member| member.kept(now, name, ring)).sum();
             let missing = self.missing.as_ref().map_or(0, |missing| missing.kept(now, ring));
-            ring.live + missing + theirs.sum::<u64>()
+            let kept = u64::try_from(kept.div_ceil(u128::from(SHARES))).unwrap_or(u64::MAX);
+            ring.live.saturating_add(kept) + held + missing
         };
         self.rings
             .iter()

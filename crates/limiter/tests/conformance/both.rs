@@ -11,7 +11,7 @@ pub(crate) struct Both {
     pub(crate) memory: Ledger,
     pub(crate) redis: redis::Connection,
     pub(crate) place: Place,
-    script: redis::Script,
+    script: String,
 }
 
 /// What both held at some moment.
@@ -22,11 +22,13 @@ pub(crate) struct Copy {
 
 impl Both {
     pub(crate) fn new(server: &RedisServer, group: &str) -> Self {
+        let mut redis = server.connect();
+        let load = redis::cmd("SCRIPT").arg("LOAD").arg(wire::SCRIPT).take();
         Self {
             memory: Ledger::new(),
-            redis: server.connect(),
+            script: load.query(&mut redis).expect("the script is well-formed"),
+            redis,
             place: Place::new("tidegate", group),
-            script: redis::Script::new(wire::SCRIPT),
         }
     }
 
@@ -54,12 +56,11 @@ impl Both {
 
     /// Gives a call to the script alone.
     pub(crate) fn in_redis(&mut self, server_time: u64, call: &Call) -> redis::RedisResult<Vec<u64>> {
-        let mut invocation = self.script.prepare_invoke();
-        for key in self.place.keys(&call.limits) {
-            invocation.key(key);
-        }
-        invocation.arg(server_time).arg(wire::write_call(call));
-        invocation.invoke(&mut self.redis)
+        let keys = self.place.keys(&call.limits);
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.script).arg(keys.len()).arg(keys);
+        command.arg(server_time).arg(wire::write_call(call));
+        command.query(&mut self.redis)
     }
 
     /// Forgets everything.

@@ -14,11 +14,11 @@
 --
 -- Fields of the state. All are MessagePack values one after the other; moments and lengths in microseconds.
 --   c      the ledger itself: `read_ledger` and `write_ledger` below
---   i      replica and whether it is there (1 or 0), of every replica, in order
---   m<id>  a replica: sequence, born, beat, left, share, share_life, lease, then held and seen of each limit
+--   i      every replica, in order, with whether charges of it may count (1 or 0)
+--   m<id>  a replica: what is at the places that `state.lua` names
 --   h<id>  its requests that wait: tier, tenant, cost, service, arrived, count, then limit, take and hold so many times
---   a<id>  the numbers it was answered last, without names and view
---   l      what is known while it learns: `read_learning` and `write_learning` below
+--   a<id>  the numbers it was answered last, without the view
+--   l      what is known while it learns, and who is missing then: `read_learning` and `write_learning` below
 -- Tenants are strings of eight bytes: a number in here holds 53 bits. Limits are named by their place in the ledger, from 1.
 --
 -- Charges are cells of eight bytes, the highest first: the epoch, then `size` slots of ten buckets, then the buckets. Slot
@@ -31,8 +31,8 @@
 -- No number is ever turned into text by `..` or `tostring`: they keep 14 digits.
 
 local FORMAT = 1
-local CLOCK_SLACK, TRUSTED_AFTER = 250000, 5000000
-local SILENT_AFTER, LEFT_KEPT, LIFE_KEPT = 1000000, 60000000, 600000000
+local CLOCK_SLACK = 250000
+local SILENT_AFTER, CUT_OFF_AFTER, LEFT_KEPT, LIFE_KEPT = 1000000, 3000000, 60000000, 600000000
 local LEARNING_MIN, WINDOW_MAX, TRIAL_LIFE = 1000000, 3600000000, 10000000
 local SHARES, WINDOW_COST = 1000000, 1073741824
 local HEADS_MAX, MISSED_MAX, TAGS_MAX, SLOT = 16, 16, 1024, 10
@@ -47,7 +47,7 @@ local format, rep = string.format, string.rep
 -- The call -----------------------------------------------------------------------------------------------------------
 
 local replica, sequence, known_epoch, next_epoch, their_time, shares, share_life, lease, trusts_empty, leaves, wants_view,
-  known_facts, tier_0, tier_1, tier_2, tier_3, limits, entries, asks, missed, own, seen, names =
+  known_facts, tier_0, tier_1, tier_2, tier_3, limits, entries, asks, missed, own, seen, their_names =
   decode(ARGV[2])
 trusts_empty, leaves, wants_view = trusts_empty == 1, leaves == 1, wants_view == 1
 local id = format('%.0f', replica)
@@ -174,13 +174,17 @@ local function add(ring, bucket, by)
   ring.dirty[#ring.dirty + 1] = bucket
 end
 
+-- Adopts the terms of a caller. Returns whether replicas count otherwise by them.
 local function adopt(ring, now, at)
+  local old_life, old_since = ring.life, ring.since
   local life, width = limits[at + 1], max(limits[at + 2], 1)
   if life >= ring.life or less(now, ring.asked) >= LIFE_KEPT then ring.life, ring.asked = life, now end
   ring.width, ring.amount = width, limits[at + 3]
-  ring.since, ring.ends = max(ring.since, limits[at + 4]), limits[at + 5]
+  -- Whoever still lives in yesterday does not say when today ends.
+  if limits[at + 4] >= ring.since then ring.since, ring.ends = limits[at + 4], limits[at + 5] end
   local size = floor(ring.life / (width * SLOT)) + 3
   if size > ring.size then grow(ring, size) end
+  return ring.life ~= old_life or ring.since ~= old_since
 end
 
 local function advance(ring, first)
@@ -208,11 +212,24 @@ local function charge(ring, now, stamp, amount)
   if amount > 0 and bucket >= first_live(ring, now) then add(ring, bucket, amount) end
 end
 
+-- Adds an amount, times a share in millionths, to what is kept.
+local function keep(ring, amount, share)
+  -- In two parts: the product has more than 53 bits.
+  local whole = floor(amount / SHARES)
+  local part = ring.part + (amount - whole * SHARES) * share
+  local carry = floor(part / SHARES)
+  ring.kept, ring.part = ring.kept + whole * share + carry, part - carry * SHARES
+end
+
 local function refund(ring, stamp, amount)
   local bucket = floor(stamp / ring.width)
   if not ring.b[bucket] then load(ring, { bucket }) end
   local given = min(amount, ring.b[bucket])
-  if given > 0 then add(ring, bucket, -given) end
+  if given > 0 then
+    add(ring, bucket, -given)
+    ring.refunded = ring.refunded + given
+    keep(ring, given, ring.rate)
+  end
 end
 
 local function expiry(ring, bucket)
