@@ -47,6 +47,8 @@ pub const MISSED_MAX: usize = 16;
 pub struct Ledger {
     /// 0: there is none yet.
     epoch: u64,
+    /// The server that keeps it; 0: nobody has said.
+    server: u64,
     /// The latest time.
     last: u64,
     /// What is added to the server's clock, in microseconds.
@@ -75,6 +77,10 @@ impl Ledger {
         };
         if self.epoch == 0 {
             self.begin(now, call, call.epoch == 0);
+        } else if self.server == 0 {
+            self.server = call.server;
+        } else if call.server != 0 && call.server != self.server {
+            self.begin(now, call, false);
         }
         self.last = now;
         if call.epoch != 0 && call.epoch != self.epoch {
