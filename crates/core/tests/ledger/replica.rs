@@ -275,6 +275,10 @@ impl Replica {
         let widths: Vec<u64> = self.limits.iter().map(|terms| terms.width).collect();
         self.own
             .retain(|(limit, bucket), amount| *amount > 0 && (bucket + 1) * widths[*limit] > oldest);
+        if self.has_lost {
+            // What it says of its own charges is after all corrections: they must not count twice.
+            self.entries.clear();
+        }
         let seed = core::mem::take(&mut self.has_lost).then(|| Seed {
             own: self
                 .own
