@@ -36,6 +36,9 @@ use ring::Ring;
 /// ledger's time by no more. Lives of charges have to be longer by twice as much.
 pub const CLOCK_SLACK: u64 = 250_000;
 
+/// Two calls that are off by the same, but for so much, show that the server's clock has jumped, in microseconds.
+const CLOCK_JITTER: u64 = 50_000;
+
 /// The most requests of one replica that keep their place in the line of all.
 pub const HEADS_MAX: usize = 16;
 
@@ -50,6 +53,8 @@ pub const MISSED_MAX: usize = 16;
 pub struct Ledger {
     /// 0: there is none yet.
     epoch: u64,
+    /// The server that keeps it; 0: nobody has said.
+    server: u64,
     /// The latest time.
     last: u64,
     /// What is added to the server's clock, in microseconds.
@@ -78,6 +83,10 @@ impl Ledger {
         };
         if self.epoch == 0 {
             self.begin(now, call, call.epoch == 0);
+        } else if self.server == 0 {
+            self.server = call.server;
+        } else if call.server != 0 && call.server != self.server {
+            self.begin(now, call, false);
         }
         self.last = now;
         if call.epoch != 0 && call.epoch != self.epoch {
@@ -215,9 +224,7 @@ impl Ledger {
         if member.sequence == 0 {
             member.contact = sent;
         } else {
-            // The last call whose answer it has, of those that it did not give up.
-            let answered = (call.sequence - 1).saturating_sub(call.missed.len() as u64);
-            member.confirm(answered >= member.sequence);
+            member.confirm(is_answered(member.sequence, call));
         }
         member.sent = sent;
         member.sequence = call.sequence;
@@ -401,8 +408,11 @@ impl Ledger {
         if call.time == 0 || (self.epoch != 0 && call.epoch != self.epoch) {
             let last = self.last;
             let is_alone = !self.members.values().any(|member| member.is_there(last));
-            if is_alone || raw <= last + SILENT_AFTER {
+            if is_alone {
                 return Some(raw.max(last));
+            }
+            if raw <= last + SILENT_AFTER {
+                return Some(raw.clamp(last, last + CLOCK_SLACK));
             }
             if call.epoch != 0 {
                 // It is told that charges were lost, whenever that is.
@@ -426,7 +436,9 @@ impl Ledger {
         if let Some(member) = self.members.get_mut(&call.replica)
             && call.sequence > member.sequence
         {
-            if is_off(off) && is_off(member.off) && !is_off(off - member.off) {
+            let is_same =
+                (off - member.off).unsigned_abs() <= CLOCK_JITTER && is_answered(member.sequence, call);
+            if is_off(off) && is_off(member.off) && is_same {
                 self.skew += off;
                 member.off = 0;
             } else {
@@ -443,6 +455,11 @@ fn follows(last: u64, call: &Call) -> bool {
     call.sequence > last
         && call.sequence - last <= MISSED_MAX as u64 + 1
         && (last + 1..call.sequence).all(missed)
+}
+
+/// Returns whether a caller has the answer to its call of a number, the last that came here, and has not given it up.
+fn is_answered(last: u64, call: &Call) -> bool {
+    call.missed.iter().all(|missed| missed.sequence != last)
 }
 
 /// Returns an ask as it waits, with limits by their names.

@@ -164,6 +164,9 @@ pub struct Call {
     pub epoch: u64,
     /// The name of the next epoch, should the ledger have to begin anew: drawn at random, below 2⁵³.
     pub next_epoch: u64,
+    /// Which server it is connected to, as a number that another one does not have, nor the same one once it has started
+    /// anew; 0: it cannot say. What another server has kept of a ledger may lack what was last written.
+    pub server: u64,
     /// What its own clock says of the ledger's time, when it sends the call for the first time; 0: it does not know yet.
     pub time: u64,
     /// The part of the quota that all replicas together may use when the ledger is out of reach, in millionths.

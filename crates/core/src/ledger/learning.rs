@@ -77,8 +77,10 @@ impl Ledger {
             .iter()
             .filter(|terms| terms.name.window() <= WINDOW_MAX);
         let life = lives.map(|terms| terms.life).max().unwrap_or(0);
+        let next = call.next_epoch.max(1);
         *self = Self {
-            epoch: call.next_epoch.max(1),
+            epoch: if next == self.epoch { next + 1 } else { next },
+            server: call.server,
             last: now,
             skew: self.skew,
             doubt: self.doubt,

@@ -215,3 +215,31 @@ fn what_somebody_saw_and_nobody_owns_counts() {
     bench.now += SECOND;
     assert_eq!(bench.beat(&mut peers[0]).totals, [35]);
 }
+
+#[test]
+fn what_another_server_has_kept_may_lack_something() {
+    let (mut bench, mut peers) = Bench::with(100, 1);
+    assert_eq!(
+        bench.sends(&mut peers[0], |call| call.server = 7).status,
+        Status::Open
+    );
+    assert_eq!(
+        bench.sends(&mut peers[0], |call| call.server = 7).status,
+        Status::Open
+    );
+    let mut joiner = bench.clone();
+    // Whether a replica that was there calls first, or one that has just come.
+    assert_eq!(
+        bench.sends(&mut peers[0], |call| call.server = 8).status,
+        Status::Lost
+    );
+    let reply = joiner.sends(&mut Peer::new(9), |call| {
+        call.server = 8;
+        call.asks = vec![ask(1)];
+    });
+    assert_eq!((reply.status, reply.granted), (Status::Learning, vec![false]));
+    assert_eq!(
+        joiner.sends(&mut peers[0], |call| call.server = 8).status,
+        Status::Lost
+    );
+}

@@ -2,9 +2,12 @@
 
 mod admission;
 mod learning;
+mod replica;
 mod shares;
 mod time;
 mod turns;
+mod world;
+mod worlds;
 
 use tidegate_core::Dimension;
 use tidegate_core::ledger::{
