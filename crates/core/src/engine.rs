@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::allowance::{Allowances, Allowed, Hold};
 use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
-use crate::group::{Desk, Entry, Group, InFlight, Step, process_of};
+use crate::group::{Desk, Entry, Group, InFlight, Step};
 use crate::limit::Limit;
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Notice, Output, Wake};
@@ -27,6 +27,8 @@ pub const ACCOUNTS_MAX: usize = 4_096;
 
 /// Later times are taken to be this one, so that there is always a later one to wait for.
 const NOW_MAX: u64 = 1 << 62;
+/// Numbers of processes are at most this.
+const PROCESSES: u64 = (1 << 36) - 1;
 /// More bytes than this for one request are counted as this many: 64 GiB.
 const BYTES_MAX: Bytes = Bytes::new(1 << 36);
 
@@ -50,12 +52,12 @@ pub struct Engine {
     arrivals: u64,
     bytes_waiting: u64,
     jitter: Jitter,
-    /// This process among those that share ledgers.
-    process: u64,
     /// Limits and budgets of tenants and routes.
     allowances: Allowances,
     runs: Runs,
     closed: bool,
+    /// The number of this process among the replicas.
+    process: u64,
 }
 
 /// A place for a permit; `turn` tells apart the permits that use it one after the other.
@@ -83,8 +85,8 @@ impl Engine {
             arrivals: 0,
             bytes_waiting: 0,
             jitter: Jitter::new(seed),
-            process: process_of(seed),
             closed: false,
+            process: Jitter::new(seed).next() % PROCESSES + 1,
         }
     }
 

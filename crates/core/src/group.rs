@@ -53,7 +53,7 @@ const HOLD_MAX: u64 = 30 * 86_400 * 1_000_000;
 
 pub(crate) use attempt::InFlight;
 pub(crate) use eta::Expectation;
-pub(crate) use shared::{Let, Shared, process_of};
+pub(crate) use shared::{Let, Shared};
 
 /// The shortest time between two looks for those who will be too late, in microseconds.
 const SHED_LOOK: u64 = 1_000_000;

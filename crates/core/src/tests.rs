@@ -12,6 +12,7 @@ mod properties;
 mod refusals;
 mod reloads;
 mod scenarios;
+mod shared;
 
 use alloc::vec;
 use alloc::vec::Vec;

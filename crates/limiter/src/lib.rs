@@ -37,4 +37,6 @@ pub use crate::builder::Builder;
 pub use crate::limiter::Limiter;
 pub use crate::permit::Permit;
 #[cfg(feature = "redis")]
-pub use crate::store::{RoundTrips, StoreError, StoreNode, StoreOptions, StoreProblem, StoreState, StoreStatus};
+pub use crate::store::{
+    RoundTrips, StoreError, StoreNode, StoreOptions, StoreProblem, StoreState, StoreStatus,
+};

@@ -533,7 +533,12 @@ fn log(group: &str, account: u64, notice: &Notice) {
         ),
         Notice::Store { standing } => match standing {
             Standing::Sharing | Standing::Closed => {
-                tracing::warn!(group, account, standing = standing.name(), "the store is out of reach");
+                tracing::warn!(
+                    group,
+                    account,
+                    standing = standing.name(),
+                    "the store is out of reach"
+                );
             }
             Standing::Learning => tracing::warn!(
                 group,

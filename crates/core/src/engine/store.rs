@@ -9,8 +9,8 @@ use crate::plan::QuotaKey;
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Returns the number by which this process is known to ledgers: a replica's number in a call or a wakening, divided by
-    /// [`ledger::JOINS`](crate::ledger::JOINS), is the number of its process. It comes of the engine's seed alone, so replicas need seeds that differ.
+    /// Returns the number of this process among the replicas, drawn from the seed: the ledger knows it in every group by numbers
+    /// of which this is the 4,096th part.
     pub const fn process(&self) -> u64 {
         self.process
     }

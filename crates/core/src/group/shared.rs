@@ -18,7 +18,7 @@ use super::Group;
 use crate::allowance::{Allowances, Allowed, Hold};
 use crate::caller::Caller;
 use crate::charge::Charge;
-use crate::ledger::{Ask, Call, JOINS, LimitName, Missed};
+use crate::ledger::{Ask, Call, LimitName, Missed};
 use crate::output::{Notice, Standing};
 use crate::plan::SharedPlan;
 use crate::retry::Jitter;
@@ -37,11 +37,8 @@ const TOUCH_MAX: u64 = 1_000_000;
 /// Numbers of replicas are below this: what the ledger's script can count exactly.
 const NUMBERS: u64 = 1 << 48;
 
-/// Returns the number of the process whose engine has this seed.
-pub(crate) const fn process_of(seed: u64) -> u64 {
-    // Not the engine's own numbers, which would all be others then.
-    Jitter::new(!seed).next() % (NUMBERS / JOINS - 1) + 1
-}
+/// How many times a process can join a group before its numbers are used again.
+const JOINS: u64 = 1 << 12;
 
 /// A request that the ledger is asked to let go.
 #[derive(Debug, Clone)]

@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 
 use super::Ledger;
 use super::call::LimitName;
-use super::member::Head;
+use super::member::{CUT_OFF_AFTER, Head, SHARES};
 use super::reply::{Denial, Wakening};
+use super::ring::Ring;
 
 /// The cost of a whole window.
 const WINDOW_COST: u64 = 1 << 30;
 
-/// The most flows whose service is remembered, beyond those that others have caught up with.
+/// The most flows whose service is remembered.
 const TAGS_MAX: usize = 1_024;
 
 /// Service and credit of flows and tiers.
@@ -47,11 +48,16 @@ impl Fairness {
         let at = usize::from(head.tier & 3);
         let tag = self.tag(head.tier, head.tenant);
         self.virtual_time[at] = self.virtual_time[at].max(tag.min(first_key));
-        self.tags.insert((head.tier, head.tenant), tag + head.service);
-        if self.tags.len() > TAGS_MAX {
+        let flow = (head.tier, head.tenant);
+        let is_known = self.tags.contains_key(&flow);
+        if !is_known && self.tags.len() >= TAGS_MAX {
             let floors = self.virtual_time;
             self.tags
                 .retain(|(tier, _), tag| *tag > floors[usize::from(tier & 3)]);
+        }
+        // Where so many are ahead of the others, a newcomer's service is not remembered.
+        if is_known || self.tags.len() < TAGS_MAX {
+            self.tags.insert(flow, tag + head.service);
         }
         for tier in 0..4 {
             self.credit[tier] = if waits[tier] {
@@ -125,6 +131,12 @@ impl Ledger {
         let mut barrier: Option<Barrier> = None;
         for candidate in candidates {
             let is_own = candidate.replica == caller;
+            if !self.is_known(now, candidate.replica) {
+                if is_own && pass.denial == Denial::None {
+                    pass.denial = Denial::Learning;
+                }
+                continue;
+            }
             let closed = self.closed(now, caller);
             let fits = closed.is_none() && self.fits(&candidate.head, &totals);
             let may_go = fits && barrier.as_ref().is_none_or(|barrier| passes(&candidate, barrier));
@@ -224,14 +236,17 @@ impl Ledger {
 
     /// Returns what is in use of every limit: charges, what is held, and what is kept for those who are cut off.
     pub(super) fn totals(&self, now: u64) -> BTreeMap<LimitName, u64> {
-        let total = |name: LimitName, live: u64| {
+        let total = |name: LimitName, ring: &Ring| {
             let members = self.members.values();
-            let theirs = members.map(|member| member.held(now, name) + member.kept(now, name));
-            live + theirs.sum::<u64>()
+            let held: u64 = members.clone().map(|member| member.held(now, name)).sum();
+            let kept: u128 = members.map(|member| member.kept(now, name, ring)).sum();
+            let missing = self.missing.as_ref().map_or(0, |missing| missing.kept(now, ring));
+            let kept = u64::try_from(kept.div_ceil(u128::from(SHARES))).unwrap_or(u64::MAX);
+            ring.live.saturating_add(kept) + held + missing
         };
         self.rings
             .iter()
-            .map(|(name, ring)| (*name, total(*name, ring.live)))
+            .map(|(name, ring)| (*name, total(*name, ring)))
             .collect()
     }
 
@@ -244,9 +259,27 @@ impl Ledger {
         }
     }
 
+    /// Returns whether everybody who is not surely cut off knows that a replica is there: if the ledger is lost, somebody has
+    /// to say that its charges are missing.
+    fn is_known(&self, now: u64, caller: u64) -> bool {
+        let born = self.members.get(&caller).map_or(0, |member| member.born);
+        let mut others = self.members.iter().filter(|(id, member)| {
+            **id != caller && !member.left && now.saturating_sub(member.contact) <= CUT_OFF_AFTER
+        });
+        others.all(|(_, member)| {
+            // Whoever has not got its first answer yet knows nobody, or everybody who was there before.
+            let at = if member.before.at == 0 {
+                member.told.at
+            } else {
+                member.before.at
+            };
+            at == 0 || at > born
+        })
+    }
+
     fn fits(&self, head: &Head, totals: &BTreeMap<LimitName, u64>) -> bool {
         head.wants.iter().all(|(name, take, hold)| {
-            let limit = self.rings.get(name).map_or(0, super::ring::Ring::limit);
+            let limit = self.rings.get(name).map_or(0, Ring::limit);
             let weight = (take + hold).min(limit);
             weight == 0 || totals.get(name).copied().unwrap_or(0) + weight <= limit
         })

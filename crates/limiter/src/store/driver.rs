@@ -135,7 +135,9 @@ impl Driver {
         let mut timer = Box::pin(sleep_until(Instant::now()));
         loop {
             {
-                let Some(limiter) = self.limiter.upgrade() else { return };
+                let Some(limiter) = self.limiter.upgrade() else {
+                    return;
+                };
                 limiter.take_due(&mut self.due);
                 let next = self.proceed(&limiter, Instant::now());
                 if self.due.is_empty() && self.busy.is_empty() {
@@ -159,7 +161,12 @@ impl Driver {
         self.call(limiter, now, &mut next);
         let wanted: Vec<Address> = match self.dialer.options.topology {
             // Those of which nobody wants anything are not connected to.
-            Topology::Cluster => self.nodes.keys().chain(self.whereabouts.first()).cloned().collect(),
+            Topology::Cluster => self
+                .nodes
+                .keys()
+                .chain(self.whereabouts.first())
+                .cloned()
+                .collect(),
             _ => self.whereabouts.first().cloned().into_iter().collect(),
         };
         for address in wanted {
@@ -199,7 +206,8 @@ impl Driver {
             };
             let asked = self.asking.get(&quota).cloned();
             let is_asking = asked.is_some();
-            let Some(address) = asked.or_else(|| self.whereabouts.node(slot_of(place.group())).cloned()) else {
+            let Some(address) = asked.or_else(|| self.whereabouts.node(slot_of(place.group())).cloned())
+            else {
                 continue;
             };
             let node = self
@@ -242,7 +250,10 @@ impl Driver {
             None => node.retry_at.unwrap_or(now),
         };
         if at > now {
-            let at = node.retry_at.filter(|retry| *retry > now).map_or(at, |retry| retry.min(at));
+            let at = node
+                .retry_at
+                .filter(|retry| *retry > now)
+                .map_or(at, |retry| retry.min(at));
             *next = at.min(*next);
             return;
         }
@@ -386,7 +397,9 @@ impl Driver {
 
     /// A node says that it is well: so it is, unless calls have failed, whose repetition is the proof.
     fn prove(&mut self, address: &Address) {
-        let Some(node) = self.nodes.get_mut(address) else { return };
+        let Some(node) = self.nodes.get_mut(address) else {
+            return;
+        };
         if node.backoff == Backoff::default() || self.due.is_empty() {
             (node.retry_at, node.backoff) = (None, Backoff::default());
             self.show(address);
@@ -418,7 +431,9 @@ impl Driver {
 
     /// A node has answered.
     fn is_well(&mut self, address: &Address, took: Duration) {
-        let Some(node) = self.nodes.get_mut(address) else { return };
+        let Some(node) = self.nodes.get_mut(address) else {
+            return;
+        };
         (node.retry_at, node.backoff) = (None, Backoff::default());
         node.time(took);
         self.show(address);
@@ -439,7 +454,9 @@ impl Driver {
 
     /// A call was not answered as it should be.
     fn not_called(&mut self, quota: QuotaKey, address: &Address, is_current: bool, fault: &Fault) {
-        if let (Topology::Cluster, Some((slot, to, is_once))) = (&self.dialer.options.topology, &fault.redirect) {
+        if let (Topology::Cluster, Some((slot, to, is_once))) =
+            (&self.dialer.options.topology, &fault.redirect)
+        {
             self.board.failed(fault.error);
             if *is_once {
                 self.asking.insert(quota, to.clone());
@@ -473,7 +490,9 @@ impl Driver {
     /// Something is wrong with a node: it is left alone for a while, and connected to anew where that may help.
     fn failed(&mut self, address: &Address, fault: &Fault) {
         self.board.failed(fault.error);
-        let Some(node) = self.nodes.get_mut(address) else { return };
+        let Some(node) = self.nodes.get_mut(address) else {
+            return;
+        };
         node.retry_at = Some(Instant::now() + node.backoff.next());
         if fault.error.ends_connection()
             && let Some(link) = node.link.take()
@@ -512,7 +531,10 @@ impl Driver {
     }
 
     fn now(&self) -> tidegate_core::Timestamp {
-        self.limiter.upgrade().map(|limiter| limiter.now()).unwrap_or_default()
+        self.limiter
+            .upgrade()
+            .map(|limiter| limiter.now())
+            .unwrap_or_default()
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, ProtocolVersion, PushInfo, RedisConnectionInfo, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, FromRedisValue, ProtocolVersion, PushInfo, RedisConnectionInfo, Value,
+};
 use rustls::pki_types::ServerName;
 use tidegate_core::ledger::Call;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -156,8 +158,12 @@ impl Dialer {
         let Some(tls) = &self.tls else {
             return Ok(Box::new(stream));
         };
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| Fault::new(StoreError::Tls, format!("no certificate can bear the name {host}")))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            Fault::new(
+                StoreError::Tls,
+                format!("no certificate can bear the name {host}"),
+            )
+        })?;
         match tls.connect(name, stream).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => Err(Fault::new(StoreError::Tls, error.to_string())),
@@ -215,7 +221,9 @@ impl Link {
 
     async fn inspect(&mut self) -> Result<Option<Server>, Fault> {
         match run(&mut self.connection, &redis::cmd("INFO")).await {
-            Ok(info) => Ok(String::from_redis_value(info).ok().map(|info| Server::parse(&info))),
+            Ok(info) => Ok(String::from_redis_value(info)
+                .ok()
+                .map(|info| Server::parse(&info))),
             Err(fault) if fault.error == StoreError::Denied && fault.is_about_rights() => Ok(None),
             Err(fault) => Err(fault),
         }
@@ -273,7 +281,11 @@ fn numbers(value: Value) -> Result<Vec<u64>, Fault> {
         Value::Int(number) => u64::try_from(*number).ok(),
         _ => None,
     };
-    values.iter().map(number).collect::<Option<_>>().ok_or_else(unread)
+    values
+        .iter()
+        .map(number)
+        .collect::<Option<_>>()
+        .ok_or_else(unread)
 }
 
 pub(super) fn unread() -> Fault {

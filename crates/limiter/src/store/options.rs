@@ -108,7 +108,9 @@ impl fmt::Display for StoreProblem {
             Self::Credentials => f.write_str(
                 "user and password in a store's URL have to be percent-encoded: `@` is %40, `/` is %2F",
             ),
-            Self::Database => f.write_str("after the host, a store's URL has the number of a database: 0 to 65535"),
+            Self::Database => {
+                f.write_str("after the host, a store's URL has the number of a database: 0 to 65535")
+            }
             Self::Node(node) => write!(f, "`{node}` is not a node: write host:port"),
             Self::Nodes => f.write_str("several nodes are either a cluster or sentinels: say which"),
             Self::ClusterDatabase => f.write_str("a cluster has no database but 0"),
@@ -120,7 +122,9 @@ impl fmt::Display for StoreProblem {
             Self::Share => f.write_str("the share is a part of the quota: between 0 and 1"),
             Self::Time(name, least, most) => write!(f, "{name} has to be between {least} s and {most} s"),
             Self::Certificates(why) => write!(f, "certificates to check the store against: {why}"),
-            Self::NoTls => f.write_str("certificates are given, but the store's URL does not begin with rediss://"),
+            Self::NoTls => {
+                f.write_str("certificates are given, but the store's URL does not begin with rediss://")
+            }
         }
     }
 }

@@ -101,17 +101,32 @@ mod tests {
         ] {
             assert_eq!(is("redis", version), expected, "{version}");
         }
-        for (version, expected) in [("8.0.5", true), ("8.0.6", false), ("8.1.3", true), ("9.0.0", false)] {
+        for (version, expected) in [
+            ("8.0.5", true),
+            ("8.0.6", false),
+            ("8.1.3", true),
+            ("9.0.0", false),
+        ] {
             assert_eq!(is("valkey", version), expected, "{version}");
         }
     }
 
     #[test]
     fn what_it_evicts_and_whether_it_writes() {
-        let server = Server::parse("redis_version:7.4.6\r\nmaxmemory:1000\r\nmaxmemory_policy:allkeys-lru\r\nrole:master\r\n");
-        assert_eq!((server.evicts(), server.fault().is_none()), (Some("allkeys-lru"), true));
-        let server = Server::parse("redis_version:7.4.6\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\nrole:slave\r\n");
+        let server = Server::parse(
+            "redis_version:7.4.6\r\nmaxmemory:1000\r\nmaxmemory_policy:allkeys-lru\r\nrole:master\r\n",
+        );
+        assert_eq!(
+            (server.evicts(), server.fault().is_none()),
+            (Some("allkeys-lru"), true)
+        );
+        let server = Server::parse(
+            "redis_version:7.4.6\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\nrole:slave\r\n",
+        );
         assert_eq!(server.evicts(), None);
-        assert_eq!(server.fault().map(|fault| fault.error), Some(StoreError::ReadOnly));
+        assert_eq!(
+            server.fault().map(|fault| fault.error),
+            Some(StoreError::ReadOnly)
+        );
     }
 }

@@ -287,7 +287,11 @@ impl Board {
                 .collect(),
             calls: inner.calls,
             connections: inner.connections,
-            errors: inner.errors.iter().map(|(error, count)| (*error, *count)).collect(),
+            errors: inner
+                .errors
+                .iter()
+                .map(|(error, count)| (*error, *count))
+                .collect(),
             round_trips: inner.round_trips.clone(),
         }
     }
@@ -319,10 +323,19 @@ impl Inner {
                 .collect();
             let version = versions.first().cloned();
             if state == StoreState::Connected || !was_usable {
-                tracing::info!(store = server, state = state.name(), version, "the store is there");
+                tracing::info!(
+                    store = server,
+                    state = state.name(),
+                    version,
+                    "the store is there"
+                );
             }
             if state != StoreState::Connected {
-                tracing::warn!(store = server, state = state.name(), "the store is there, but not as it should be");
+                tracing::warn!(
+                    store = server,
+                    state = state.name(),
+                    "the store is there, but not as it should be"
+                );
             }
         } else if state != StoreState::Connecting {
             tracing::warn!(

@@ -89,7 +89,11 @@ async fn ask_any<T>(
 ) -> Result<T, Fault> {
     let mut last = unread();
     for node in nodes {
-        match dialer.ask(node, question).await.and_then(|value| read(node, value)) {
+        match dialer
+            .ask(node, question)
+            .await
+            .and_then(|value| read(node, value))
+        {
             Ok(found) => return Ok(found),
             Err(fault) => last = fault,
         }
@@ -129,7 +133,9 @@ fn read_stretch(asked: &Address, value: Value) -> Option<(u16, u16, Address)> {
     let mut parts = parts.into_iter();
     let mut number = || u16::from_redis_value(parts.next()?).ok();
     let (first, last) = (number()?, number()?);
-    let Value::Array(node) = parts.next()? else { return None };
+    let Value::Array(node) = parts.next()? else {
+        return None;
+    };
     let mut node = node.into_iter();
     let host: Option<String> = Option::from_redis_value(node.next()?).ok()?;
     let port = u16::from_redis_value(node.next()?).ok()?;
@@ -144,7 +150,11 @@ fn read_stretch(asked: &Address, value: Value) -> Option<(u16, u16, Address)> {
 pub(super) fn slot_of(tag: &str) -> u16 {
     let crc = tag.bytes().fold(0_u16, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+            if crc & 0x8000 == 0 {
+                crc << 1
+            } else {
+                (crc << 1) ^ 0x1021
+            }
         })
     });
     crc % SLOTS
@@ -171,7 +181,15 @@ mod tests {
         slots.moved(100, node(2));
         slots.moved(0, node(3));
         slots.moved(16_383, node(4));
-        let expected = [(0, 3), (1, 1), (99, 1), (100, 2), (101, 1), (16_382, 1), (16_383, 4)];
+        let expected = [
+            (0, 3),
+            (1, 1),
+            (99, 1),
+            (100, 2),
+            (101, 1),
+            (16_382, 1),
+            (16_383, 4),
+        ];
         for (slot, port) in expected {
             assert_eq!(slots.node(slot), Some(&node(port)), "{slot}");
         }

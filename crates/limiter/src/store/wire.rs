@@ -8,12 +8,13 @@
 //! | list | limits, seven numbers each: name, life, width, amount, since, ends, held |
 //! | list | corrections, four values each: 1, limit, moment, amount (a refund); 2, limit, moment, amount (a charge); 3, limit, amount, 0 (what the provider counts); 4, limit, amount, source (what it allows); 5, moment, 0, 0 (a pause); 6, tier, tenant, service |
 //! | list | requests: tier, tenant, cost, service, arrived, count, then limit, take and hold so many times |
+//! | list | calls whose answers were given up, a list each: sequence, list of corrections, list of what its requests would have taken of each limit |
 //! | lists | with a seed only: its own charges (limit, moment, amount), what was seen (limit, slot, amount), the replicas |
 //!
 //! Limits are counted from 1, in the order of the call. Tenants are texts of eight bytes, because the script's numbers hold
 //! 53 bits.
 
-use tidegate_core::ledger::{Ask, Call, Entry, JOINS, LimitName, Reply, Seed, Terms, Wakening};
+use tidegate_core::ledger::{Ask, Call, Entry, JOINS, LimitName, Missed, Reply, Seed, Terms, Wakening};
 
 /// The script. It runs as it is: nothing is ever put into its text.
 pub const SCRIPT: &str = concat!(
@@ -113,14 +114,20 @@ pub fn write_call(call: &Call) -> Vec<u8> {
             terms.held,
         ]);
     }
-    out.list(call.entries.len() * 4);
-    for entry in &call.entries {
-        out.entry(entry);
-    }
+    out.entries(&call.entries);
     let limits = call.limits.len();
-    out.list(call.asks.iter().map(|ask| 6 + 3 * wants(ask, limits).count()).sum());
+    out.list(
+        call.asks
+            .iter()
+            .map(|ask| 6 + 3 * wants(ask, limits).count())
+            .sum(),
+    );
     for ask in &call.asks {
         out.ask(ask, limits);
+    }
+    out.list(call.missed.len());
+    for missed in &call.missed {
+        out.missed(missed, limits);
     }
     if let Some(seed) = &call.seed {
         out.seed(seed);
@@ -210,6 +217,13 @@ impl Packed {
         self.0.extend_from_slice(bytes);
     }
 
+    fn entries(&mut self, entries: &[Entry]) {
+        self.list(entries.len() * 4);
+        for entry in entries {
+            self.entry(entry);
+        }
+    }
+
     fn entry(&mut self, entry: &Entry) {
         match *entry {
             Entry::Refund { limit, stamp, amount } => self.numbers([1, place(limit), stamp, amount]),
@@ -239,6 +253,16 @@ impl Packed {
         }
     }
 
+    fn missed(&mut self, missed: &Missed, limits: usize) {
+        self.list(3);
+        self.number(missed.sequence);
+        self.entries(&missed.entries);
+        self.list(missed.asks.len() * limits);
+        for takes in &missed.asks {
+            self.numbers((0..limits).map(|at| takes.get(at).copied().unwrap_or(0)));
+        }
+    }
+
     fn seed(&mut self, seed: &Seed) {
         for charges in [&seed.own, &seed.seen] {
             self.list(charges.len() * 3);
@@ -260,7 +284,10 @@ mod tests {
         let place = Place::new("tide{gate", "a} b%");
         assert_eq!(
             place.keys(&[]),
-            ["tide%7b%gate:{a%7d%%20%b%25%}:state", "tide%7b%gate:{a%7d%%20%b%25%}:tags"]
+            [
+                "tide%7b%gate:{a%7d%%20%b%25%}:state",
+                "tide%7b%gate:{a%7d%%20%b%25%}:tags"
+            ]
         );
         assert_ne!(Place::new("t", "%7d%"), Place::new("t", "}"));
         assert_eq!(Place::new("t", "").keys(&[])[0], "t:{%}:state");
@@ -273,7 +300,13 @@ mod tests {
         numbers.extend([5, 100, 6, 200, 2]);
         let (read, wakenings) = read_reply(&numbers).unwrap();
         assert_eq!(read, reply);
-        assert_eq!(wakenings.iter().map(|one| (one.replica, one.at)).collect::<Vec<_>>(), [(5, 100), (6, 200)]);
+        assert_eq!(
+            wakenings
+                .iter()
+                .map(|one| (one.replica, one.at))
+                .collect::<Vec<_>>(),
+            [(5, 100), (6, 200)]
+        );
         assert_eq!(read_reply(&[]), None);
         assert_eq!(read_reply(&[9]), None);
     }

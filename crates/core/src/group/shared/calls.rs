@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::{Asked, BEAT, Group, Sent, length};
-use crate::ledger::{Call, Entry, JOINS, LimitName, MISSED_MAX, Missed, Seed, Terms};
+use super::{Asked, BEAT, Group, JOINS, Sent, length};
+use crate::ledger::{Call, Entry, LimitName, MISSED_MAX, Missed, Seed, Terms};
 use crate::limit::LimitSource;
 use crate::output::Standing;
 use crate::plan::TierPlan;
@@ -123,6 +123,8 @@ impl Group {
             sequence: shared.sequence,
             epoch: shared.epoch,
             next_epoch: shared.next_epoch,
+            // Whoever carries the call knows.
+            server: 0,
             time: if shared.offset.is_some() {
                 shared.there(now)
             } else {

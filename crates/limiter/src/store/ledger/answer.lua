@@ -3,9 +3,10 @@
 -- The rings of the call's limits, in their order.
 local rings = {}
 
--- Finds the rings of the call's limits, lets time pass in them, and reads what the call will need of them.
+-- Finds the rings of the call's limits, lets time pass in them, and reads what the call will need of them. Returns whether
+-- replicas count otherwise than before.
 local function prepare(now)
-  local by_name, life = {}, 0
+  local by_name, is_changed = {}, false
   for i = 1, #ledger.rings do by_name[ledger.rings[i].name] = ledger.rings[i] end
   local wanted = {}
   for i = 1, #limits / LIMIT do
@@ -14,13 +15,13 @@ local function prepare(now)
     if not ring then
       ring = open_ring({
         name = limits[at], life = 0, asked = 0, width = 1, amount = 0, told = 0, source = 0, since = 0, ends = 0, live = 0,
-        low = 1, top = 0, size = 0, others = 0, index = #ledger.rings + 1,
+        refunded = 0, low = 1, top = 0, size = 0, held = 0, kept = 0, part = 0, rate = 0, index = #ledger.rings + 1,
       })
-      ledger.rings[ring.index], by_name[ring.name] = ring, ring
+      ledger.rings[ring.index], by_name[ring.name], is_changed = ring, ring, true
     end
     ring.key = KEYS[2 + i]
     rings[i] = ring
-    adopt(ring, now, at)
+    if adopt(ring, now, at) then is_changed = true end
     wanted[i] = {}
     if #asks > 0 then wanted[i][1] = floor(now / ring.width) end
     local first = first_live(ring, now)
@@ -41,48 +42,73 @@ local function prepare(now)
     load(ring, wanted[i])
     advance(ring, first_live(ring, now))
   end
-  for i = 1, #ledger.rings do life = max(life, ledger.rings[i].life) end
+  if is_changed then
+    ledger.life, ledger.short = 0, 0
+    for i = 1, #ledger.rings do
+      local ring = ledger.rings[i]
+      ledger.life = max(ledger.life, ring.life)
+      if floor(ring.name / 8) <= WINDOW_MAX then ledger.short = max(ledger.short, ring.life) end
+    end
+  end
   -- The requests name limits by their place in the call.
   local at = 6
   while asks[at] do
     for k = at + 1, at + 3 * asks[at], 3 do asks[k] = rings[asks[k]].index end
     at = at + 6 + 3 * asks[at]
   end
-  return life
+  return is_changed
 end
 
--- Notes who calls, and what it holds. Returns its record.
+-- Notes who calls, and what it holds. Returns its record, which is counted.
 local function meet(now, me)
-  local was_there, old_share = me and is_there(me, now), me and me[LEFT] == 0 and me[SHARE] or 0
+  local was_there, claimed = false, 0
   if me then
-    count_held(me, now, -1)
+    was_there, claimed = is_there(me, now), claim(me, now)
+    if less(now, me[CONTACT]) > CUT_OFF_AFTER then ledger.known = 0 end
+    count(me, now, -1)
   else
-    me = { 0, now, now, 0, 0, 0, 0 }
+    me = { 0, now, now, now, now, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    ledger.known = 0
   end
-  for i = 1, #ledger.rings do
-    local held, seen_at = HELD + 2 * i, SEEN + 2 * i
-    me[held], me[seen_at] = me[held] or 0, me[seen_at] or 0
+  for at = PER_RING, PER_RING * #ledger.rings, PER_RING do
+    if not me[HELD + at] then
+      me[HELD + at], me[TOLD_SEEN + at], me[TOLD_MARK + at], me[SEEN + at], me[MARK + at], me[GRANTED + at] = 0, 0, -1, 0, -1, -1
+    end
   end
-  for i = 1, #rings do me[HELD + 2 * rings[i].index] = limits[LIMIT * i] end
-  me[SEQUENCE], me[BEAT], me[SHARE_LIFE], me[LEASE] = sequence, now, share_life, lease
-  ledger.shares = ledger.shares - old_share
-  if was_there then ledger.there = ledger.there - 1 end
+  local sent = their_time > 0 and min(now, their_time) or now
+  if me[SEQUENCE] == 0 then
+    me[CONTACT] = sent
+  else
+    -- The last call whose answer it has, of those that it did not give up.
+    confirm(me, less(sequence - 1, #missed) >= me[SEQUENCE])
+  end
+  me[SENT], me[SEQUENCE], me[BEAT], me[SHARE_LIFE], me[LEASE] = sent, sequence, now, share_life, lease
+  for i = 1, #rings do me[HELD + PER_RING * rings[i].index] = limits[LIMIT * i] end
+  ledger.there = ledger.there - (was_there and 1 or 0)
+  ledger.shares = ledger.shares - claimed
   if leaves then
-    me[LEFT], me[SHARE] = 1, 0
+    me[LEFT] = 1
   else
-    local all = min(shares, SHARES)
+    -- Whoever does not know the time is never in touch.
+    local all = their_time > 0 and not learning and not missing_ones and min(shares, SHARES) or 0
     ledger.there = ledger.there + 1
-    me[SHARE] = min(floor(all / ledger.there), less(all, ledger.shares))
-    ledger.shares = ledger.shares + me[SHARE]
+    me[TOLD_SHARE] = min(floor(all / ledger.there), less(all, ledger.shares))
+    ledger.shares = ledger.shares + claim(me, now)
   end
-  if leaves or not was_there then enroll(replica, leaves and 0 or 1) end
+  enroll()
+  count(me, now, 1)
   return me
 end
 
-local function enter(now)
-  local flows = {}
-  for at = 1, #entries, 4 do
-    if entries[at] == 6 then flows[#flows + 1] = entries[at + 1] .. entries[at + 2] end
+-- Reads what is remembered of the flows that the call speaks of.
+local function read_flows()
+  local flows, lists = {}, { entries }
+  for i = 1, #missed do lists[i + 1] = missed[i][2] end
+  for i = 1, #lists do
+    local list = lists[i]
+    for at = 1, #list, 4 do
+      if list[at] == 6 then flows[#flows + 1] = list[at + 1] .. list[at + 2] end
+    end
   end
   local at = 1
   while asks[at] do
@@ -90,8 +116,12 @@ local function enter(now)
     at = at + 6 + 3 * asks[at + 5]
   end
   load_tags(flows)
-  for k = 1, #entries, 4 do
-    local kind, a, b, c = entries[k], entries[k + 1], entries[k + 2], entries[k + 3]
+end
+
+-- Enters corrections.
+local function enter(now, list)
+  for k = 1, #list, 4 do
+    local kind, a, b, c = list[k], list[k + 1], list[k + 2], list[k + 3]
     local ring = kind <= 4 and rings[a]
     if kind == 5 then
       ledger.paused_until = max(ledger.paused_until, a)
@@ -105,10 +135,30 @@ local function enter(now)
       charge(ring, now, b == 0 and now or b, c)
     elseif kind == 3 then
       charge(ring, now, now, less(b, ring.live))
-      if learning and ring.name % 8 < 5 then learning.proven[#learning.proven + 1] = ring.name % 8 end
+      if learning and ring.name % 8 < 5 then insert(learning.proven, ring.name % 8) end
     elseif ring.told ~= b or ring.source ~= c then
       ring.told, ring.source = b, c
       ledger.facts_version = ledger.facts_version + 1
+    end
+  end
+end
+
+-- Makes up for calls whose answers were given up.
+local function make_up(now, me)
+  local last = me and me[SEQUENCE] or 0
+  for i = 1, #missed do
+    local its_sequence, its_entries, takes = unpack(missed[i])
+    if its_sequence > last then
+      enter(now, its_entries)
+    elseif me and its_sequence == last then
+      -- Its moment is the third number of what was answered, and who was let in is told from the thirteenth on.
+      local answered = { decode(redis_call('HGET', KEYS[1], 'a' .. id)) }
+      for order = 1, answered[12] do
+        for k = 1, answered[12 + order] == 1 and #rings or 0 do
+          local take = takes[#rings * (order - 1) + k]
+          if take then refund(rings[k], answered[3], take) end
+        end
+      end
     end
   end
 end
@@ -124,11 +174,15 @@ local function sow(now)
     local ring = rings[own[at]]
     if ring then charge(ring, now, own[at + 1], own[at + 2]) end
   end
+  if missing_ones then
+    local at = has(missing_ones.names, replica)
+    if at then table.remove(missing_ones.names, at) end
+    if #missing_ones.names == 0 then missing_ones = nil end
+  end
   if not learning then return end
   learning.is_fresh = false
-  learning.seeded[#learning.seeded + 1] = replica
-  learning.named[#learning.named + 1] = replica
-  for i = 1, #names do learning.named[#learning.named + 1] = names[i] end
+  insert(learning.seeded, replica)
+  for i = 1, #their_names do insert(learning.named, their_names[i]) end
   local slots, place = learning.slots, {}
   for at = 1, #slots, 3 do place[slots[at] .. ':' .. format('%.0f', slots[at + 1])] = at end
   for k = 1, #seen, 3 do
@@ -145,19 +199,11 @@ local function sow(now)
   end
 end
 
-local function has_all(set, wanted)
-  local has = {}
-  for i = 1, #set do has[set[i]] = true end
-  for i = 1, #wanted do
-    if not has[wanted[i]] then return false end
-  end
-  return true
-end
-
 -- Ends learning if enough is known.
 local function learn(now)
   local is_fresh = learning.is_fresh
-  local all_said = not is_fresh and now >= learning.began + LEARNING_MIN and has_all(learning.seeded, learning.named)
+  local all_said = not is_fresh and #learning.named > 0 and has_all(learning.seeded, learning.named)
+    and now >= learning.began + LEARNING_MIN
   local all_proven = is_fresh and #learning.proven > 0
   if all_proven then
     local wanted = {}
@@ -168,7 +214,17 @@ local function learn(now)
     all_proven = has_all(learning.proven, wanted)
   end
   if not all_said and not all_proven and now < learning.last then return end
-  -- What anybody saw and nobody has owned up to was charged by somebody who is gone. First all sums, then the charges.
+  if not is_fresh and not all_said then
+    local silent = {}
+    for i = 1, #learning.named do
+      if not has(learning.seeded, learning.named[i]) then silent[#silent + 1] = learning.named[i] end
+    end
+    -- 0 stands for those whom nobody knew for sure.
+    if #silent == 0 then silent[1] = 0 end
+    missing_ones = { names = silent, shares = min(shares, SHARES), last = learning.began + share_life + 2 * SILENT_AFTER }
+  end
+  -- What anybody saw and nobody has owned up to was charged by somebody who is gone, or who does not share the ledger. All
+  -- sums come first, for one slot's charge may fall into another.
   local slots, missing = learning.slots, {}
   for at = 1, #slots, 3 do
     local ring = ledger.rings[slots[at]]
@@ -214,22 +270,15 @@ local function push_facts(reply)
   end
 end
 
--- Adds who is there, and everybody's charges in slots.
+-- Adds everybody's charges in slots.
 local function push_view(reply)
-  read_roll()
-  local count_at = #reply + 1
-  reply[count_at] = 0
-  for at = 1, #roll, 2 do
-    if roll[at + 1] == 1 then reply[#reply + 1] = roll[at] end
-  end
-  reply[count_at] = #reply - count_at
   reply[#reply + 1] = #rings
   for i = 1, #rings do
     local ring = rings[i]
     load_slots(ring)
-    count_at = #reply + 1
-    reply[count_at] = 0
+    local count_at = #reply + 1
     local n = count_at
+    reply[count_at] = 0
     if ring.low <= ring.top then
       for slot = floor(ring.low / SLOT), floor(ring.top / SLOT) do
         local sum = ring.s[slot] or 0
@@ -242,55 +291,56 @@ end
 
 -- Does what is asked. Returns the reply, and the fields of the state that change, but for the ledger's own.
 local function answer(now, me)
-  local life = prepare(now)
-  if now >= ledger.recount_at or life ~= ledger.life then me = recount(now, life, me) end
+  if prepare(now) or now >= ledger.recount_at then me = recount(now, me) end
+  if missing_ones and now > missing_ones.last + ledger.life then missing_ones = nil end
+  read_flows()
+  make_up(now, me)
   me = meet(now, me)
   local waited = stop_waiting(replica)
-  enter(now)
+  enter(now, entries)
   if own then sow(now) end
   if learning then learn(now) end
   local granted, denial, denied_by, wake_at = pass(now, me)
-  local count = 0
-  local reply = brief(now, learning and LEARNING or OPEN)
-  reply[4], reply[5], reply[8], reply[9], reply[10] = ledger.there, me[SHARE], denial, denied_by, wake_at
-  local n, at = 12, 1
-  local flows = {}
+  local reply, order, is_denied = brief(now, learning and LEARNING or OPEN), 0, false
+  reply[4], reply[5], reply[8], reply[9], reply[10] = ledger.there, leaves and 0 or me[TOLD_SHARE], denial, denied_by, wake_at
+  local n, at, their_tags = 12, 1, {}
   while asks[at] do
-    count = count + 1
-    reply[n + count] = granted[count] and 1 or 0
-    flows[count] = tag_of(asks[at] .. asks[at + 1], asks[at])
+    order = order + 1
+    reply[n + order] = granted[order] and 1 or 0
+    is_denied = is_denied or not granted[order]
+    their_tags[order] = tag_of(asks[at] .. asks[at + 1], asks[at])
     at = at + 6 + 3 * asks[at + 5]
   end
-  reply[n], n = count, n + count + 1
+  reply[n], n = order, n + order + 1
   reply[n] = #rings
-  for i = 1, #rings do
-    local ring = rings[i]
-    reply[n + i] = ring.live + ring.others + (me[LEFT] == 0 and me[HELD + 2 * ring.index] or 0)
-  end
+  for i = 1, #rings do reply[n + i] = total_of(now, rings[i]) end
   n = n + #rings + 1
-  reply[n] = count
-  for i = 1, count do reply[n + i] = flows[i] end
+  reply[n] = order
+  for i = 1, order do reply[n + i] = their_tags[i] end
   push_facts(reply)
-  local is_denied = false
-  for i = 1, count do is_denied = is_denied or not granted[i] end
-  local is_seen = wants_view or is_denied
-  for i = 1, #rings do
-    local seen_at, live = SEEN + 2 * rings[i].index, rings[i].live
-    me[seen_at] = is_seen and live or max(live, me[seen_at])
-  end
-  count_held(me, now, 1)
-  ledger.recount_at = min(ledger.recount_at, changes_at(me, now, life))
+  local list = names()
+  n = #reply + 1
+  reply[n] = #list
+  for i = 1, #list do reply[n + i] = list[i] end
+  local is_shown = wants_view or is_denied
+  local knew = told_at(me)
+  count(me, now, -1)
+  if #list > 0 then me[TOLD_AT] = now end
+  -- Whoever knows somebody now may not know everybody.
+  if knew == 0 and told_at(me) ~= 0 then ledger.known = 0 end
+  for i = 1, #rings do tell(me, rings[i], taken[rings[i].index] or 0, is_shown) end
+  count(me, now, 1)
+  ledger.recount_at = min(ledger.recount_at, changes_at(me, now))
   -- Whoever repeats a call does not need to see everything again.
-  n = #reply
-  reply[n + 1], reply[n + 2] = 0, 0
+  n = #reply + 1
+  reply[n] = 0
   local fields = { 'm' .. id, pack(unpack(me)), 'a' .. id, pack(unpack(reply)) }
-  if is_seen then
-    reply[n + 1], reply[n + 2] = nil, nil
+  if is_shown then
+    reply[n] = nil
     push_view(reply)
   end
-  local list = is_denied and not leaves and waiting(granted)
-  if list then
-    fields[5], fields[6] = 'h' .. id, pack(unpack(list))
+  if is_denied and not leaves then
+    fields[5], fields[6] = 'h' .. id, pack(unpack(waiting(granted)))
     ledger.waiters[#ledger.waiters + 1] = { id = replica, beat = now, woken = wake_at }
   elseif waited then
     gone[#gone + 1] = 'h' .. id

@@ -3,14 +3,17 @@
 -- many times. `at` is the place of the count.
 
 -- What is in use of each limit, as the line sees it.
-local totals
+local totals = {}
 
-local function count_totals(me)
-  totals = {}
-  for i = 1, #ledger.rings do
-    local ring = ledger.rings[i]
-    totals[i] = ring.live + ring.others + (me[LEFT] == 0 and me[HELD + 2 * i] or 0)
+-- Returns what is in use of a limit: charges, what is held, and what is kept for those who are cut off.
+local function total_of(now, ring)
+  local total = ring.live + ring.held + ring.kept + (ring.part > 0 and 1 or 0)
+  if missing_ones and now <= missing_ones.last + ring.life and ring.since <= missing_ones.last then
+    local limit, theirs = ring_limit(ring), missing_ones.shares
+    local whole = floor(limit / SHARES)
+    total = total + whole * theirs + floor(((limit - whole * SHARES) * theirs + SHARES - 1) / SHARES)
   end
+  return total
 end
 
 -- Returns why nobody is let in now, if that is so.
@@ -144,13 +147,18 @@ local function wake(waiter, moment)
   end
 end
 
+-- What the caller was let take of each limit.
+local taken = {}
+
 local function grant(now, me, list, at)
   for k = at + 1, at + 3 * list[at], 3 do
     local ring, take, hold = ledger.rings[list[k]], list[k + 1], list[k + 2]
     charge(ring, now, now, take)
+    taken[list[k]] = (taken[list[k]] or 0) + take
     if hold > 0 then
-      local held = HELD + 2 * list[k]
+      local held = HELD + PER_RING * list[k]
       me[held] = me[held] + hold
+      if me[LEFT] == 0 then ring.held = ring.held + hold end
     end
   end
   if learning then learning.tried_at = now end
@@ -198,13 +206,15 @@ local function pass(now, me)
     waits[one.tier] = true
     first_key[one.tier] = min(first_key[one.tier] or one.key, one.key)
   end
-  count_totals(me)
-  local barrier
+  for i = 1, #ledger.rings do totals[i] = total_of(now, ledger.rings[i]) end
+  local is_known, barrier = acquaintance(now, me), nil
   for i = 1, #line do
     local one = line[i]
     local list, at, is_own = one.list, one.at, not one.waiter
     local shut = closed(now)
-    if not shut and fits(list, at) and (not barrier or passes(one, barrier)) then
+    if not is_known(one.owner) then
+      if is_own and denial == BY_NONE then denial = BY_LEARNING end
+    elseif not shut and fits(list, at) and (not barrier or passes(one, barrier)) then
       for k = at + 1, at + 3 * list[at], 3 do
         local weight = list[k + 1] + list[k + 2]
         totals[list[k]] = totals[list[k]] + weight

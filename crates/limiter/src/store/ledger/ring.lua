@@ -14,11 +14,11 @@
 --
 -- Fields of the state. All are MessagePack values one after the other; moments and lengths in microseconds.
 --   c      the ledger itself: `read_ledger` and `write_ledger` below
---   i      replica and whether it is there (1 or 0), of every replica, in order
---   m<id>  a replica: sequence, born, beat, left, share, share_life, lease, then held and seen of each limit
+--   i      every replica, in order, with whether charges of it may count (1 or 0)
+--   m<id>  a replica: what is at the places that `state.lua` names
 --   h<id>  its requests that wait: tier, tenant, cost, service, arrived, count, then limit, take and hold so many times
---   a<id>  the numbers it was answered last, without names and view
---   l      what is known while it learns: `read_learning` and `write_learning` below
+--   a<id>  the numbers it was answered last, without the view
+--   l      what is known while it learns, and who is missing then: `read_learning` and `write_learning` below
 -- Tenants are strings of eight bytes: a number in here holds 53 bits. Limits are named by their place in the ledger, from 1.
 --
 -- Charges are cells of eight bytes, the highest first: the epoch, then `size` slots of ten buckets, then the buckets. Slot
@@ -31,11 +31,11 @@
 -- No number is ever turned into text by `..` or `tostring`: they keep 14 digits.
 
 local FORMAT = 1
-local CLOCK_SLACK, TRUSTED_AFTER = 250000, 5000000
-local SILENT_AFTER, LEFT_KEPT, LIFE_KEPT = 1000000, 60000000, 600000000
+local CLOCK_SLACK = 250000
+local SILENT_AFTER, CUT_OFF_AFTER, LEFT_KEPT, LIFE_KEPT = 1000000, 3000000, 60000000, 600000000
 local LEARNING_MIN, WINDOW_MAX, TRIAL_LIFE = 1000000, 3600000000, 10000000
 local SHARES, WINDOW_COST = 1000000, 1073741824
-local HEADS_MAX, TAGS_MAX, SLOT = 16, 1024, 10
+local HEADS_MAX, MISSED_MAX, TAGS_MAX, SLOT = 16, 16, 1024, 10
 local DAY, HALF_DAY = 86400000000, 43200000000
 local OPEN, LEARNING, LOST, STALE = 0, 1, 2, 3
 local BY_NONE, BY_LIMIT, BY_LINE, BY_PAUSE, BY_LEARNING = 0, 1, 2, 3, 4
@@ -47,7 +47,8 @@ local format, rep = string.format, string.rep
 -- The call -----------------------------------------------------------------------------------------------------------
 
 local replica, sequence, known_epoch, next_epoch, their_time, shares, share_life, lease, trusts_empty, leaves, wants_view,
-  known_facts, tier_0, tier_1, tier_2, tier_3, limits, entries, asks, own, seen, names = decode(ARGV[2])
+  known_facts, tier_0, tier_1, tier_2, tier_3, limits, entries, asks, missed, own, seen, their_names =
+  decode(ARGV[2])
 trusts_empty, leaves, wants_view = trusts_empty == 1, leaves == 1, wants_view == 1
 local id = format('%.0f', replica)
 local LIMIT = 7 -- name, life, width, amount, since, ends, held
@@ -78,14 +79,13 @@ function load(ring, buckets)
     load(ring, rest)
     buckets = { unpack(buckets, 1, 500) }
   end
-  local b, s, low, top = ring.b, ring.s, ring.low, ring.top
-  local low_slot, top_slot, size = floor(low / SLOT), floor(top / SLOT), ring.size
+  local b, s, from, to, size = ring.b, ring.s, ring.from, ring.to, ring.size
   local ask, into, at, n = { 'BITFIELD_RO', ring_key(ring), 'GET', 'i64', '#0' }, {}, {}, 0
   for i = 1, #buckets do
     local bucket = buckets[i]
     if not b[bucket] then
       b[bucket] = 0
-      if not ring.is_fresh and bucket >= low and bucket <= top then
+      if not ring.is_fresh and bucket >= from and bucket <= to then
         n = n + 1
         into[n], at[n], ask[3 * n + 3], ask[3 * n + 4] = b, bucket, 'GET', 'i64'
         ask[3 * n + 5] = '#' .. 1 + size + bucket % (size * SLOT)
@@ -94,7 +94,7 @@ function load(ring, buckets)
     local slot = floor(bucket / SLOT)
     if not s[slot] then
       s[slot] = 0
-      if not ring.is_fresh and low <= top and slot >= low_slot and slot <= top_slot then
+      if not ring.is_fresh and slot >= floor(from / SLOT) and slot <= floor(to / SLOT) then
         n = n + 1
         into[n], at[n], ask[3 * n + 3], ask[3 * n + 4] = s, slot, 'GET', 'i64'
         ask[3 * n + 5] = '#' .. 1 + slot % size
@@ -121,35 +121,34 @@ local function read_cells(ring, first, count, values)
   end
 end
 
--- Reads all buckets from one to another, both between the ring's low and top.
+-- Reads all buckets from one to another.
 local function load_range(ring, from, to)
   local b, count, values = ring.b, ring.size * SLOT, {}
-  if ring.is_fresh then
-    for bucket = from, to do b[bucket] = b[bucket] or 0 end
-    return
+  local first, last = max(from, ring.from), min(to, ring.to)
+  if not ring.is_fresh and first <= last then
+    local cell, length = first % count, last - first + 1
+    local part = min(length, count - cell)
+    read_cells(ring, 1 + ring.size + cell, part, values)
+    if part < length then read_cells(ring, 1 + ring.size, length - part, values) end
   end
-  local first, length = from % count, to - from + 1
-  local part = min(length, count - first)
-  read_cells(ring, 1 + ring.size + first, part, values)
-  if part < length then read_cells(ring, 1 + ring.size, length - part, values) end
-  for i = 1, length do b[from + i - 1] = b[from + i - 1] or values[i] end
+  for bucket = from, to do b[bucket] = b[bucket] or values[bucket - first + 1] or 0 end
 end
 
 -- Reads all slots.
 local function load_slots(ring)
   if ring.has_slots then return end
   ring.has_slots = true
-  if ring.low > ring.top then return end
+  if ring.is_fresh then return end
   local s, values = ring.s, {}
-  if not ring.is_fresh then read_cells(ring, 1, ring.size, values) end
-  for slot = floor(ring.low / SLOT), floor(ring.top / SLOT) do
-    s[slot] = s[slot] or values[1 + slot % ring.size] or 0
-  end
+  read_cells(ring, 1, ring.size, values)
+  for slot = floor(ring.from / SLOT), floor(ring.to / SLOT) do s[slot] = s[slot] or values[1 + slot % ring.size] end
 end
 
 -- Makes place for more slots: the ring is written anew.
 local function grow(ring, size)
-  if ring.low <= ring.top then
+  if ring.live == 0 then
+    ring.low, ring.top = 1, 0
+  else
     load_slots(ring)
     load_range(ring, ring.low, ring.top)
     for bucket = ring.low, ring.top do
@@ -175,13 +174,17 @@ local function add(ring, bucket, by)
   ring.dirty[#ring.dirty + 1] = bucket
 end
 
+-- Adopts the terms of a caller. Returns whether replicas count otherwise by them.
 local function adopt(ring, now, at)
+  local old_life, old_since = ring.life, ring.since
   local life, width = limits[at + 1], max(limits[at + 2], 1)
   if life >= ring.life or less(now, ring.asked) >= LIFE_KEPT then ring.life, ring.asked = life, now end
   ring.width, ring.amount = width, limits[at + 3]
-  ring.since, ring.ends = max(ring.since, limits[at + 4]), limits[at + 5]
+  -- Whoever still lives in yesterday does not say when today ends.
+  if limits[at + 4] >= ring.since then ring.since, ring.ends = limits[at + 4], limits[at + 5] end
   local size = floor(ring.life / (width * SLOT)) + 3
   if size > ring.size then grow(ring, size) end
+  return ring.life ~= old_life or ring.since ~= old_since
 end
 
 local function advance(ring, first)
@@ -209,11 +212,24 @@ local function charge(ring, now, stamp, amount)
   if amount > 0 and bucket >= first_live(ring, now) then add(ring, bucket, amount) end
 end
 
+-- Adds an amount, times a share in millionths, to what is kept.
+local function keep(ring, amount, share)
+  -- In two parts: the product has more than 53 bits.
+  local whole = floor(amount / SHARES)
+  local part = ring.part + (amount - whole * SHARES) * share
+  local carry = floor(part / SHARES)
+  ring.kept, ring.part = ring.kept + whole * share + carry, part - carry * SHARES
+end
+
 local function refund(ring, stamp, amount)
   local bucket = floor(stamp / ring.width)
   if not ring.b[bucket] then load(ring, { bucket }) end
   local given = min(amount, ring.b[bucket])
-  if given > 0 then add(ring, bucket, -given) end
+  if given > 0 then
+    add(ring, bucket, -given)
+    ring.refunded = ring.refunded + given
+    keep(ring, given, ring.rate)
+  end
 end
 
 local function expiry(ring, bucket)

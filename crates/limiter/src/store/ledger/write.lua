@@ -57,18 +57,19 @@ local function write(now, fields)
         format('%s %.0f %.0f', group, wakenings[i], wakenings[i + 1]))
     end
   end
-  local life = (DAY + ledger.life) / 1000
+  local life = floor((DAY + ledger.life) / 1000)
   local is_due = now >= ledger.expire_at
   if is_due then ledger.expire_at = now + HALF_DAY end
   fields[#fields + 1] = 'c'
   fields[#fields + 1] = write_ledger()
-  if learning then
+  if learning or missing_ones then
     fields[#fields + 1] = 'l'
     fields[#fields + 1] = write_learning()
   end
   if forgotten then redis_call('DEL', unpack(forgotten)) end
-  redis_call('HSET', KEYS[1], unpack(fields))
+  -- A replica that was forgotten may be the one that calls.
   if #gone > 0 then redis_call('HDEL', KEYS[1], unpack(gone)) end
+  redis_call('HSET', KEYS[1], unpack(fields))
   for i = 1, #ledger.rings do
     if #ledger.rings[i].dirty > 0 then write_ring(ledger.rings[i], life) end
   end
@@ -87,56 +88,98 @@ local function push_zeros(reply)
   return reply
 end
 
--- Returns the time of a call: the server's, but never earlier than before, and never further from that of a replica that
--- is known for some time than the slack.
+-- Returns the time of a call, which is never earlier than before; nil: it is in doubt.
 local function time_of(me)
   local server_time = tonumber(ARGV[1])
   if server_time == 0 then
     local time = redis_call('TIME')
     server_time = time[1] * 1000000 + time[2]
   end
-  local last = ledger and ledger.last or 0
-  local raw = max(server_time + (ledger and ledger.skew or 0), 0)
-  local now = raw
-  if their_time > 0 then now = min(now, their_time + CLOCK_SLACK) end
-  if their_time > 0 and me and me[LEFT] == 0 and less(last, me[BORN]) >= TRUSTED_AFTER then
-    now = max(now, less(their_time, CLOCK_SLACK))
-    ledger.skew = ledger.skew + now - raw
+  local last, raw = ledger.last, max(server_time + ledger.skew, 0)
+  if their_time == 0 or ledger.epoch ~= 0 and known_epoch ~= ledger.epoch then
+    local is_alone = ledger.there == 0
+    if last >= ledger.recount_at then
+      local members = read_members(me)
+      is_alone = true
+      for i = 1, #members do is_alone = is_alone and not is_there(members[i], last) end
+    end
+    if is_alone or raw <= last + SILENT_AFTER then return max(raw, last) end
+    -- It is told that charges were lost, whenever that is.
+    if known_epoch ~= 0 then return last end
+    if ledger.doubt == 0 or raw < ledger.doubt then ledger.doubt = raw end
+    if raw - ledger.doubt < SILENT_AFTER then return nil end
+    ledger.doubt = 0
+    return raw
   end
-  return max(now, last)
+  ledger.doubt = 0
+  local off = their_time - raw
+  local function is_off(by) return by > CLOCK_SLACK or by < -CLOCK_SLACK end
+  if ledger.epoch == 0 and is_off(off) then ledger.skew = ledger.skew + off end
+  if me and sequence > me[SEQUENCE] then
+    if is_off(off) and is_off(me[OFF]) and not is_off(off - me[OFF]) then
+      ledger.skew, me[OFF] = ledger.skew + off, 0
+    else
+      me[OFF] = off
+    end
+  end
+  return max(last, is_off(off) and their_time or raw)
 end
 
-local got = redis_call('HMGET', KEYS[1], 'c', 'm' .. id, 'l')
-local me
-if got[1] and decode(got[1]) == FORMAT then
-  ledger = read_ledger(got[1])
-  me = got[2] and { decode(got[2]) }
-  learning = got[3] and read_learning(got[3])
+-- Returns whether the call comes right after the one with this number, but for those that it makes up for.
+local function follows(last)
+  if sequence <= last or sequence - last > MISSED_MAX + 1 then return false end
+  local is_missed = {}
+  for i = 1, #missed do is_missed[missed[i][1]] = true end
+  for number = last + 1, sequence - 1 do
+    if not is_missed[number] then return false end
+  end
+  return true
 end
-local had_learning = learning
 
+-- Reads how the ledger stands. Returns the caller's record; nil: there is none.
+local function read_state()
+  local got = redis_call('HMGET', KEYS[1], 'c', 'm' .. id, 'i', 'l')
+  local c = got[1] and { decode(got[1]) }
+  if not c or c[1] ~= FORMAT then
+    ledger = blank(0, 0, 0, 0)
+    return nil
+  end
+  ledger = read_ledger(c)
+  if got[3] then roll = { decode(got[3]) } end
+  if got[4] then read_learning(got[4]) end
+  return got[2] and { decode(got[2]) } or nil
+end
+
+local me = read_state()
+local had_learning = learning or missing_ones
 local now = time_of(me)
-if not ledger then begin(now, known_epoch == 0) end
-ledger.last = now
-
 local reply, fields
-if known_epoch ~= 0 and known_epoch ~= ledger.epoch then
-  reply, fields = push_zeros(brief(now, LOST)), {}
-elseif me and sequence == me[SEQUENCE] then
-  reply, fields = { decode(redis_call('HGET', KEYS[1], 'a' .. id)) }, {}
-elseif me and (sequence < me[SEQUENCE] or me[LEFT] == 1) then
-  reply, fields = push_zeros(brief(now, STALE)), {}
-elseif sequence == (me and me[SEQUENCE] or 0) + 1 then
-  reply, fields = answer(now, me)
+if not now then
+  reply, fields = push_zeros(brief(0, LEARNING)), {}
+else
+  if ledger.epoch == 0 then begin(now, known_epoch == 0) end
+  ledger.last = now
+  local mine = me and { 'm' .. id } or {}
+  if known_epoch ~= 0 and known_epoch ~= ledger.epoch then
+    reply, fields = push_zeros(brief(now, LOST)), mine
+  elseif me and sequence == me[SEQUENCE] then
+    me[REPEATED] = 1
+    reply, fields = { decode(redis_call('HGET', KEYS[1], 'a' .. id)) }, mine
+  elseif me and (sequence < me[SEQUENCE] or me[LEFT] == 1) then
+    reply, fields = push_zeros(brief(now, STALE)), mine
+  elseif follows(me and me[SEQUENCE] or 0) then
+    reply, fields = answer(now, me)
+  end
+  if fields == mine and me then fields[2] = pack(unpack(me)) end
+  if not reply or is_damaged then
+    -- What was here once is not here any more.
+    begin(now, false)
+    reply, fields, wakenings, is_tag_new, tags_gone = push_zeros(brief(now, LOST)), {}, {}, {}, {}
+  elseif had_learning and not learning and not missing_ones and not forgotten then
+    gone[#gone + 1] = 'l'
+  end
 end
-if not reply or is_damaged then
-  -- What was here once is not here any more.
-  begin(now, false)
-  reply, fields, wakenings, gone, is_tag_new, tags_gone = push_zeros(brief(now, LOST)), {}, {}, {}, {}, {}
-elseif had_learning and not learning and not forgotten then
-  gone[#gone + 1] = 'l'
-end
-write(now, fields)
+write(now or ledger.last, fields)
 for i = 1, #wakenings do reply[#reply + 1] = wakenings[i] end
 reply[#reply + 1] = #wakenings / 2
 return reply

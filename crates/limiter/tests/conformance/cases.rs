@@ -1,0 +1,1 @@
+//! Single cases that traces do not reach.
