@@ -79,11 +79,11 @@ impl Ledger {
             return (self.brief(0, Status::Learning), Vec::new());
         };
         if self.epoch == 0 {
-            self.begin(now, call, call.epoch == 0);
+            self.begin(now, server_time, call, call.epoch == 0);
         } else if self.server == 0 {
             self.server = call.server;
         } else if call.server != 0 && call.server != self.server {
-            self.begin(now, call, false);
+            self.begin(now, server_time, call, false);
         }
         self.last = now;
         if call.epoch != 0 && call.epoch != self.epoch {
@@ -105,7 +105,7 @@ impl Ledger {
             None if follows(0, call) => {}
             // What it was told once is not here any more.
             _ => {
-                self.begin(now, call, false);
+                self.begin(now, server_time, call, false);
                 return (self.brief(now, Status::Lost), Vec::new());
             }
         }
@@ -427,9 +427,6 @@ impl Ledger {
         self.doubt = 0;
         let off = i64::try_from(call.time).unwrap_or(i64::MAX) - i64::try_from(raw).unwrap_or(i64::MAX);
         let is_off = |off: i64| off.unsigned_abs() > CLOCK_SLACK;
-        if self.epoch == 0 && is_off(off) {
-            self.skew += off;
-        }
         if let Some(member) = self.members.get_mut(&call.replica)
             && call.sequence > member.sequence
         {
