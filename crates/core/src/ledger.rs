@@ -399,7 +399,7 @@ impl Ledger {
     /// It is the server's, unless the caller's own clock says otherwise by more than [`CLOCK_SLACK`]: then it is the
     /// caller's. A call that comes late looks as if the server's clock had jumped, and does no harm: its time has passed. Two
     /// calls of one replica, one sent after the other was answered, show that the clock did jump, and for good. A caller who
-    /// does not know the time cannot tell, so it waits whether one who does calls meanwhile.
+    /// does not know the time, or that of another epoch, cannot tell, so it waits whether one who does calls meanwhile.
     fn time(&mut self, server_time: u64, call: &Call) -> Option<u64> {
         let raw = server_time.saturating_add_signed(self.skew);
         if call.time == 0 || (self.epoch != 0 && call.epoch != self.epoch) {
@@ -410,10 +410,6 @@ impl Ledger {
             }
             if raw <= last + SILENT_AFTER {
                 return Some(raw.clamp(last, last + CLOCK_SLACK));
-            }
-            if call.epoch != 0 {
-                // It is told that charges were lost, whenever that is.
-                return Some(last);
             }
             if self.doubt == 0 || raw < self.doubt {
                 self.doubt = raw;
