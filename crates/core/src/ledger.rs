@@ -20,24 +20,24 @@ mod member;
 mod reply;
 mod ring;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 pub use call::{Ask, Call, Entry, LimitName, Missed, Seed, Terms};
 pub use member::SILENT_AFTER;
 pub use reply::{Denial, Fact, Reply, Status, Wakening};
 
-use learning::Learning;
+use learning::{Learning, Missing, WINDOW_MAX};
 use line::Fairness;
 use member::{Head, Member, SHARES};
 use ring::Ring;
 
 /// The server's clock and a replica's idea of it may differ by this much, in microseconds: a clock that steps moves the
-/// ledger's time by no more.
+/// ledger's time by no more. Lives of charges have to be longer by twice as much.
 pub const CLOCK_SLACK: u64 = 250_000;
 
-/// A replica's idea of the time is trusted once it has been there for so long, in microseconds.
-const TRUSTED_AFTER: u64 = 5_000_000;
+/// Two calls that are off by the same, but for so much, show that the server's clock has jumped, in microseconds.
+const CLOCK_JITTER: u64 = 50_000;
 
 /// The most requests of one replica that keep their place in the line of all.
 pub const HEADS_MAX: usize = 16;
@@ -50,16 +50,21 @@ pub const MISSED_MAX: usize = 16;
 pub struct Ledger {
     /// 0: there is none yet.
     epoch: u64,
+    /// The server that keeps it; 0: nobody has said.
+    server: u64,
     /// The latest time.
     last: u64,
     /// What is added to the server's clock, in microseconds.
     skew: i64,
+    /// When, by the server's clock, somebody first called who could not say whether that clock had jumped; 0: nobody.
+    doubt: u64,
     paused_until: u64,
     facts_version: u64,
     rings: BTreeMap<LimitName, Ring>,
     members: BTreeMap<u64, Member>,
     fairness: Fairness,
     learning: Option<Learning>,
+    missing: Option<Missing>,
 }
 
 impl Ledger {
@@ -70,16 +75,23 @@ impl Ledger {
 
     /// Answers a call at a time of the server's clock, and tells who else should call.
     pub fn call(&mut self, server_time: u64, call: &Call) -> (Reply, Vec<Wakening>) {
-        let now = self.time(server_time, call);
+        let Some(now) = self.time(server_time, call) else {
+            return (self.brief(0, Status::Learning), Vec::new());
+        };
         if self.epoch == 0 {
-            self.begin(now, call, call.epoch == 0);
+            self.begin(now, server_time, call, call.epoch == 0);
+        } else if self.server == 0 {
+            self.server = call.server;
+        } else if call.server != 0 && call.server != self.server {
+            self.begin(now, server_time, call, false);
         }
         self.last = now;
         if call.epoch != 0 && call.epoch != self.epoch {
             return (self.brief(now, Status::Lost), Vec::new());
         }
-        match self.members.get(&call.replica) {
+        match self.members.get_mut(&call.replica) {
             Some(member) if call.sequence == member.sequence => {
+                member.is_repeated = true;
                 let answer = Reply::from_numbers(&member.answer);
                 return (
                     answer.unwrap_or_else(|| self.brief(now, Status::Stale)),
@@ -93,7 +105,7 @@ impl Ledger {
             None if follows(0, call) => {}
             // What it was told once is not here any more.
             _ => {
-                self.begin(now, call, false);
+                self.begin(now, server_time, call, false);
                 return (self.brief(now, Status::Lost), Vec::new());
             }
         }
@@ -108,6 +120,13 @@ impl Ledger {
         }
         let life = self.rings.values().map(|ring| ring.life).max().unwrap_or(0);
         self.members.retain(|_, member| !member.is_over(now, life));
+        if self
+            .missing
+            .as_ref()
+            .is_some_and(|missing| now > missing.until + life)
+        {
+            self.missing = None;
+        }
         self.make_up(now, call);
         self.meet(now, call);
         for entry in &call.entries {
@@ -126,10 +145,9 @@ impl Ledger {
             let slots = |terms: &Terms| self.rings.get(&terms.name).map(Ring::slots).unwrap_or_default();
             call.limits.iter().map(slots).collect()
         });
-        let there = self.members.iter().filter(|(_, member)| member.is_there(now));
-        let there: Vec<u64> = there.map(|(id, _)| *id).collect();
+        let there = self.members.values().filter(|member| member.is_there(now));
         let mut reply = Reply {
-            replicas: there.len() as u64,
+            replicas: there.count() as u64,
             denial: pass.denial,
             denied_by: pass.denied_by,
             wake_at: pass.wake_at,
@@ -147,7 +165,7 @@ impl Ledger {
             } else {
                 self.facts()
             },
-            names: if wants_view { there } else { Vec::new() },
+            names: self.names(now),
             view,
             granted: pass.granted,
             ..self.brief(
@@ -199,6 +217,13 @@ impl Ledger {
             .members
             .entry(call.replica)
             .or_insert_with(|| Member::new(now));
+        let sent = now.min(if call.time > 0 { call.time } else { now });
+        if member.sequence == 0 {
+            member.contact = sent;
+        } else {
+            member.confirm(is_answered(member.sequence, call));
+        }
+        member.sent = sent;
         member.sequence = call.sequence;
         member.beat = now;
         member.woken = 0;
@@ -210,39 +235,65 @@ impl Ledger {
         }
         if call.leaves {
             member.left = true;
-            member.share = 0;
             return;
         }
+        // Whoever does not know the time is never in touch.
+        let is_known = call.time > 0 && self.learning.is_none() && self.missing.is_none();
         let there = self
             .members
             .values()
             .filter(|member| member.is_there(now))
             .count() as u64;
-        let others = self
-            .members
-            .iter()
-            .filter(|(id, member)| **id != call.replica && !member.left);
-        let taken: u64 = others.map(|(_, member)| member.share).sum();
-        let all = call.shares.min(SHARES);
+        let others = self.members.iter().filter(|(id, _)| **id != call.replica);
+        let taken: u64 = others.map(|(_, member)| member.claim(now)).sum();
+        let all = if is_known { call.shares.min(SHARES) } else { 0 };
         if let Some(member) = self.members.get_mut(&call.replica) {
-            member.share = (all / there.max(1)).min(all.saturating_sub(taken));
+            member.told.share = (all / there.max(1)).min(all.saturating_sub(taken));
         }
     }
 
+    /// Returns everybody of whom charges may count: whoever is told of them can say who is missing, should they be lost.
+    fn names(&self, now: u64) -> Vec<u64> {
+        let short = self.rings.iter().filter(|(name, _)| name.window() <= WINDOW_MAX);
+        let life = short.map(|(_, ring)| ring.life).max().unwrap_or(0);
+        let members = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.is_named(now, life));
+        let mut names: BTreeSet<u64> = members.map(|(id, _)| *id).collect();
+        if let Some(learning) = &self.learning {
+            if learning.named.is_empty() {
+                return Vec::new();
+            }
+            names.extend(&learning.named);
+        }
+        if let Some(missing) = &self.missing {
+            names.extend(&missing.names);
+        }
+        names.into_iter().collect()
+    }
+
     /// Notes what the caller was told.
-    fn part(&mut self, _now: u64, call: &Call, asks: Vec<Head>, reply: &mut Reply) {
+    fn part(&mut self, now: u64, call: &Call, asks: Vec<Head>, reply: &mut Reply) {
         let Some(member) = self.members.get_mut(&call.replica) else {
             return;
         };
-        reply.share = member.share;
-        for terms in &call.limits {
-            let live = self.rings.get(&terms.name).map_or(0, |ring| ring.live);
-            let seen = member.seen.entry(terms.name).or_default();
-            *seen = if reply.view.is_some() {
-                live
-            } else {
-                live.max(*seen)
-            };
+        reply.share = if member.left { 0 } else { member.told.share };
+        if !reply.names.is_empty() {
+            member.told.at = now;
+        }
+        for (at, terms) in call.limits.iter().enumerate() {
+            let granted = call
+                .asks
+                .iter()
+                .zip(&reply.granted)
+                .filter(|(_, granted)| **granted);
+            let taken = granted
+                .map(|(ask, _)| ask.take.get(at).copied().unwrap_or(0))
+                .sum();
+            if let Some(ring) = self.rings.get(&terms.name) {
+                member.tell(terms.name, ring, taken, reply.view.is_some());
+            }
         }
         if !member.left {
             let denied = asks
@@ -254,9 +305,8 @@ impl Ledger {
         member.woken = reply.wake_at;
         // Whoever repeats a call does not need to see everything again.
         let view = reply.view.take();
-        let names = core::mem::take(&mut reply.names);
         member.answer = reply.numbers();
-        (reply.view, reply.names) = (view, names);
+        reply.view = view;
     }
 
     fn enter(&mut self, now: u64, call: &Call, entry: &Entry) {
@@ -344,24 +394,48 @@ impl Ledger {
         }
     }
 
-    /// Returns the time of a call: the server's, but never earlier than before, and never further from that of a replica
-    /// that is known for some time than [`CLOCK_SLACK`].
-    fn time(&mut self, server_time: u64, call: &Call) -> u64 {
+    /// Returns the time of a call, which is never earlier than before; `None` if it is in doubt.
+    ///
+    /// It is the server's, unless the caller's own clock says otherwise by more than [`CLOCK_SLACK`]: then it is the
+    /// caller's. A call that comes late looks as if the server's clock had jumped, and does no harm: its time has passed. Two
+    /// calls of one replica, one sent after the other was answered, show that the clock did jump, and for good. A caller who
+    /// does not know the time, or that of another epoch, cannot tell, so it waits whether one who does calls meanwhile.
+    fn time(&mut self, server_time: u64, call: &Call) -> Option<u64> {
         let raw = server_time.saturating_add_signed(self.skew);
-        let mut now = raw;
-        if call.time > 0 {
-            now = now.min(call.time + CLOCK_SLACK);
+        if call.time == 0 || (self.epoch != 0 && call.epoch != self.epoch) {
+            let last = self.last;
+            let is_alone = !self.members.values().any(|member| member.is_there(last));
+            if is_alone {
+                return Some(raw.max(last));
+            }
+            if raw <= last + SILENT_AFTER {
+                return Some(raw.clamp(last, last + CLOCK_SLACK));
+            }
+            if self.doubt == 0 || raw < self.doubt {
+                self.doubt = raw;
+            }
+            if raw - self.doubt < SILENT_AFTER {
+                return None;
+            }
+            self.doubt = 0;
+            return Some(raw);
         }
-        let is_trusted = call.time > 0
-            && self
-                .members
-                .get(&call.replica)
-                .is_some_and(|member| !member.left && self.last.saturating_sub(member.born) >= TRUSTED_AFTER);
-        if is_trusted {
-            now = now.max(call.time.saturating_sub(CLOCK_SLACK));
-            self.skew += i64::try_from(now).unwrap_or(i64::MAX) - i64::try_from(raw).unwrap_or(i64::MAX);
+        self.doubt = 0;
+        let off = i64::try_from(call.time).unwrap_or(i64::MAX) - i64::try_from(raw).unwrap_or(i64::MAX);
+        let is_off = |off: i64| off.unsigned_abs() > CLOCK_SLACK;
+        if let Some(member) = self.members.get_mut(&call.replica)
+            && call.sequence > member.sequence
+        {
+            let is_same =
+                (off - member.off).unsigned_abs() <= CLOCK_JITTER && is_answered(member.sequence, call);
+            if is_off(off) && is_off(member.off) && is_same {
+                self.skew += off;
+                member.off = 0;
+            } else {
+                member.off = off;
+            }
         }
-        now.max(self.last)
+        Some(self.last.max(if is_off(off) { call.time } else { raw }))
     }
 }
 
@@ -371,6 +445,11 @@ fn follows(last: u64, call: &Call) -> bool {
     call.sequence > last
         && call.sequence - last <= MISSED_MAX as u64 + 1
         && (last + 1..call.sequence).all(missed)
+}
+
+/// Returns whether a caller has the answer to its call of a number, the last that came here, and has not given it up.
+fn is_answered(last: u64, call: &Call) -> bool {
+    call.missed.iter().all(|missed| missed.sequence != last)
 }
 
 /// Returns an ask as it waits, with limits by their names.

@@ -133,9 +133,10 @@ pub struct Ask {
 pub struct Seed {
     /// Its own charges that may still count: limit, moment, amount.
     pub own: Vec<(usize, u64, u64)>,
-    /// Everybody's charges as it last saw them, in slots of ten buckets: limit, slot, amount.
+    /// Everybody's charges as it last saw them in a view of an open ledger, in slots of ten buckets: limit, slot, amount.
     pub seen: Vec<(usize, u64, u64)>,
-    /// The replicas that it knew of, itself included.
+    /// The replicas that it was last told of. None if it was cut off (not in touch for twice
+    /// [`SILENT_AFTER`](super::SILENT_AFTER)) when it learned of the loss: there may be others, of whom it knows nothing.
     pub names: Vec<u64>,
 }
 
@@ -163,7 +164,10 @@ pub struct Call {
     pub epoch: u64,
     /// The name of the next epoch, should the ledger have to begin anew: drawn at random, below 2⁵³.
     pub next_epoch: u64,
-    /// What its own clock says of the ledger's time; 0: it does not know yet.
+    /// Which server it is connected to, as a number that another one does not have, nor the same one once it has started
+    /// anew; 0: it cannot say. What another server has kept of a ledger may lack what was last written.
+    pub server: u64,
+    /// What its own clock says of the ledger's time, when it sends the call for the first time; 0: it does not know yet.
     pub time: u64,
     /// The part of the quota that all replicas together may use when the ledger is out of reach, in millionths.
     pub shares: u64,

@@ -4,14 +4,15 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::Ledger;
 use super::call::{Call, LimitName, Seed};
-use super::ring::SLOT_BUCKETS;
+use super::member::{SHARES, SILENT_AFTER, part};
+use super::ring::{Ring, SLOT_BUCKETS};
 use crate::units::Dimension;
 
 /// It learns for at least so long, in microseconds, so that everybody who knows something can say so.
 const LEARNING_MIN: u64 = 1_000_000;
 
 /// Windows longer than this, in microseconds, are not waited for: a day's use is only known from those who saw it.
-const WINDOW_MAX: u64 = 3_600_000_000;
+pub(super) const WINDOW_MAX: u64 = 3_600_000_000;
 
 /// One request is let through to see what the provider says, and another if nothing came of it for so long, in
 /// microseconds.
@@ -35,6 +36,28 @@ pub(super) struct Learning {
     pub(super) tried: Option<(u64, u64)>,
 }
 
+/// Replicas that somebody knew of before charges were lost, and that have not said what they know: they may be cut off, and
+/// go on with the shares that they had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// Which; 0 stands for those whom nobody knew for sure.
+    pub(super) names: BTreeSet<u64>,
+    /// The shares that they have together, in millionths, and until when they may use them.
+    pub(super) shares: u64,
+    pub(super) until: u64,
+}
+
+impl Missing {
+    /// Returns what is kept of a limit for them.
+    pub(super) fn kept(&self, now: u64, ring: &Ring) -> u64 {
+        if now > self.until + ring.life || ring.since > self.until {
+            0
+        } else {
+            part(ring.limit(), self.shares)
+        }
+    }
+}
+
 impl Learning {
     /// Returns whether one request may be let through to see what the provider says.
     pub(super) fn lets_try(&self, now: u64, _caller: u64) -> bool {
@@ -47,16 +70,20 @@ impl Learning {
 
 impl Ledger {
     /// Begins anew: nothing is known of what is in use.
-    pub(super) fn begin(&mut self, now: u64, call: &Call, is_fresh: bool) {
+    ///
+    /// Time goes on as the caller knows it: nobody else is there who could say that the server's clock has jumped.
+    pub(super) fn begin(&mut self, now: u64, server_time: u64, call: &Call, is_fresh: bool) {
         let lives = call
             .limits
             .iter()
             .filter(|terms| terms.name.window() <= WINDOW_MAX);
         let life = lives.map(|terms| terms.life).max().unwrap_or(0);
+        let next = call.next_epoch.max(1);
         *self = Self {
-            epoch: call.next_epoch.max(1),
+            epoch: if next == self.epoch { next + 1 } else { next },
+            server: call.server,
             last: now,
-            skew: self.skew,
+            skew: i64::try_from(now).unwrap_or(i64::MAX) - i64::try_from(server_time).unwrap_or(i64::MAX),
             ..Self::default()
         };
         if !(is_fresh && call.trusts_empty) {
@@ -84,12 +111,17 @@ impl Ledger {
                 ring.charge(now, *stamp, *amount);
             }
         }
+        if let Some(missing) = &mut self.missing {
+            missing.names.remove(&call.replica);
+            if missing.names.is_empty() {
+                self.missing = None;
+            }
+        }
         let Some(learning) = &mut self.learning else {
             return;
         };
         learning.is_fresh = false;
         learning.seeded.insert(call.replica);
-        learning.named.insert(call.replica);
         learning.named.extend(seed.names.iter().copied());
         for (limit, slot, amount) in &seed.seen {
             if let Some(terms) = call.limits.get(*limit) {
@@ -103,6 +135,7 @@ impl Ledger {
     pub(super) fn learn(&mut self, now: u64, call: &Call) {
         let Some(learning) = &self.learning else { return };
         let all_said = !learning.is_fresh
+            && !learning.named.is_empty()
             && learning.named.is_subset(&learning.seeded)
             && now >= learning.began + LEARNING_MIN;
         let all_proven = learning.is_fresh
@@ -119,7 +152,18 @@ impl Ledger {
         let Some(learning) = self.learning.take() else {
             return;
         };
-        // What anybody saw and nobody has owned up to was charged by somebody who is gone.
+        if !learning.is_fresh && !all_said {
+            let mut names: BTreeSet<u64> = learning.named.difference(&learning.seeded).copied().collect();
+            if names.is_empty() {
+                names.insert(0);
+            }
+            self.missing = Some(Missing {
+                names,
+                shares: call.shares.min(SHARES),
+                until: learning.began + call.share_life + 2 * SILENT_AFTER,
+            });
+        }
+        // What anybody saw and nobody has owned up to was charged by somebody who is gone, or who does not share the ledger.
         for ((name, slot), seen) in learning.seen {
             let Some(ring) = self.rings.get_mut(&name) else {
                 continue;

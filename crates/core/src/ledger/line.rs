@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use super::Ledger;
 use super::call::LimitName;
-use super::member::Head;
+use super::member::{CUT_OFF_AFTER, Head};
 use super::reply::{Denial, Wakening};
+use super::ring::Ring;
 
 /// The cost of a whole window.
 const WINDOW_COST: u64 = 1 << 30;
@@ -125,6 +126,12 @@ impl Ledger {
         let mut barrier: Option<Barrier> = None;
         for candidate in candidates {
             let is_own = candidate.replica == caller;
+            if !self.is_known(now, candidate.replica) {
+                if is_own && pass.denial == Denial::None {
+                    pass.denial = Denial::Learning;
+                }
+                continue;
+            }
             let closed = self.closed(now, caller);
             let fits = closed.is_none() && self.fits(&candidate.head, &totals);
             let may_go = fits && barrier.as_ref().is_none_or(|barrier| passes(&candidate, barrier));
@@ -224,14 +231,15 @@ impl Ledger {
 
     /// Returns what is in use of every limit: charges, what is held, and what is kept for those who are cut off.
     pub(super) fn totals(&self, now: u64) -> BTreeMap<LimitName, u64> {
-        let total = |name: LimitName, live: u64| {
+        let total = |name: LimitName, ring: &Ring| {
             let members = self.members.values();
-            let theirs = members.map(|member| member.held(now, name) + member.kept(now, name));
-            live + theirs.sum::<u64>()
+            let theirs = members.map(|member| member.held(now, name) + member.kept(now, name, ring));
+            let missing = self.missing.as_ref().map_or(0, |missing| missing.kept(now, ring));
+            ring.live + missing + theirs.sum::<u64>()
         };
         self.rings
             .iter()
-            .map(|(name, ring)| (*name, total(*name, ring.live)))
+            .map(|(name, ring)| (*name, total(*name, ring)))
             .collect()
     }
 
@@ -244,9 +252,27 @@ impl Ledger {
         }
     }
 
+    /// Returns whether everybody who is not surely cut off knows that a replica is there: if the ledger is lost, somebody has
+    /// to say that its charges are missing.
+    fn is_known(&self, now: u64, caller: u64) -> bool {
+        let born = self.members.get(&caller).map_or(0, |member| member.born);
+        let mut others = self.members.iter().filter(|(id, member)| {
+            **id != caller && !member.left && now.saturating_sub(member.contact) <= CUT_OFF_AFTER
+        });
+        others.all(|(_, member)| {
+            // Whoever has not got its first answer yet knows nobody, or everybody who was there before.
+            let at = if member.before.at == 0 {
+                member.told.at
+            } else {
+                member.before.at
+            };
+            at == 0 || at > born
+        })
+    }
+
     fn fits(&self, head: &Head, totals: &BTreeMap<LimitName, u64>) -> bool {
         head.wants.iter().all(|(name, take, hold)| {
-            let limit = self.rings.get(name).map_or(0, super::ring::Ring::limit);
+            let limit = self.rings.get(name).map_or(0, Ring::limit);
             let weight = (take + hold).min(limit);
             weight == 0 || totals.get(name).copied().unwrap_or(0) + weight <= limit
         })

@@ -52,7 +52,7 @@ pub enum Denial {
     Line,
     /// The provider told everybody to pause.
     Pause,
-    /// The ledger is learning what is in use.
+    /// The ledger is learning what is in use, or not everybody knows yet that the caller is there.
     Learning,
 }
 
@@ -108,7 +108,7 @@ pub struct Reply {
     pub status: Status,
     /// Its epoch.
     pub epoch: u64,
-    /// Its time.
+    /// Its time; 0: it is in doubt, nothing of the call was done, and it is to be made again a little later.
     pub now: u64,
     /// How many replicas are there.
     pub replicas: u64,
@@ -135,7 +135,7 @@ pub struct Reply {
     pub tags: Vec<u64>,
     /// What the provider told, if the caller knows another version.
     pub facts: Vec<Fact>,
-    /// The replicas that are there, where a view was asked for.
+    /// The replicas of which charges may count, as far as all of them are known.
     pub names: Vec<u64>,
     /// Everybody's charges that count, of each of the call's limits, where a view was asked for or somebody was not let
     /// in: slots of ten buckets, and the amount of each.

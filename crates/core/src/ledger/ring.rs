@@ -23,6 +23,8 @@ pub(super) struct Ring {
     pub(super) ends: u64,
     /// The sum of `buckets`.
     pub(super) live: u64,
+    /// What was ever refunded.
+    pub(super) refunded: u64,
     pub(super) buckets: BTreeMap<u64, u64>,
 }
 
@@ -38,8 +40,10 @@ impl Ring {
         }
         self.width = terms.width.max(1);
         self.amount = terms.amount;
-        self.since = self.since.max(terms.since);
-        self.ends = terms.ends;
+        // Whoever still lives in yesterday does not say when today ends.
+        if terms.since >= self.since {
+            (self.since, self.ends) = (terms.since, terms.ends);
+        }
     }
 
     /// Returns the amount that holds.
@@ -83,6 +87,7 @@ impl Ring {
             let given = amount.min(*charged);
             *charged -= given;
             self.live -= given;
+            self.refunded += given;
             if *charged == 0 {
                 self.buckets.remove(&bucket);
             }

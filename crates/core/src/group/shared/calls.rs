@@ -123,6 +123,8 @@ impl Group {
             sequence: shared.sequence,
             epoch: shared.epoch,
             next_epoch: shared.next_epoch,
+            // Whoever carries the call knows.
+            server: 0,
             time: if shared.offset.is_some() {
                 shared.there(now)
             } else {
