@@ -431,7 +431,7 @@ impl Group {
                 self.ask(now, slot, allowances);
                 Step::Asked
             }
-            Turn::Nobody if self.asks_first() => match self.unknown_head() {
+            Turn::Nobody if self.asks_first() => match self.unknown_head(now, index, allowances) {
                 Some(slot) => {
                     self.ask(now, slot, allowances);
                     Step::Asked
@@ -516,7 +516,7 @@ impl Group {
             };
             [head, blocked].into_iter().flatten().min()
         };
-        let store = self.store_wake().map(|at| (at, Wake::Store));
+        let store = self.store_wake(now).map(|at| (at, Wake::Store));
         [line, resume, deadline, store].into_iter().flatten().min()
     }
 

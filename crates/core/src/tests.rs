@@ -14,6 +14,8 @@ mod reloads;
 mod scenarios;
 mod shared;
 
+extern crate std;
+
 use alloc::vec;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;

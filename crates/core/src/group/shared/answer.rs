@@ -2,11 +2,11 @@
 
 use alloc::vec::Vec;
 
-use super::{Asked, BEAT, Group, SERVICE_BITS, Sent, TOUCH_MAX};
+use super::{ASKS_MAX, ASKS_MIN, Asked, BEAT, Group, SERVICE_BITS, Sent, TOUCH_MAX};
 use crate::allowance::Allowances;
 use crate::caller::{Priority, TenantId};
 use crate::group::HOLD_MAX;
-use crate::ledger::{Denial, Fact, Reply, Status};
+use crate::ledger::{Denial, Fact, HEADS_MAX, Reply, Status};
 use crate::limit::LimitSource;
 use crate::output::{Notice, Standing};
 use crate::queue::Place;
@@ -126,7 +126,8 @@ impl Group {
         shared.is_member = false;
         shared.sequence = 0;
         shared.missed.clear();
-        (shared.is_quiet, shared.wake_at, shared.registered) = (false, None, None);
+        (shared.is_quiet, shared.wake_at) = (false, None);
+        shared.registered.clear();
         shared.epoch = reply.epoch;
         shared.next_epoch = shared.next_epoch % (super::NUMBERS - 1) + 1;
         shared.told.clear();
@@ -231,7 +232,7 @@ impl Group {
 
     /// Parts those who may go from those who may not yet.
     fn divide(&mut self, now: u64, sent: &Sent, reply: &Reply, allowances: &mut Allowances) -> Vec<Let> {
-        let (mut lets, mut denied) = (Vec::new(), None);
+        let (mut lets, mut denied) = (Vec::new(), Vec::new());
         let valid_until = sent.first.saturating_add(self.permit_ttl);
         let has_view = reply.view.is_some();
         for (index, ask) in sent.call.asks.iter().enumerate() {
@@ -240,7 +241,7 @@ impl Group {
             if !reply.granted.get(index).copied().unwrap_or(false) {
                 if let Some(asked) = asked {
                     self.undo(now, asked, !has_view, allowances);
-                    denied = denied.or(Some((asked.slot, asked.arrival)));
+                    denied.push((asked.slot, asked.arrival));
                 }
                 continue;
             }
@@ -278,7 +279,14 @@ impl Group {
         let Some(shared) = &mut self.shared else {
             return lets;
         };
-        shared.is_quiet = denied.is_some();
+        shared.is_quiet = !denied.is_empty();
+        let granted = reply.granted.iter().filter(|granted| **granted).count();
+        shared.asks_max = if denied.is_empty() {
+            ASKS_MAX.min(shared.asks_max.max(granted) * 2)
+        } else {
+            (granted * 2).clamp(ASKS_MIN, ASKS_MAX)
+        };
+        denied.truncate(HEADS_MAX);
         shared.registered = denied;
         shared.wake_at = (reply.wake_at > 0).then(|| shared.here(reply.wake_at).max(now) + AFTER);
         shared.beat_at = shared.beat_at.max(sent.first + BEAT);

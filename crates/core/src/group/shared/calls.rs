@@ -146,6 +146,7 @@ impl Group {
         };
         shared.calls += 1;
         shared.is_urgent = false;
+        shared.is_fresh = false;
         shared.beat_at = now + BEAT;
         shared.sent = Some(Sent {
             call: call.clone(),
