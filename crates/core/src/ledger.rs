@@ -82,11 +82,11 @@ impl Ledger {
             return (self.brief(0, Status::Learning), Vec::new());
         };
         if self.epoch == 0 {
-            self.begin(now, call, call.epoch == 0);
+            self.begin(now, server_time, call, call.epoch == 0);
         } else if self.server == 0 {
             self.server = call.server;
         } else if call.server != 0 && call.server != self.server {
-            self.begin(now, call, false);
+            self.begin(now, server_time, call, false);
         }
         self.last = now;
         if call.epoch != 0 && call.epoch != self.epoch {
@@ -108,7 +108,7 @@ impl Ledger {
             None if follows(0, call) => {}
             // What it was told once is not here any more.
             _ => {
-                self.begin(now, call, false);
+                self.begin(now, server_time, call, false);
                 return (self.brief(now, Status::Lost), Vec::new());
             }
         }
@@ -402,7 +402,7 @@ impl Ledger {
     /// It is the server's, unless the caller's own clock says otherwise by more than [`CLOCK_SLACK`]: then it is the
     /// caller's. A call that comes late looks as if the server's clock had jumped, and does no harm: its time has passed. Two
     /// calls of one replica, one sent after the other was answered, show that the clock did jump, and for good. A caller who
-    /// does not know the time cannot tell, so it waits whether one who does calls meanwhile.
+    /// does not know the time, or that of another epoch, cannot tell, so it waits whether one who does calls meanwhile.
     fn time(&mut self, server_time: u64, call: &Call) -> Option<u64> {
         let raw = server_time.saturating_add_signed(self.skew);
         if call.time == 0 || (self.epoch != 0 && call.epoch != self.epoch) {
@@ -413,10 +413,6 @@ impl Ledger {
             }
             if raw <= last + SILENT_AFTER {
                 return Some(raw.clamp(last, last + CLOCK_SLACK));
-            }
-            if call.epoch != 0 {
-                // It is told that charges were lost, whenever that is.
-                return Some(last);
             }
             if self.doubt == 0 || raw < self.doubt {
                 self.doubt = raw;
@@ -430,9 +426,6 @@ impl Ledger {
         self.doubt = 0;
         let off = i64::try_from(call.time).unwrap_or(i64::MAX) - i64::try_from(raw).unwrap_or(i64::MAX);
         let is_off = |off: i64| off.unsigned_abs() > CLOCK_SLACK;
-        if self.epoch == 0 && is_off(off) {
-            self.skew += off;
-        }
         if let Some(member) = self.members.get_mut(&call.replica)
             && call.sequence > member.sequence
         {

@@ -71,7 +71,9 @@ impl Learning {
 
 impl Ledger {
     /// Begins anew: nothing is known of what is in use.
-    pub(super) fn begin(&mut self, now: u64, call: &Call, is_fresh: bool) {
+    ///
+    /// Time goes on as the caller knows it: nobody else is there who could say that the server's clock has jumped.
+    pub(super) fn begin(&mut self, now: u64, server_time: u64, call: &Call, is_fresh: bool) {
         let lives = call
             .limits
             .iter()
@@ -82,8 +84,7 @@ impl Ledger {
             epoch: if next == self.epoch { next + 1 } else { next },
             server: call.server,
             last: now,
-            skew: self.skew,
-            doubt: self.doubt,
+            skew: i64::try_from(now).unwrap_or(i64::MAX) - i64::try_from(server_time).unwrap_or(i64::MAX),
             ..Self::default()
         };
         if !(is_fresh && call.trusts_empty) {

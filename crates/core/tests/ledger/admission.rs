@@ -112,7 +112,7 @@ fn an_older_call_does_nothing() {
 
 #[test]
 fn what_a_given_up_call_was_granted_is_given_back_once() {
-    let (mut bench, mut peers) = Bench::unshared(100, 1);
+    let (bench, mut peers) = Bench::unshared(100, 1);
     let mut lost = bench.next(&mut peers[0]);
     lost.asks = vec![ask(30), ask(90)];
     lost.entries = vec![Entry::Charge {

@@ -17,7 +17,7 @@ use tidegate_core::ledger::{
 const SECOND: u64 = 1_000_000;
 
 /// The time at which tests begin, by every clock.
-const START: u64 = 1_000 * SECOND;
+const START: u64 = 100_000 * SECOND;
 
 /// A window, for how long its charges live, and the length of a bucket.
 const WINDOW: u64 = 10 * SECOND;

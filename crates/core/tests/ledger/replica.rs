@@ -14,6 +14,13 @@ const MISSED_MAX: usize = 16;
 /// Something that was asked for: how much of each limit.
 pub type Demand = Vec<u64>;
 
+/// What tells a call from all others: replica, epoch and number.
+pub type Key = (u64, u64, u64);
+
+pub fn key(call: &Call) -> Key {
+    (call.replica, call.epoch, call.sequence)
+}
+
 /// A call whose answer is awaited.
 #[derive(Debug)]
 struct Sent {
@@ -348,15 +355,10 @@ impl Replica {
         (self.alone, self.closed, self.has_lost) = (None, false, false);
     }
 
-    /// Takes note of an answer.
-    pub fn answer(&mut self, now: u64, sequence: u64, reply: &Reply) -> Doings {
+    /// Takes note of an answer to a call. Numbers of calls begin anew with every epoch.
+    pub fn answer(&mut self, now: u64, to: Key, reply: &Reply) -> Doings {
         let mut doings = Doings::default();
-        if self
-            .sent
-            .as_ref()
-            .is_none_or(|sent| sent.call.sequence != sequence)
-            || reply.now == 0
-        {
+        if self.sent.as_ref().is_none_or(|sent| key(&sent.call) != to) || reply.now == 0 {
             return doings;
         }
         let Some(sent) = self.sent.take() else {
@@ -365,6 +367,16 @@ impl Replica {
         let round = now - sent.last;
         let measured = reply.now as i64 - (now - round / 2) as i64;
         let is_exact = round <= VALID && sent.first == sent.last;
+        if reply.status == Status::Lost && !is_exact {
+            // It does not say what time it is there.
+            doings.call = Some(sent.call.clone());
+            self.sent = Some(Sent {
+                first: now,
+                last: now,
+                ..sent
+            });
+            return doings;
+        }
         if reply.status == Status::Lost {
             self.lose(now, sent, reply, measured);
             return doings;

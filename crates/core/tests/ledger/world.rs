@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::replica::{Demand, Doings, Replica};
+use super::replica::{Demand, Doings, Key, Replica, key};
 use super::*;
 
 /// Numbers that look random, from a seed.
@@ -38,7 +38,7 @@ enum Parcel {
     },
     Answer {
         to: usize,
-        sequence: u64,
+        key: Key,
         server: u64,
         reply: Reply,
     },
@@ -285,7 +285,7 @@ impl World {
                 }
                 call.server = server;
                 let clock = self.now.saturating_add_signed(self.server_ahead);
-                let sequence = call.sequence;
+                let key = key(&call);
                 let (reply, wakenings) = self.ledger.call(clock, &call);
                 self.tell(|| {
                     let ask: Vec<u64> = call.asks.iter().map(|ask| ask.take[0]).collect();
@@ -318,7 +318,7 @@ impl World {
                         at,
                         Parcel::Answer {
                             to: from,
-                            sequence,
+                            key,
                             server,
                             reply,
                         },
@@ -337,7 +337,7 @@ impl World {
             }
             Parcel::Answer {
                 to,
-                sequence,
+                key,
                 server,
                 reply,
             } => {
@@ -345,7 +345,7 @@ impl World {
                 // An answer of the former server may just have made it.
                 let is_heard = server == self.server || self.now.is_multiple_of(2);
                 if place.is_alive && is_heard {
-                    let doings = place.replica.answer(self.now + place.ahead, sequence, &reply);
+                    let doings = place.replica.answer(self.now + place.ahead, key, &reply);
                     self.follow(to, doings);
                 }
             }

@@ -124,15 +124,16 @@ fn live(seed: u64, faults: Faults) -> World {
     world
 }
 
+/// Runs so many worlds, or as many times more as `TIDEGATE_LEDGER_WORLDS` says, or the one of `TIDEGATE_LEDGER_SEED`.
 fn all(count: u64, faults: Faults) {
-    let mut used = 0;
-    let first = std::env::var("TIDEGATE_LEDGER_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seeds = first.map_or(0..count, |first: u64| first..first + 1);
-    for seed in seeds {
-        used += live(seed, faults).used;
-    }
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|value| value.parse::<u64>().ok())
+    };
+    let count = count * number("TIDEGATE_LEDGER_WORLDS").unwrap_or(1);
+    let seeds = number("TIDEGATE_LEDGER_SEED").map_or(0..count, |first| first..first + 1);
+    let used: u64 = seeds.map(|seed| live(seed, faults).used).sum();
     println!("{count} worlds with {faults:?}: {used} requests let through");
 }
 
@@ -145,18 +146,18 @@ const NONE: Faults = Faults {
 
 #[test]
 fn worlds_without_misfortune() {
-    all(40, NONE);
+    all(30, NONE);
 }
 
 #[test]
 fn worlds_with_cuts() {
-    all(100, Faults { cuts: true, ..NONE });
+    all(40, Faults { cuts: true, ..NONE });
 }
 
 #[test]
 fn worlds_with_crashes() {
     all(
-        60,
+        30,
         Faults {
             crashes: true,
             ..NONE
@@ -167,7 +168,7 @@ fn worlds_with_crashes() {
 #[test]
 fn worlds_with_cuts_and_crashes() {
     all(
-        100,
+        40,
         Faults {
             cuts: true,
             crashes: true,
@@ -178,18 +179,18 @@ fn worlds_with_cuts_and_crashes() {
 
 #[test]
 fn worlds_with_losses() {
-    all(60, Faults { losses: true, ..NONE });
+    all(30, Faults { losses: true, ..NONE });
 }
 
 #[test]
 fn worlds_with_clocks() {
-    all(60, Faults { clocks: true, ..NONE });
+    all(30, Faults { clocks: true, ..NONE });
 }
 
 #[test]
 fn worlds_with_everything() {
     all(
-        200,
+        60,
         Faults {
             cuts: true,
             crashes: true,
@@ -197,4 +198,50 @@ fn worlds_with_everything() {
             clocks: true,
         },
     );
+}
+
+#[test]
+fn a_world_is_the_same_every_time() {
+    let faults = Faults {
+        cuts: true,
+        crashes: true,
+        losses: true,
+        clocks: true,
+    };
+    for seed in 0..5 {
+        let (one, other) = (live(seed, faults), live(seed, faults));
+        assert_eq!(one.log, other.log, "{seed}");
+        assert_eq!(one.ledger, other.ledger, "{seed}");
+    }
+}
+
+/// A backlog at every replica uses all that a ledger with such lives of charges can let through.
+#[test]
+fn a_backlog_uses_the_limit() {
+    for seed in 0..4 {
+        let minute = vec![Terms {
+            name: LimitName::of(Dimension::Tokens, 60 * SECOND),
+            life: 61 * SECOND,
+            ..terms(6_000)
+        }];
+        let mut world = World::new(seed, minute, 500_000, 4);
+        let fill = |world: &mut World| {
+            for at in 0..world.places.len() {
+                while world.places[at].replica.queue.len() < 8 {
+                    let take = 1 + world.random.below(40);
+                    world.places[at].replica.queue.push(vec![take]);
+                }
+            }
+        };
+        world.run(START + 200 * SECOND, fill);
+        let (begin, end) = (world.now - 61 * SECOND, world.now);
+        let used: u64 = world
+            .log
+            .iter()
+            .filter(|(at, _)| *at > begin && *at <= end)
+            .map(|(_, used)| used[0])
+            .sum();
+        assert!(used * 100 >= 6_000 * 98, "seed {seed}: {used} of 6000");
+        world.check();
+    }
 }
