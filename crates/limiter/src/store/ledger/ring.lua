@@ -51,6 +51,11 @@ local replica, sequence, known_epoch, next_epoch, server, their_time, shares, sh
   decode(ARGV[2])
 trusts_empty, leaves, wants_view = trusts_empty == 1, leaves == 1, wants_view == 1
 local id = format('%.0f', replica)
+local server_time = tonumber(ARGV[1])
+if server_time == 0 then
+  local time = redis_call('TIME')
+  server_time = time[1] * 1000000 + time[2]
+end
 local LIMIT = 7 -- name, life, width, amount, since, ends, held
 
 local function less(a, b) return max(a - b, 0) end

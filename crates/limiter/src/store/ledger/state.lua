@@ -97,9 +97,9 @@ local function has_all(list, wanted)
 end
 
 -- Returns a ledger of which nobody knows anything yet.
-local function blank(epoch, server, last, skew, doubt)
+local function blank(epoch, server, last, skew)
   return {
-    epoch = epoch, server = server, last = last, skew = skew, doubt = doubt, paused_until = 0, facts_version = 0,
+    epoch = epoch, server = server, last = last, skew = skew, doubt = 0, paused_until = 0, facts_version = 0,
     virtual = { [0] = 0, 0, 0, 0 }, credit = { [0] = 0, 0, 0, 0 }, tags = 0,
     recount_at = 0, life = 0, short = 0, there = 0, shares = 0, known = 0, expire_at = 0, waiters = {}, rings = {},
   }
@@ -117,7 +117,8 @@ local function begin(now, is_fresh)
   for i = 1, #ledger.rings do forgotten[i + 2] = ring_key(ledger.rings[i]) end
   local epoch = max(next_epoch, 1)
   if epoch == ledger.epoch then epoch = epoch + 1 end
-  ledger = blank(epoch, server, now, ledger.skew, ledger.doubt)
+  -- Time goes on as the caller knows it: nobody else is there who could say that the server's clock has jumped.
+  ledger = blank(epoch, server, now, now - server_time)
   learning, missing_ones, roll, is_roll_new, gone = nil, nil, {}, false, {}
   if not (is_fresh and trusts_empty) then
     local life = 0

@@ -91,11 +91,6 @@ end
 
 -- Returns the time of a call, which is never earlier than before; nil: it is in doubt.
 local function time_of(me)
-  local server_time = tonumber(ARGV[1])
-  if server_time == 0 then
-    local time = redis_call('TIME')
-    server_time = time[1] * 1000000 + time[2]
-  end
   local last, raw = ledger.last, max(server_time + ledger.skew, 0)
   if their_time == 0 or ledger.epoch ~= 0 and known_epoch ~= ledger.epoch then
     local is_alone = ledger.there == 0
@@ -106,8 +101,6 @@ local function time_of(me)
     end
     if is_alone then return max(raw, last) end
     if raw <= last + SILENT_AFTER then return min(max(raw, last), last + CLOCK_SLACK) end
-    -- It is told that charges were lost, whenever that is.
-    if known_epoch ~= 0 then return last end
     if ledger.doubt == 0 or raw < ledger.doubt then ledger.doubt = raw end
     if raw - ledger.doubt < SILENT_AFTER then return nil end
     ledger.doubt = 0
@@ -116,7 +109,6 @@ local function time_of(me)
   ledger.doubt = 0
   local off = their_time - raw
   local function is_off(by) return by > CLOCK_SLACK or by < -CLOCK_SLACK end
-  if ledger.epoch == 0 and is_off(off) then ledger.skew = ledger.skew + off end
   if me and sequence > me[SEQUENCE] then
     local is_same = math.abs(off - me[OFF]) <= CLOCK_JITTER and is_answered(me[SEQUENCE])
     if is_off(off) and is_off(me[OFF]) and is_same then
@@ -144,7 +136,7 @@ local function read_state()
   local got = redis_call('HMGET', KEYS[1], 'c', 'm' .. id, 'i', 'l')
   local c = got[1] and { decode(got[1]) }
   if not c or c[1] ~= FORMAT then
-    ledger = blank(0, 0, 0, 0, 0)
+    ledger = blank(0, 0, 0, 0)
     return nil
   end
   ledger = read_ledger(c)
