@@ -4,7 +4,7 @@
 //!
 //! | Value | |
 //! |---|---|
-//! | numbers | replica, sequence, epoch, next epoch, time, shares, share life, lease, trusts empty, leaves, wants view (1 or 0), version of the facts, the four tiers' shares |
+//! | numbers | replica, sequence, epoch, next epoch, server, time, shares, share life, lease, trusts empty, leaves, wants view (1 or 0), version of the facts, the four tiers' shares |
 //! | list | limits, seven numbers each: name, life, width, amount, since, ends, held |
 //! | list | corrections, four values each: 1, limit, moment, amount (a refund); 2, limit, moment, amount (a charge); 3, limit, amount, 0 (what the provider counts); 4, limit, amount, source (what it allows); 5, moment, 0, 0 (a pause); 6, tier, tenant, service |
 //! | list | requests: tier, tenant, cost, service, arrived, count, then limit, take and hold so many times |
@@ -92,6 +92,7 @@ pub fn write_call(call: &Call) -> Vec<u8> {
         call.sequence,
         call.epoch,
         call.next_epoch,
+        call.server,
         call.time,
         call.shares,
         call.share_life,

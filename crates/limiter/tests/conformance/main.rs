@@ -12,7 +12,8 @@ mod world;
 
 use both::Both;
 use redis_server::RedisServer;
-use world::{Kind, World};
+use tidegate_core::ledger::{Denial, Status};
+use world::{Kind, Tally, World};
 
 /// Seeds that once found a difference.
 const REGRESSIONS: &[(Kind, u64)] = &[];
@@ -28,59 +29,92 @@ fn steps() -> u64 {
     told.parse().expect("a number")
 }
 
-fn run(server: &RedisServer, kind: Kind, seed: u64) -> u64 {
+fn run(server: &RedisServer, kind: Kind, seed: u64) -> Tally {
     let mut both = Both::new(server, &format!("{kind:?}-{seed}"));
-    World::new(kind, seed).run(&mut both, steps())
+    // A wide call is as much work as many others.
+    let steps = if kind == Kind::Wide { steps() / 4 } else { steps() };
+    World::new(kind, seed).run(&mut both, steps)
 }
 
-fn run_all(kind: Kind) {
+/// Runs the seeds of a kind, and sees to it that what the kind is about did happen.
+fn run_all(kind: Kind, statuses: &[Status], denials: &[Denial]) -> Tally {
     let server = RedisServer::start();
+    let mut tally = Tally::default();
     for seed in seeds() {
-        run(&server, kind, seed);
+        tally.add(&run(&server, kind, seed));
     }
+    let at = |number: u64| usize::try_from(number).expect("it is small");
+    assert!(tally.granted > 0 && tally.views > 0, "{tally:?}");
+    for status in statuses {
+        assert!(tally.statuses[at(status.number())] > 0, "{status:?}: {tally:?}");
+    }
+    for denial in denials {
+        assert!(tally.denials[at(denial.number())] > 0, "{denial:?}: {tally:?}");
+    }
+    println!("{kind:?}: {tally:?}");
+    tally
 }
 
 #[test]
 fn a_few_replicas_with_a_few_limits() {
-    run_all(Kind::Plain);
+    let tally = run_all(
+        Kind::Plain,
+        &[Status::Open, Status::Learning, Status::Lost, Status::Stale],
+        &[Denial::Limit, Denial::Pause, Denial::Learning],
+    );
+    assert!(tally.facts > 0 && tally.doubted > 0, "{tally:?}");
 }
 
 #[test]
 fn many_limits_and_many_requests_a_call() {
-    run_all(Kind::Wide);
+    run_all(Kind::Wide, &[Status::Open], &[Denial::Limit, Denial::Pause]);
 }
 
 #[test]
 fn a_full_quota_over_which_replicas_compete() {
-    run_all(Kind::Full);
+    let tally = run_all(
+        Kind::Full,
+        &[Status::Open],
+        &[Denial::Limit, Denial::Line, Denial::Pause],
+    );
+    assert!(tally.wakenings > 0, "{tally:?}");
 }
 
 #[test]
 fn writes_are_lost_and_old_ones_come_back() {
-    run_all(Kind::Lossy);
+    run_all(
+        Kind::Lossy,
+        &[Status::Open, Status::Learning, Status::Lost, Status::Stale],
+        &[Denial::Limit, Denial::Learning],
+    );
 }
 
 #[test]
 fn a_new_ledger_learns_from_what_the_provider_says() {
-    run_all(Kind::Fresh);
+    let tally = run_all(
+        Kind::Fresh,
+        &[Status::Open, Status::Learning],
+        &[Denial::Learning],
+    );
+    assert!(tally.tried > 0, "{tally:?}");
 }
 
 #[test]
 fn amounts_as_large_as_they_may_be() {
-    run_all(Kind::Huge);
+    run_all(Kind::Huge, &[Status::Open], &[Denial::Limit]);
 }
 
 #[test]
 fn the_same_trace_has_the_same_answers() {
     let server = RedisServer::start();
-    let digests: Vec<u64> = (0..2)
+    let tallies: Vec<Tally> = (0..2)
         .map(|_| {
             let mut both = Both::new(&server, "same");
             both.flush();
             World::new(Kind::Full, 7).run(&mut both, steps())
         })
         .collect();
-    assert_eq!(digests[0], digests[1]);
+    assert_eq!(tallies[0], tallies[1]);
 }
 
 #[test]

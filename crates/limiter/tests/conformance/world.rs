@@ -21,6 +21,60 @@ pub(crate) enum Kind {
     Huge,
 }
 
+/// How often what happened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) granted: u64,
+    /// By status and by denial.
+    pub(crate) statuses: [u64; 4],
+    pub(crate) denials: [u64; 5],
+    pub(crate) wakenings: u64,
+    pub(crate) views: u64,
+    pub(crate) facts: u64,
+    /// Grants while the ledger learned, and answers of which the time was in doubt.
+    pub(crate) tried: u64,
+    pub(crate) doubted: u64,
+    /// A digest of all answers.
+    pub(crate) digest: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.granted += other.granted;
+        for (sum, more) in self.statuses.iter_mut().zip(other.statuses) {
+            *sum += more;
+        }
+        for (sum, more) in self.denials.iter_mut().zip(other.denials) {
+            *sum += more;
+        }
+        self.wakenings += other.wakenings;
+        self.views += other.views;
+        self.facts += other.facts;
+        self.tried += other.tried;
+        self.doubted += other.doubted;
+    }
+
+    fn count(&mut self, reply: &Reply, wakenings: usize) {
+        let granted = reply.granted.iter().filter(|granted| **granted).count() as u64;
+        self.granted += granted;
+        let number = |number: u64| usize::try_from(number).expect("it is small");
+        self.statuses[number(reply.status.number())] += 1;
+        self.denials[number(reply.denial.number())] += 1;
+        self.wakenings += wakenings as u64;
+        self.views += u64::from(reply.view.is_some());
+        self.facts += u64::from(!reply.facts.is_empty());
+        if reply.status == Status::Learning {
+            self.tried += granted;
+        }
+        self.doubted += u64::from(reply.now == 0);
+        for number in reply.numbers() {
+            self.digest = (self.digest ^ number)
+                .wrapping_mul(0x0100_0000_01b3)
+                .rotate_left(5);
+        }
+    }
+}
+
 /// A world of its own clock.
 pub(crate) struct World {
     kind: Kind,
@@ -29,13 +83,15 @@ pub(crate) struct World {
     /// The true time, and what the server's clock is off by.
     time: u64,
     step_of_server: i64,
+    /// Which server it is; 0: replicas cannot say.
+    server: u64,
     limits: Vec<Terms>,
     tenants: Vec<u64>,
     tiers: [u8; 4],
     trusts_empty: bool,
     replicas: Vec<Replica>,
     copies: Vec<Copy>,
-    digest: u64,
+    tally: Tally,
 }
 
 struct Replica {
@@ -73,6 +129,7 @@ impl World {
             seed,
             time: 1_790_000_000 * SECOND + rng.random_range(0..3600 * SECOND),
             step_of_server: 0,
+            server: 0,
             limits,
             tenants,
             tiers: if rng.random_bool(0.5) {
@@ -86,7 +143,7 @@ impl World {
             },
             replicas: Vec::new(),
             copies: Vec::new(),
-            digest: 0,
+            tally: Tally::default(),
             rng,
         };
         for _ in 0..world.rng.random_range(1..=8) {
@@ -96,15 +153,15 @@ impl World {
         world
     }
 
-    /// Lives through so many calls. Returns a digest of all answers.
-    pub(crate) fn run(mut self, both: &mut Both, steps: u64) -> u64 {
+    /// Lives through so many calls.
+    pub(crate) fn run(mut self, both: &mut Both, steps: u64) -> Tally {
         for step in 0..steps {
             self.pass_time();
             self.suffer(both);
             let context = format!("{:?} seed {} step {step}", self.kind, self.seed);
             self.call(both, &context);
         }
-        self.digest
+        self.tally
     }
 
     fn chance(&mut self, probability: f64) -> bool {
@@ -129,6 +186,9 @@ impl World {
         if self.chance(0.004) {
             let far = if self.chance(0.2) { 3_600 } else { 3 };
             self.step_of_server = self.rng.random_range(-far..=far) * SECOND.cast_signed() / 2;
+        }
+        if self.chance(0.001) {
+            self.server = self.rng.random_range(0..4);
         }
         if self.chance(0.004) {
             // A reload: other amounts, another margin.
@@ -206,8 +266,8 @@ impl World {
             } else {
                 self.rng.random_range(0..past.len())
             };
-            let (reply, _) = both.call(server_time, &past[back], context);
-            self.digest(&reply);
+            let (reply, wakenings) = both.call(server_time, &past[back], context);
+            self.tally.count(&reply, wakenings.len());
             return;
         }
         let leaves = self.chance(0.003);
@@ -218,8 +278,8 @@ impl World {
             self.replicas[at].missed.push(call);
             return;
         }
-        let (reply, _) = both.call(server_time, &call, context);
-        self.digest(&reply);
+        let (reply, wakenings) = both.call(server_time, &call, context);
+        self.tally.count(&reply, wakenings.len());
         if self.chance(0.03) && call.sequence > 0 {
             // The answer never arrives.
             self.replicas[at].missed.push(call.clone());
@@ -311,6 +371,7 @@ impl World {
                 self.replicas[at].epoch
             },
             next_epoch: self.rng.random_range(0..1 << 53),
+            server: self.server,
             time: if self.replicas[at].knows_time {
                 self.time.saturating_add_signed(clock)
             } else {
@@ -490,14 +551,6 @@ impl World {
             }
         });
         asks.collect()
-    }
-
-    fn digest(&mut self, reply: &Reply) {
-        for number in reply.numbers() {
-            self.digest = (self.digest ^ number)
-                .wrapping_mul(0x0100_0000_01b3)
-                .rotate_left(5);
-        }
     }
 }
 

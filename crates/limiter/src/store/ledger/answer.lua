@@ -79,8 +79,7 @@ local function meet(now, me)
   if me[SEQUENCE] == 0 then
     me[CONTACT] = sent
   else
-    -- The last call whose answer it has, of those that it did not give up.
-    confirm(me, less(sequence - 1, #missed) >= me[SEQUENCE])
+    confirm(me, is_answered(me[SEQUENCE]))
   end
   me[SENT], me[SEQUENCE], me[BEAT], me[SHARE_LIFE], me[LEASE] = sent, sequence, now, share_life, lease
   for i = 1, #rings do me[HELD + PER_RING * rings[i].index] = limits[LIMIT * i] end

@@ -26,12 +26,12 @@
 -- slot are there so that nobody needs to read hundreds of buckets. A ring with another epoch is not the one that the state
 -- speaks of, and then the ledger has lost something.
 --
--- Everything is read and computed first and written last, the state before the rest. An error (a full memory, a replica
+-- Everything is read and computed first and written last, in one go. An error (a full memory, a replica
 -- that may not be written to, a key of another kind) comes before or at the first write, and leaves everything as it was.
 -- No number is ever turned into text by `..` or `tostring`: they keep 14 digits.
 
 local FORMAT = 1
-local CLOCK_SLACK = 250000
+local CLOCK_SLACK, CLOCK_JITTER = 250000, 50000
 local SILENT_AFTER, CUT_OFF_AFTER, LEFT_KEPT, LIFE_KEPT = 1000000, 3000000, 60000000, 600000000
 local LEARNING_MIN, WINDOW_MAX, TRIAL_LIFE = 1000000, 3600000000, 10000000
 local SHARES, WINDOW_COST = 1000000, 1073741824
@@ -46,11 +46,16 @@ local format, rep = string.format, string.rep
 
 -- The call -----------------------------------------------------------------------------------------------------------
 
-local replica, sequence, known_epoch, next_epoch, their_time, shares, share_life, lease, trusts_empty, leaves, wants_view,
+local replica, sequence, known_epoch, next_epoch, server, their_time, shares, share_life, lease, trusts_empty, leaves, wants_view,
   known_facts, tier_0, tier_1, tier_2, tier_3, limits, entries, asks, missed, own, seen, their_names =
   decode(ARGV[2])
 trusts_empty, leaves, wants_view = trusts_empty == 1, leaves == 1, wants_view == 1
 local id = format('%.0f', replica)
+local server_time = tonumber(ARGV[1])
+if server_time == 0 then
+  local time = redis_call('TIME')
+  server_time = time[1] * 1000000 + time[2]
+end
 local LIMIT = 7 -- name, life, width, amount, since, ends, held
 
 local function less(a, b) return max(a - b, 0) end
@@ -101,9 +106,11 @@ function load(ring, buckets)
       end
     end
   end
-  if n == 0 then return end
+  -- What is written to is looked at before, whatever is to be read of it.
+  if n == 0 and (ring.is_fresh or ring.is_checked or #buckets == 0) then return end
   local got = redis_call(unpack(ask))
   if got[1] ~= ledger.epoch then is_damaged = true end
+  ring.is_checked = true
   for i = 1, n do into[i][at[i]] = got[i + 1] end
 end
 

@@ -1,6 +1,6 @@
 -- The ledger ---------------------------------------------------------------------------------------------------------
 
-local HEAD, RING = 24, 18
+local HEAD, RING = 25, 18
 
 -- Adds what a ring has only while the script runs: buckets and slots that were read, and the buckets that changed.
 local function open_ring(ring)
@@ -34,7 +34,7 @@ local function read_ledger(c)
     -- Sums over all replicas: how many are there, the shares that they claim, and in the rings what is held and kept. They
     -- are right until `recount_at`, as long as lives are what they were. `known` is 1 if everybody knows everybody.
     recount_at = c[17], life = c[18], short = c[19], there = c[20], shares = c[21], known = c[22],
-    expire_at = c[23], waiters = waiters, rings = rings,
+    expire_at = c[23], server = c[24], waiters = waiters, rings = rings,
   }
 end
 
@@ -43,7 +43,7 @@ local function write_ledger()
   local c = {
     FORMAT, ledger.epoch, ledger.last, ledger.skew, ledger.doubt, ledger.paused_until, ledger.facts_version,
     v[0], v[1], v[2], v[3], e[0], e[1], e[2], e[3], ledger.tags, ledger.recount_at, ledger.life, ledger.short, ledger.there,
-    ledger.shares, ledger.known, ledger.expire_at, #waiters,
+    ledger.shares, ledger.known, ledger.expire_at, ledger.server, #waiters,
   }
   local n = HEAD
   for i = 1, #waiters do
@@ -97,9 +97,9 @@ local function has_all(list, wanted)
 end
 
 -- Returns a ledger of which nobody knows anything yet.
-local function blank(epoch, last, skew, doubt)
+local function blank(epoch, server, last, skew)
   return {
-    epoch = epoch, last = last, skew = skew, doubt = doubt, paused_until = 0, facts_version = 0,
+    epoch = epoch, server = server, last = last, skew = skew, doubt = 0, paused_until = 0, facts_version = 0,
     virtual = { [0] = 0, 0, 0, 0 }, credit = { [0] = 0, 0, 0, 0 }, tags = 0,
     recount_at = 0, life = 0, short = 0, there = 0, shares = 0, known = 0, expire_at = 0, waiters = {}, rings = {},
   }
@@ -115,7 +115,10 @@ local forgotten
 local function begin(now, is_fresh)
   forgotten = { KEYS[1], KEYS[2] }
   for i = 1, #ledger.rings do forgotten[i + 2] = ring_key(ledger.rings[i]) end
-  ledger = blank(max(next_epoch, 1), now, ledger.skew, ledger.doubt)
+  local epoch = max(next_epoch, 1)
+  if epoch == ledger.epoch then epoch = epoch + 1 end
+  -- Time goes on as the caller knows it: nobody else is there who could say that the server's clock has jumped.
+  ledger = blank(epoch, server, now, now - server_time)
   learning, missing_ones, roll, is_roll_new, gone = nil, nil, {}, false, {}
   if not (is_fresh and trusts_empty) then
     local life = 0
@@ -267,6 +270,14 @@ local function recount(now, me)
     end
   end
   return me
+end
+
+-- Returns whether the caller has the answer to its call of a number, the last that came here, and has not given it up.
+local function is_answered(last)
+  for i = 1, #missed do
+    if missed[i][1] == last then return false end
+  end
+  return true
 end
 
 -- Notes whether the caller has its last answer, or has given it up.

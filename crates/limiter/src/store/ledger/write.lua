@@ -67,13 +67,14 @@ local function write(now, fields)
     fields[#fields + 1] = write_learning()
   end
   if forgotten then redis_call('DEL', unpack(forgotten)) end
+  -- The tags come first: nobody may have looked at them yet, and what is there may be of another kind.
+  write_tags(life)
   -- A replica that was forgotten may be the one that calls.
   if #gone > 0 then redis_call('HDEL', KEYS[1], unpack(gone)) end
   redis_call('HSET', KEYS[1], unpack(fields))
   for i = 1, #ledger.rings do
     if #ledger.rings[i].dirty > 0 then write_ring(ledger.rings[i], life) end
   end
-  write_tags(life)
   if is_due then
     redis_call('PEXPIRE', KEYS[1], life)
     redis_call('PEXPIRE', KEYS[2], life)
@@ -90,11 +91,6 @@ end
 
 -- Returns the time of a call, which is never earlier than before; nil: it is in doubt.
 local function time_of(me)
-  local server_time = tonumber(ARGV[1])
-  if server_time == 0 then
-    local time = redis_call('TIME')
-    server_time = time[1] * 1000000 + time[2]
-  end
   local last, raw = ledger.last, max(server_time + ledger.skew, 0)
   if their_time == 0 or ledger.epoch ~= 0 and known_epoch ~= ledger.epoch then
     local is_alone = ledger.there == 0
@@ -103,9 +99,8 @@ local function time_of(me)
       is_alone = true
       for i = 1, #members do is_alone = is_alone and not is_there(members[i], last) end
     end
-    if is_alone or raw <= last + SILENT_AFTER then return max(raw, last) end
-    -- It is told that charges were lost, whenever that is.
-    if known_epoch ~= 0 then return last end
+    if is_alone then return max(raw, last) end
+    if raw <= last + SILENT_AFTER then return min(max(raw, last), last + CLOCK_SLACK) end
     if ledger.doubt == 0 or raw < ledger.doubt then ledger.doubt = raw end
     if raw - ledger.doubt < SILENT_AFTER then return nil end
     ledger.doubt = 0
@@ -114,9 +109,9 @@ local function time_of(me)
   ledger.doubt = 0
   local off = their_time - raw
   local function is_off(by) return by > CLOCK_SLACK or by < -CLOCK_SLACK end
-  if ledger.epoch == 0 and is_off(off) then ledger.skew = ledger.skew + off end
   if me and sequence > me[SEQUENCE] then
-    if is_off(off) and is_off(me[OFF]) and not is_off(off - me[OFF]) then
+    local is_same = math.abs(off - me[OFF]) <= CLOCK_JITTER and is_answered(me[SEQUENCE])
+    if is_off(off) and is_off(me[OFF]) and is_same then
       ledger.skew, me[OFF] = ledger.skew + off, 0
     else
       me[OFF] = off
@@ -157,7 +152,14 @@ local reply, fields
 if not now then
   reply, fields = push_zeros(brief(0, LEARNING)), {}
 else
-  if ledger.epoch == 0 then begin(now, known_epoch == 0) end
+  if ledger.epoch == 0 then
+    begin(now, known_epoch == 0)
+  elseif ledger.server == 0 then
+    ledger.server = server
+  elseif server ~= 0 and server ~= ledger.server then
+    begin(now, false)
+    me = nil
+  end
   ledger.last = now
   local mine = me and { 'm' .. id } or {}
   if known_epoch ~= 0 and known_epoch ~= ledger.epoch then
