@@ -19,34 +19,49 @@ async fn a_connection_that_is_lost_is_made_anew() {
     let limiter = replica(&server, plan(100, MINUTE));
     soon("a permit", limiter.acquire(request())).await.unwrap();
     server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
-    until("another connection", || limiter.store_status().unwrap().connections == 2).await;
+    until("another connection", || {
+        limiter.store_status().unwrap().connections == 2
+    })
+    .await;
     soon("a permit", limiter.acquire(request())).await.unwrap();
     assert_eq!(standing(&limiter), Standing::Open);
     let errors = limiter.store_status().unwrap().errors;
-    assert!(errors.iter().any(|(error, _)| *error == StoreError::Closed), "{errors:?}");
+    assert!(
+        errors.iter().any(|(error, _)| *error == StoreError::Closed),
+        "{errors:?}"
+    );
 }
 
 #[tokio::test]
 async fn without_the_store_a_share_goes_on_and_with_it_the_rest() {
-    let Some(mut server) = Server::start(&[]) else { return };
-    let limiter = replica(&server, plan(4, Duration::from_secs(4)));
+    let Some(mut server) = Server::start(&[]) else {
+        return;
+    };
+    let limiter = replica(&server, plan(4, Duration::from_secs(3)));
     for _ in 0..4 {
         soon("a permit", limiter.acquire(request())).await.unwrap();
     }
     server.kill();
     // Half of what expires may be used again, by the only replica.
-    soon("a permit of the share", limiter.acquire(request())).await.unwrap();
+    soon("a permit of the share", limiter.acquire(request()))
+        .await
+        .unwrap();
     assert_eq!(standing(&limiter), Standing::Sharing);
     assert_eq!(state(&limiter), StoreState::Unreachable);
     server.start_again();
-    until("the store is there again", || standing(&limiter) == Standing::Open).await;
+    until("the store is there again", || {
+        standing(&limiter) == Standing::Open
+    })
+    .await;
     assert_eq!(state(&limiter), StoreState::Connected);
     soon("a permit", limiter.acquire(request())).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_store_that_is_not_there_yet_is_waited_for() {
-    let Some(mut server) = Server::start(&[]) else { return };
+    let Some(mut server) = Server::start(&[]) else {
+        return;
+    };
     server.kill();
     let limiter = replica(&server, plan(4, MINUTE));
     let waiter = tokio::spawn({
@@ -60,23 +75,39 @@ async fn a_store_that_is_not_there_yet_is_waited_for() {
 
 #[tokio::test]
 async fn a_wrong_password_is_named_and_not_shown() {
-    let Some(server) = Server::start(&["--requirepass", "correct"]) else { return };
+    let Some(server) = Server::start(&["--requirepass", "correct"]) else {
+        return;
+    };
     let url = format!("redis://:canary-7@127.0.0.1:{}", server.port());
     let limiter = Limiter::with_store(plan(4, MINUTE), StoreOptions::redis(&url).unwrap()).unwrap();
     until("it is refused", || state(&limiter) == StoreState::Denied).await;
     let status = limiter.store_status().unwrap();
-    assert!(status.error.as_ref().is_some_and(|error| error.contains("WRONGPASS")), "{status:?}");
+    assert!(
+        status
+            .error
+            .as_ref()
+            .is_some_and(|error| error.contains("WRONGPASS")),
+        "{status:?}"
+    );
     assert!(!format!("{status:?}").contains("canary"));
 }
 
 #[tokio::test]
 async fn a_user_with_the_documented_rights_can_do_everything() {
     let acl = include_str!("../../../../deploy/valkey/users.acl");
-    let rights = acl.lines().find(|line| line.starts_with("user tidegate")).unwrap();
-    let rights = rights.split_once("#8f343facd512c49885935c19057d85dfc889706b243f6fda07a8ec321e2f7d27").unwrap().1;
+    let rights = acl
+        .lines()
+        .find(|line| line.starts_with("user tidegate"))
+        .unwrap();
+    let rights = rights
+        .split_once("#8f343facd512c49885935c19057d85dfc889706b243f6fda07a8ec321e2f7d27")
+        .unwrap()
+        .1;
     let rule = format!("--user tidegate on >secret {rights}");
     let rule: Vec<&str> = rule.split_whitespace().collect();
-    let Some(server) = Server::start(&rule) else { return };
+    let Some(server) = Server::start(&rule) else {
+        return;
+    };
     let url = format!("redis://tidegate:secret@127.0.0.1:{}", server.port());
     let options = StoreOptions::redis(&url).unwrap().trust_empty(true);
     let limiter = Limiter::with_store(plan(1, MINUTE), options).unwrap();
@@ -84,7 +115,10 @@ async fn a_user_with_the_documented_rights_can_do_everything() {
     permit.not_sent();
     soon("another", limiter.acquire(request())).await.unwrap();
     let status = limiter.store_status().unwrap();
-    assert!(status.errors.is_empty() && status.nodes[0].server.is_some(), "{status:?}");
+    assert!(
+        status.errors.is_empty() && status.nodes[0].server.is_some(),
+        "{status:?}"
+    );
     assert!(limiter.leave(Duration::from_secs(10)).await);
 }
 
@@ -92,7 +126,9 @@ async fn a_user_with_the_documented_rights_can_do_everything() {
 async fn a_user_without_rights_is_named() {
     let rule = "--user weak on >secret ~* &* +@connection +info +subscribe +script";
     let rule: Vec<&str> = rule.split_whitespace().collect();
-    let Some(server) = Server::start(&rule) else { return };
+    let Some(server) = Server::start(&rule) else {
+        return;
+    };
     let url = format!("redis://weak:secret@127.0.0.1:{}", server.port());
     let limiter = Limiter::with_store(plan(1, MINUTE), StoreOptions::redis(&url).unwrap()).unwrap();
     let waiter = limiter.acquire(request());
@@ -105,8 +141,9 @@ async fn a_user_without_rights_is_named() {
 #[tokio::test]
 async fn a_full_store_is_named_and_takes_over_when_it_has_room() {
     let Some(server) = Server::start(&[]) else { return };
+    let limiter = replica(&server, plan(2, MINUTE));
+    soon("a permit", limiter.acquire(request())).await.unwrap();
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    let limiter = replica(&server, plan(1, MINUTE));
     let waiter = tokio::spawn({
         let limiter = limiter.clone();
         async move { limiter.acquire(request()).await }
@@ -114,7 +151,12 @@ async fn a_full_store_is_named_and_takes_over_when_it_has_room() {
     until("it is full", || state(&limiter) == StoreState::OutOfMemory).await;
     server.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
     soon("a permit", waiter).await.unwrap().unwrap();
-    assert_eq!(state(&limiter), StoreState::Connected, "{:?}", limiter.store_status());
+    assert_eq!(
+        state(&limiter),
+        StoreState::Connected,
+        "{:?}",
+        limiter.store_status()
+    );
 }
 
 #[tokio::test]
@@ -131,7 +173,9 @@ async fn a_store_that_evicts_is_named() {
 async fn a_replica_of_a_store_is_named() {
     let Some(first) = Server::start(&[]) else { return };
     let port = first.port().to_string();
-    let Some(second) = Server::start(&["--replicaof", "127.0.0.1", &port]) else { return };
+    let Some(second) = Server::start(&["--replicaof", "127.0.0.1", &port]) else {
+        return;
+    };
     let limiter = replica(&second, plan(1, MINUTE));
     until("it takes no writes", || state(&limiter) == StoreState::ReadOnly).await;
     second.ask(&["REPLICAOF", "NO", "ONE"]).await;

@@ -7,8 +7,10 @@ mod sharing;
 
 use std::time::Duration;
 
-use tidegate::core::{Dimension, Limit, LimitSource, Standing};
-use tidegate::{ChargeModel, Discipline, Limiter, Plan, QuotaKey, QuotaPlan, Request, StoreOptions, Timestamp, Tokens};
+use tidegate::core::{Dimension, Learning, Limit, LimitSource, Standing};
+use tidegate::{
+    ChargeModel, Discipline, Limiter, Plan, QuotaKey, QuotaPlan, Request, StoreOptions, Timestamp, Tokens,
+};
 
 pub(crate) use server::Server;
 
@@ -27,7 +29,10 @@ pub(crate) fn plan(requests: u64, window: Duration) -> Plan {
         discipline: Discipline::Rolling,
         source: LimitSource::Config,
     };
-    let quota = QuotaPlan::new(GROUP, vec![limit], ChargeModel::OPENAI);
+    let quota = QuotaPlan {
+        learning: Learning::Off,
+        ..QuotaPlan::new(GROUP, vec![limit], ChargeModel::OPENAI)
+    };
     Plan {
         quotas: vec![quota],
         ..Plan::default()

@@ -21,7 +21,11 @@ impl Server {
         let folder = TempDir::new().unwrap();
         for _ in 0..16 {
             // Somebody else may take the port before the server does.
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap()
+                .port();
             match run(&folder, port, &arguments) {
                 Start::Ready(child) => {
                     return Some(Self {
@@ -90,7 +94,17 @@ enum Start {
 fn run(folder: &TempDir, port: u16, arguments: &[String]) -> Start {
     let mut command = Command::new("redis-server");
     command
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+        ])
         .arg(folder.path())
         .args(arguments)
         .stdout(Stdio::piped())
@@ -99,7 +113,8 @@ fn run(folder: &TempDir, port: u16, arguments: &[String]) -> Start {
         return Start::Missing;
     };
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let is_ready = |line: &str| line.contains("eady to accept connections") || line.contains("Running mode=sentinel");
+    let is_ready =
+        |line: &str| line.contains("eady to accept connections") || line.contains("Running mode=sentinel");
     if lines.by_ref().map_while(Result::ok).any(|line| is_ready(&line)) {
         // Whatever it says later has to go somewhere.
         std::thread::spawn(move || lines.for_each(drop));

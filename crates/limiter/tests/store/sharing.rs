@@ -15,7 +15,9 @@ async fn two_have_the_limit_of_one() {
     let replicas = [replica(&server, plan(10, HOUR)), replica(&server, plan(10, HOUR))];
     let mut permits = Vec::new();
     for round in 0..10 {
-        let permit = soon("a permit", replicas[round % 2].acquire(request())).await.unwrap();
+        let permit = soon("a permit", replicas[round % 2].acquire(request()))
+            .await
+            .unwrap();
         permits.push(permit);
     }
     for replica in &replicas {
@@ -39,7 +41,13 @@ async fn who_waits_at_one_is_woken_when_the_other_gives_back() {
         let b = b.clone();
         async move { b.acquire(request()).await }
     });
-    until("it waits", || b.snapshot().quotas.first().is_some_and(|quota| quota.waiting == 1)).await;
+    until("it waits", || {
+        b.snapshot()
+            .quotas
+            .first()
+            .is_some_and(|quota| quota.waiting == 1)
+    })
+    .await;
     permit.not_sent();
     let permit = soon("the other's turn", waiter).await.unwrap().unwrap();
     permit.not_sent();
@@ -49,10 +57,15 @@ async fn who_waits_at_one_is_woken_when_the_other_gives_back() {
 async fn a_window_that_has_passed_is_free_for_both() {
     let Some(server) = Server::start(&[]) else { return };
     let window = Duration::from_secs(2);
-    let replicas = [replica(&server, plan(2, window)), replica(&server, plan(2, window))];
+    let replicas = [
+        replica(&server, plan(2, window)),
+        replica(&server, plan(2, window)),
+    ];
     let start = replicas[0].now();
     for round in 0..6 {
-        soon("a permit", replicas[round % 2].acquire(request())).await.unwrap();
+        soon("a permit", replicas[round % 2].acquire(request()))
+            .await
+            .unwrap();
     }
     // Two each window: the last two come after two windows.
     assert!(replicas[0].now().since(start) >= window * 2);
