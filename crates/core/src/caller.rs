@@ -19,6 +19,11 @@ impl TenantId {
     pub const fn value(self) -> u64 {
         self.0
     }
+
+    /// Returns the tenant that such a number stands for.
+    pub const fn from_value(value: u64) -> Self {
+        Self(value)
+    }
 }
 
 /// Identifies a route of the plan by its name.
@@ -37,6 +42,11 @@ impl RouteId {
     /// Returns the number that stands for it.
     pub const fn value(self) -> u64 {
         self.0
+    }
+
+    /// Returns the route that such a number stands for.
+    pub const fn from_value(value: u64) -> Self {
+        Self(value)
     }
 }
 

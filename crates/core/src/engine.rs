@@ -1,6 +1,7 @@
 //! The engine: quota groups, permits, and the contract of commands, outputs and timeouts.
 
 mod line;
+mod memory;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -9,6 +10,7 @@ use crate::allowance::{Allowances, Allowed, Hold};
 use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
 use crate::group::{Desk, Entry, Group, InFlight, Step};
 use crate::limit::Limit;
+use crate::memory::Gap;
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Notice, Output, Wake};
 use crate::plan::{Plan, QuotaId, QuotaKey};
@@ -52,6 +54,8 @@ pub struct Engine {
     /// Limits and budgets of tenants and routes.
     allowances: Allowances,
     runs: Runs,
+    /// A time of which nobody knows what was charged.
+    gap: Option<Gap>,
     closed: bool,
 }
 
@@ -80,6 +84,7 @@ impl Engine {
             arrivals: 0,
             bytes_waiting: 0,
             jitter: Jitter::new(seed),
+            gap: None,
             closed: false,
         }
     }
@@ -336,6 +341,9 @@ impl Engine {
         let group = &mut self.groups[index as usize];
         group.advance(now);
         group.inform(now, limits, &mut self.notices);
+        if let Some(gap) = self.gap {
+            group.presume_new(now, gap);
+        }
         self.publish(quota);
         self.pump(index);
     }
@@ -450,7 +458,10 @@ impl Engine {
             };
         }
         let plan = find(&self.plan, key.id).ok_or(RefusalReason::UnknownQuota)?;
-        let group = Group::new(self.now, key, plan, self.plan.tiers);
+        let mut group = Group::new(self.now, key, plan, self.plan.tiers);
+        if let Some(gap) = self.gap {
+            group.presume(self.now, gap);
+        }
         if self.groups.len() < ACCOUNTS_MAX {
             let index = u32::try_from(self.groups.len()).map_err(|_| RefusalReason::TooManyAccounts)?;
             self.groups.push(group);

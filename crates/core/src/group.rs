@@ -6,6 +6,7 @@ mod congestion;
 mod eta;
 mod inform;
 mod lessons;
+mod memory;
 mod probe;
 mod refusal;
 mod spent;
@@ -51,6 +52,7 @@ const HOLD_MAX: u64 = 30 * 86_400 * 1_000_000;
 
 pub(crate) use attempt::InFlight;
 pub(crate) use eta::Expectation;
+pub(crate) use memory::UnderWay;
 
 /// The shortest time between two looks for those who will be too late, in microseconds.
 const SHED_LOOK: u64 = 1_000_000;

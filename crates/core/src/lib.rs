@@ -25,6 +25,7 @@ mod group;
 mod lasting;
 mod limit;
 mod margin;
+mod memory;
 mod meter;
 mod outcome;
 mod output;
@@ -55,6 +56,9 @@ pub use engine::{ACCOUNTS_MAX, Engine};
 pub use estimate::TextShape;
 pub use limit::{Discipline, Limit, LimitRef, LimitSource, Zone};
 pub use margin::MarginPolicy;
+pub use memory::{
+    AllowanceMemory, BudgetMemory, Charged, Gap, GroupMemory, LimitMemory, Memory, TrialMemory, UnknownMemory,
+};
 pub use outcome::{Failure, Outcome, Usage};
 pub use output::{Notice, Output, Wake};
 pub use plan::{

@@ -230,6 +230,14 @@ impl Rolling {
         self.invariants();
     }
 
+    /// Returns what is charged and counts, earliest first, each with the last moment of its bucket.
+    pub(crate) fn charges(&self) -> impl Iterator<Item = (u64, u64)> {
+        (self.first..=self.head).map(|bucket| {
+            let last = (bucket + 1).saturating_mul(self.width) - 1;
+            (last, self.slots[self.slot(bucket)])
+        })
+    }
+
     /// Returns the charges of each bucket behind that of `stamp`, latest first, with the time since its end; `None` if
     /// they are not remembered any more.
     pub(crate) fn charges_since(&self, stamp: u64) -> Option<impl Iterator<Item = (u64, u64)>> {
@@ -406,6 +414,11 @@ impl Rolling {
         (bucket + 1)
             .saturating_mul(self.width)
             .saturating_add(self.life())
+    }
+
+    /// Returns when what was charged at `moment` stops counting.
+    pub(crate) fn forgets_at(&self, moment: u64) -> u64 {
+        self.expiry(moment / self.width)
     }
 
     fn first_live_at(&self, moment: u64) -> u64 {
