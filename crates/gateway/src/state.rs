@@ -16,21 +16,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tidegate::{Gap, Limiter, Timestamp};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::config::{AccountHasher, Salt};
 use crate::keys::Date;
 use crate::phase::{Phase, Phases};
 
 pub use file::StateError;
-use file::{Found, StateFile};
+use file::{Found, State, StateFile};
 
 /// How often the file is written while the program runs.
 const WRITE_EVERY: Duration = Duration::from_secs(3);
 
-/// A program that did not say goodbye was gone by so long after it wrote the file last: writing may take as long as the time
-/// between two writings.
-const GONE_AFTER: Duration = Duration::from_secs(6);
+/// Remembering takes the limiter's lock, so with thousands of accounts it is done more seldom: it may take this part of the
+/// time, up to …
+const REMEMBERING_PART: u32 = 500;
+/// … so long between two writings.
+const WRITE_EVERY_MAX: Duration = Duration::from_secs(60);
 
 /// Keeps the state of the program in its file.
 pub(crate) struct StateKeeper {
@@ -100,7 +102,7 @@ impl StateKeeper {
     pub(crate) fn open(path: &Path) -> Result<(Self, Past), StateError> {
         let (file, found) = StateFile::open(path)?;
         let salt = match &found {
-            Found::State { salt, .. } => *salt,
+            Found::State(state) => state.salt,
             Found::Nothing | Found::Damaged(_) => *AccountHasher::default().salt(),
         };
         let status = StateStatus {
@@ -133,7 +135,12 @@ impl StateKeeper {
                 tracing::info!(file = %path, "no state from before: a fresh start");
                 Start::Fresh
             }
-            Found::State { ended, memory, .. } => {
+            Found::State(State {
+                memory,
+                ended,
+                gone_by,
+                ..
+            }) => {
                 if let Err(error) = limiter.recall(&memory) {
                     // The file was read by its version, so this is not reached; nothing known is the safe side.
                     tracing::error!(file = %path, %error, "the state cannot be used");
@@ -144,7 +151,7 @@ impl StateKeeper {
                 } else {
                     limiter.presume(Gap {
                         since: memory.at,
-                        until: memory.at + GONE_AFTER,
+                        until: gone_by,
                     })
                 };
                 match (ended, presumed) {
@@ -189,24 +196,27 @@ impl StateKeeper {
     ///
     /// Returns what stands in the way of writing it.
     pub(crate) fn begin(&self, limiter: &Limiter) -> Result<(), StateError> {
-        self.write(limiter, false)
+        self.write(limiter, false).map(|_| ())
     }
 
     /// Writes the file every few seconds until the program ends.
     pub(crate) async fn keep(&self, limiter: &Limiter, phases: &Phases) {
         let ended = phases.reached(Phase::Ended);
         let mut ended = std::pin::pin!(ended);
-        let mut due = tokio::time::interval_at(Instant::now() + WRITE_EVERY, WRITE_EVERY);
-        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = WRITE_EVERY;
         loop {
             tokio::select! {
-                _ = due.tick() => {}
+                () = tokio::time::sleep(pause) => {}
                 () = &mut ended => return,
             }
             let failed_before = self.status.written().failed.is_some();
             match self.write(limiter, false) {
-                Ok(()) if failed_before => tracing::info!("the state file can be written again"),
-                Ok(()) => {}
+                Ok(next) => {
+                    pause = next;
+                    if failed_before {
+                        tracing::info!("the state file can be written again");
+                    }
+                }
                 Err(error) if failed_before => tracing::debug!(%error, "the state is still not kept"),
                 Err(error) => tracing::error!(
                     %error,
@@ -219,15 +229,24 @@ impl StateKeeper {
     /// Says goodbye in the file: nothing is under way any more.
     pub(crate) fn end(&self, limiter: &Limiter) {
         match self.write(limiter, true) {
-            Ok(()) => tracing::info!(file = %self.file.path().display(), "state saved"),
+            Ok(_) => tracing::info!(file = %self.file.path().display(), "state saved"),
             Err(error) => {
                 tracing::error!(%error, "the state is not saved: the next start takes this one for a crash");
             }
         }
     }
 
-    fn write(&self, limiter: &Limiter, ended: bool) -> Result<(), StateError> {
-        let result = self.file.write(&limiter.remember(), &self.salt, ended);
+    /// Returns after how long the file is to be written again: it says that the program is gone if that takes twice as long.
+    fn write(&self, limiter: &Limiter, ended: bool) -> Result<Duration, StateError> {
+        let begun = Instant::now();
+        let memory = limiter.remember();
+        let pause = (begun.elapsed() * REMEMBERING_PART).clamp(WRITE_EVERY, WRITE_EVERY_MAX);
+        let result = self.file.write(&State {
+            gone_by: memory.at + pause * 2,
+            memory,
+            ended,
+            salt: self.salt,
+        });
         let now = Instant::now();
         let mut written = self.status.written.lock().unwrap_or_else(PoisonError::into_inner);
         match &result {
@@ -239,7 +258,7 @@ impl StateKeeper {
             }
             Err(error) => written.failed = Some((now, error.to_string())),
         }
-        result
+        result.map(|()| pause)
     }
 }
 

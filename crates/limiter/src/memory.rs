@@ -13,15 +13,14 @@ impl Limiter {
     /// ```
     /// # use tidegate::{Limiter, Tokens, Usage};
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # async fn main() {
     /// let before = Limiter::builder().requests_per_minute(2).build();
-    /// before.acquire_tokens(Tokens::new(10), None).await?.settle(Usage::default());
+    /// before.acquire_tokens(Tokens::new(10), None).await.expect("there is room").settle(Usage::default());
     /// let memory = before.remember();
     ///
     /// let after = Limiter::builder().requests_per_minute(2).build();
-    /// after.recall(&memory)?;
+    /// after.recall(&memory).expect("it is of this version");
     /// assert_eq!(after.snapshot().quotas[0].limits[0].used.value(), 1);
-    /// # Ok(())
     /// # }
     /// ```
     pub fn remember(&self) -> Memory {

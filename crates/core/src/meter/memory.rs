@@ -24,7 +24,7 @@ impl Meter {
         let by_guess = presumed.map_or(0, |presumed| presumed.amount);
         let guessed_at = presumed.map(|presumed| self.all.bucket(presumed.stamp));
         let charges = self.all.charges().map(|(stamp, amount)| {
-            let is_guess = guessed_at == Some(self.all.bucket(stamp));
+            let is_guess = guessed_at.is_some_and(|at| at == self.all.bucket(stamp));
             (stamp, amount.saturating_sub(if is_guess { by_guess } else { 0 }))
         });
         // What they generate fits into what is left: so they were let through.

@@ -232,10 +232,14 @@ impl Rolling {
 
     /// Returns what is charged and counts, earliest first, each with the last moment of its bucket.
     pub(crate) fn charges(&self) -> impl Iterator<Item = (u64, u64)> {
-        (self.first..=self.head).map(|bucket| {
-            let last = (bucket + 1).saturating_mul(self.width) - 1;
-            (last, self.slots[self.slot(bucket)])
-        })
+        let (one, other) = if self.live == 0 {
+            (&[][..], &[][..])
+        } else {
+            self.slices(self.first, self.head)
+        };
+        let buckets = (self.first..).zip(one.iter().chain(other));
+        let charged = buckets.filter(|(_, amount)| **amount > 0);
+        charged.map(|(bucket, amount)| ((bucket + 1).saturating_mul(self.width) - 1, *amount))
     }
 
     /// Returns the charges of each bucket behind that of `stamp`, latest first, with the time since its end; `None` if

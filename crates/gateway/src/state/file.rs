@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tidegate::{Memory, SavedMemory};
+use tidegate::{Memory, SavedMemory, Timestamp};
 
 use crate::config::Salt;
 
@@ -68,10 +68,22 @@ pub(crate) enum Damage {
 pub(crate) enum Found {
     /// There is no file: nothing ran before.
     Nothing,
-    /// Who wrote it said goodbye, or did not (`ended`).
-    State { ended: bool, memory: Memory, salt: Salt },
+    /// Somebody wrote it.
+    State(State),
     /// It is of no use.
     Damaged(Damage),
+}
+
+/// What is in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) memory: Memory,
+    /// Whether the program said goodbye.
+    pub(crate) ended: bool,
+    /// If it did not: when it was gone at the latest, since it would have written the file again by then.
+    pub(crate) gone_by: Timestamp,
+    /// What the accounts in the memory are salted with.
+    pub(crate) salt: Salt,
 }
 
 /// The file, locked for this process.
@@ -85,8 +97,8 @@ pub(crate) struct StateFile {
 #[derive(Debug, Serialize, Deserialize)]
 struct Page {
     tidegate_state: u32,
-    /// Whether the program said goodbye. If not, it was last known alive when the memory was made.
     ended: bool,
+    gone_by: u64,
     salt: String,
     memory: SavedMemory,
 }
@@ -141,8 +153,8 @@ impl StateFile {
     /// # Errors
     ///
     /// Returns what stands in the way.
-    pub(crate) fn write(&self, memory: &Memory, salt: &Salt, ended: bool) -> Result<(), StateError> {
-        let written = self.replace(memory, salt, ended);
+    pub(crate) fn write(&self, state: &State) -> Result<(), StateError> {
+        let written = self.replace(state);
         if written.is_err() {
             let _ = OpenOptions::new()
                 .write(true)
@@ -156,12 +168,13 @@ impl StateFile {
         })
     }
 
-    fn replace(&self, memory: &Memory, salt: &Salt, ended: bool) -> io::Result<()> {
+    fn replace(&self, state: &State) -> io::Result<()> {
         let page = Page {
             tidegate_state: VERSION,
-            ended,
-            salt: hexadecimal(salt),
-            memory: SavedMemory::from(memory),
+            ended: state.ended,
+            gone_by: state.gone_by.as_micros(),
+            salt: hexadecimal(&state.salt),
+            memory: SavedMemory::from(&state.memory),
         };
         let text = serde_json::to_vec(&page)?;
         if text.len() > FILE_BYTES_MAX {
@@ -214,11 +227,12 @@ fn read(path: &Path) -> Result<Found, Damage> {
     }
     let salt =
         salt(&page.salt).ok_or_else(|| serde::de::Error::custom("its salt is no 64 hexadecimal digits"));
-    Ok(Found::State {
-        ended: page.ended,
+    Ok(Found::State(State {
         memory,
+        ended: page.ended,
+        gone_by: Timestamp::from_micros(page.gone_by),
         salt: salt.map_err(|error: serde_json::Error| Damage::Form(error))?,
-    })
+    }))
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {
@@ -246,12 +260,18 @@ fn salt(text: &str) -> Option<Salt> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use tidegate_core::{Engine, Plan, Timestamp};
+    use tidegate_core::{Engine, Plan};
 
     use super::*;
 
-    fn memory() -> Memory {
-        Engine::new(Timestamp::from_secs(9), Plan::default(), 1).remember(Timestamp::from_secs(9))
+    fn state(ended: bool) -> State {
+        let now = Timestamp::from_secs(9);
+        State {
+            memory: Engine::new(now, Plan::default(), 1).remember(now),
+            ended,
+            gone_by: Timestamp::from_secs(15),
+            salt: [1; 32],
+        }
     }
 
     #[test]
@@ -261,9 +281,8 @@ mod tests {
         let (file, found) = StateFile::open(&path).unwrap();
         assert!(matches!(found, Found::Nothing));
         fs::write(folder.path().join("a.state.new"), "left over").unwrap();
-        let salt = [0xa5; 32];
-        file.write(&memory(), &salt, false).unwrap();
-        file.write(&memory(), &salt, true).unwrap();
+        file.write(&state(false)).unwrap();
+        file.write(&state(true)).unwrap();
         let busy = StateFile::open(&path).unwrap_err();
         assert!(busy.to_string().contains("another process uses it"), "{busy}");
         drop(file);
@@ -273,17 +292,10 @@ mod tests {
         }
         assert!(!folder.path().join("a.state.new").exists());
         let (_, found) = StateFile::open(&path).unwrap();
-        match found {
-            Found::State {
-                ended: true,
-                memory: read,
-                salt: read_salt,
-            } => {
-                assert_eq!(read, memory());
-                assert_eq!(read_salt, salt);
-            }
-            other => panic!("{other:?}"),
-        }
+        assert!(
+            matches!(&found, Found::State(read) if *read == state(true)),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -291,7 +303,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.state");
         let (file, _) = StateFile::open(&path).unwrap();
-        file.write(&memory(), &[1; 32], true).unwrap();
+        file.write(&state(true)).unwrap();
         drop(file);
         let good = fs::read_to_string(&path).unwrap();
         for (text, expect) in [
@@ -319,10 +331,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.state");
         let (file, _) = StateFile::open(&path).unwrap();
-        file.write(&memory(), &[1; 32], false).unwrap();
+        file.write(&state(false)).unwrap();
         // A folder in the way of the new file, with something in it.
         fs::create_dir_all(folder.path().join("a.state.new/x")).unwrap();
-        let error = file.write(&memory(), &[1; 32], false).unwrap_err();
+        let error = file.write(&state(false)).unwrap_err();
         assert!(error.to_string().contains("cannot be written"), "{error}");
         assert_eq!(path.metadata().unwrap().len(), 0);
         let missing = folder.path().join("nowhere/a.state");
