@@ -42,6 +42,9 @@ const CLOCK_JITTER: u64 = 50_000;
 /// The most requests of one replica that keep their place in the line of all.
 pub const HEADS_MAX: usize = 16;
 
+/// How many times a process can join a group before its numbers are used again: process and join together are a replica's number.
+pub const JOINS: u64 = 1 << 12;
+
 /// The most calls in a row whose answers a replica may give up.
 pub const MISSED_MAX: usize = 16;
 

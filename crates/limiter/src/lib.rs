@@ -26,6 +26,9 @@ mod memory;
 mod permit;
 #[cfg(feature = "serde")]
 mod saved;
+#[cfg(feature = "redis")]
+#[doc(hidden)]
+pub mod store;
 
 pub use tidegate_core as core;
 pub use tidegate_core::{
@@ -38,3 +41,7 @@ pub use crate::limiter::Limiter;
 pub use crate::permit::Permit;
 #[cfg(feature = "serde")]
 pub use crate::saved::SavedMemory;
+#[cfg(feature = "redis")]
+pub use crate::store::{
+    RoundTrips, StoreError, StoreNode, StoreOptions, StoreProblem, StoreState, StoreStatus,
+};

@@ -5,14 +5,14 @@ use alloc::vec::Vec;
 
 use super::Ledger;
 use super::call::LimitName;
-use super::member::{CUT_OFF_AFTER, Head};
+use super::member::{CUT_OFF_AFTER, Head, SHARES};
 use super::reply::{Denial, Wakening};
 use super::ring::Ring;
 
 /// The cost of a whole window.
 const WINDOW_COST: u64 = 1 << 30;
 
-/// The most flows whose service is remembered, beyond those that others have caught up with.
+/// The most flows whose service is remembered.
 const TAGS_MAX: usize = 1_024;
 
 /// A flow that waited or was served within so long, in microseconds, is still there.
@@ -55,21 +55,14 @@ impl Fairness {
     /// Takes note that a flow waits, with what it has had.
     fn meet(&mut self, now: u64, head: &Head) {
         let tag = self.tag(now, head.tier, head.tenant);
-        self.tags.insert((head.tier, head.tenant), (tag, now));
+        self.remember(now, head, tag);
     }
 
     fn serve(&mut self, now: u64, head: &Head, first_key: u64, shares: [u8; 4], waits: [bool; 4]) {
         let at = usize::from(head.tier & 3);
         let tag = self.tag(now, head.tier, head.tenant);
         self.virtual_time[at] = self.virtual_time[at].max(tag.min(first_key));
-        self.tags
-            .insert((head.tier, head.tenant), (tag + head.service, now));
-        if self.tags.len() > TAGS_MAX {
-            let floors = self.virtual_time;
-            self.tags.retain(|(tier, _), (tag, seen)| {
-                *tag > floors[usize::from(tier & 3)] || now.saturating_sub(*seen) <= THERE
-            });
-        }
+        self.remember(now, head, tag + head.service);
         for tier in 0..4 {
             self.credit[tier] = if waits[tier] {
                 let earned = head.cost * u64::from(shares[tier]) / 100;
@@ -79,6 +72,21 @@ impl Fairness {
             };
         }
         self.credit[at] = self.credit[at].saturating_sub(head.cost);
+    }
+
+    /// Remembers the service of a flow. Where so many are ahead of the others, or still there, a newcomer's is not.
+    fn remember(&mut self, now: u64, head: &Head, tag: u64) {
+        let flow = (head.tier, head.tenant);
+        let is_known = self.tags.contains_key(&flow);
+        if !is_known && self.tags.len() >= TAGS_MAX {
+            let floors = self.virtual_time;
+            self.tags.retain(|(tier, _), (tag, seen)| {
+                *tag > floors[usize::from(tier & 3)] || now.saturating_sub(*seen) <= THERE
+            });
+        }
+        if is_known || self.tags.len() < TAGS_MAX {
+            self.tags.insert(flow, (tag, now));
+        }
     }
 }
 
@@ -252,9 +260,11 @@ impl Ledger {
     pub(super) fn totals(&self, now: u64) -> BTreeMap<LimitName, u64> {
         let total = |name: LimitName, ring: &Ring| {
             let members = self.members.values();
-            let theirs = members.map(|member| member.held(now, name) + member.kept(now, name, ring));
+            let held: u64 = members.clone().map(|member| member.held(now, name)).sum();
+            let kept: u128 = members.map(|member| member.kept(now, name, ring)).sum();
             let missing = self.missing.as_ref().map_or(0, |missing| missing.kept(now, ring));
-            ring.live + missing + theirs.sum::<u64>()
+            let kept = u64::try_from(kept.div_ceil(u128::from(SHARES))).unwrap_or(u64::MAX);
+            ring.live.saturating_add(kept) + held + missing
         };
         self.rings
             .iter()
