@@ -6,6 +6,7 @@ mod congestion;
 mod eta;
 mod inform;
 mod lessons;
+mod memory;
 mod probe;
 mod refusal;
 mod shared;
@@ -53,6 +54,7 @@ const HOLD_MAX: u64 = 30 * 86_400 * 1_000_000;
 
 pub(crate) use attempt::InFlight;
 pub(crate) use eta::Expectation;
+pub(crate) use memory::UnderWay;
 pub(crate) use shared::{Let, Shared};
 
 /// The shortest time between two looks for those who will be too late, in microseconds.
@@ -437,7 +439,7 @@ impl Group {
                     Step::Asked
                 }
                 None => {
-                    self.has_asked();
+                    self.has_asked_all();
                     Step::Idle
                 }
             },

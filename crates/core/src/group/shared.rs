@@ -97,8 +97,6 @@ pub(crate) struct Shared {
     paused_until: u64,
     /// Our own charges, by buckets of the ledger's clock.
     own: BTreeMap<(LimitName, u64), u64>,
-    /// Everybody's charges as last seen, by slots of ten buckets, and ours since.
-    seen: BTreeMap<(LimitName, u64), u64>,
     names: Vec<u64>,
     has_lost: bool,
     /// The ledger's clock less ours.
@@ -127,6 +125,8 @@ pub(crate) struct Shared {
     /// Whether the driver has been told that a call is due.
     is_announced: bool,
     is_leaving: bool,
+    /// Whether the call whose answer is awaited is to be made again, although it was answered.
+    repeats: bool,
     calls: u64,
 }
 
@@ -150,7 +150,6 @@ impl Shared {
             facts: 0,
             paused_until: 0,
             own: BTreeMap::new(),
-            seen: BTreeMap::new(),
             names: Vec::new(),
             has_lost: false,
             offset: None,
@@ -168,6 +167,7 @@ impl Shared {
             is_tight: false,
             is_announced: false,
             is_leaving: false,
+            repeats: false,
             calls: 0,
         }
     }
@@ -195,12 +195,10 @@ impl Shared {
     /// Takes note of a charge of our own at a moment of the ledger's clock, or of something that was given back.
     fn note_own(&mut self, name: LimitName, bucket: u64, amount: u64, is_refund: bool) {
         let own = self.own.entry((name, bucket)).or_default();
-        let seen = self.seen.entry((name, bucket / 10)).or_default();
         if is_refund {
             *own = own.saturating_sub(amount);
         } else {
             *own = own.saturating_add(amount);
-            *seen = seen.saturating_add(amount);
         }
     }
 
@@ -276,7 +274,7 @@ impl Group {
     }
 
     /// Nobody else is to be asked for now.
-    pub(super) fn has_asked(&mut self) {
+    pub(super) fn has_asked_all(&mut self) {
         if let Some(shared) = &mut self.shared {
             shared.is_fresh = false;
         }
@@ -454,7 +452,7 @@ impl Group {
     /// Returns when the ledger has to be called, or has been silent for too long.
     pub(super) fn store_wake(&self, now: u64) -> Option<u64> {
         let shared = self.shared.as_ref()?;
-        let is_free = shared.sent.is_none() && !shared.is_announced;
+        let is_free = (shared.sent.is_none() || shared.repeats) && !shared.is_announced;
         if !self.is_in_use() {
             return (shared.is_member && is_free).then(|| shared.beat_at.max(now + LOOK_AGAIN));
         }
@@ -470,6 +468,11 @@ impl Group {
         let Some(shared) = &mut self.shared else {
             return false;
         };
+        if shared.repeats && !shared.is_announced && shared.beat_at <= now {
+            shared.repeats = false;
+            shared.is_announced = true;
+            return true;
+        }
         if shared.is_announced || shared.sent.is_some() {
             return false;
         }

@@ -7,7 +7,7 @@ use alloc::collections::{BTreeMap, BinaryHeap};
 use core::cmp::Reverse;
 
 use super::*;
-use crate::ledger::{Call, Ledger, Reply};
+use crate::ledger::{Call, CallKey, Ledger, Reply};
 use crate::{
     Caller, Outcome, PermitId, Priority, QuotaSnapshot, Refusal, SharedPlan, Standing, TenantId, TenantPlan,
     TicketId, Usage,
@@ -38,7 +38,7 @@ enum Event {
     Return {
         node: usize,
         life: u32,
-        sequence: u64,
+        key: CallKey,
         reply: Reply,
     },
     Wakened {
@@ -295,13 +295,13 @@ impl Rig {
                         self.after(WAY, Event::Wakened { node, replica, at });
                     }
                 }
-                let sequence = call.sequence;
+                let key = call.key();
                 self.after(
                     WAY,
                     Event::Return {
                         node,
                         life,
-                        sequence,
+                        key,
                         reply,
                     },
                 );
@@ -309,7 +309,7 @@ impl Rig {
             Event::Return {
                 node,
                 life,
-                sequence,
+                key,
                 reply,
             } => {
                 if self.nodes[node].life != life || self.nodes[node].is_cut || !self.nodes[node].is_alive {
@@ -318,7 +318,7 @@ impl Rig {
                 self.nodes[node].waits_for = None;
                 self.nodes[node]
                     .engine
-                    .answer(at(now), QuotaKey::named(QUOTA), sequence, &reply);
+                    .answer(at(now), QuotaKey::named(QUOTA), key, &reply);
                 self.drain(node);
             }
             Event::Wakened {
