@@ -4,6 +4,7 @@ mod loss;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
 mod sharing;
+mod topology;
 
 use std::time::Duration;
 
