@@ -2,6 +2,7 @@
 
 mod admission;
 mod learning;
+mod model;
 mod replica;
 mod shares;
 mod time;
