@@ -317,6 +317,7 @@ impl Search {
                     .call(state.now.saturating_add_signed(state.server_ahead), &look);
                 if reply.status == Status::Lost || reply.status == Status::Learning {
                     (call.epoch, call.sequence, call.trusts_empty) = (0, 1, true);
+                    call.next_epoch += 1_000;
                     call.missed.clear();
                     call.seed = None;
                 }
