@@ -1,6 +1,7 @@
 //! The engine: quota groups, permits, and the contract of commands, outputs and timeouts.
 
 mod line;
+mod memory;
 mod store;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,6 +11,7 @@ use crate::allowance::{Allowances, Allowed, Hold};
 use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
 use crate::group::{Desk, Entry, Group, InFlight, Step};
 use crate::limit::Limit;
+use crate::memory::Gap;
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Notice, Output, Wake};
 use crate::plan::{Plan, QuotaId, QuotaKey};
@@ -27,6 +29,8 @@ pub const ACCOUNTS_MAX: usize = 4_096;
 
 /// Later times are taken to be this one, so that there is always a later one to wait for.
 const NOW_MAX: u64 = 1 << 62;
+/// Numbers of processes are at most this.
+const PROCESSES: u64 = (1 << 36) - 1;
 /// More bytes than this for one request are counted as this many: 64 GiB.
 const BYTES_MAX: Bytes = Bytes::new(1 << 36);
 
@@ -53,7 +57,11 @@ pub struct Engine {
     /// Limits and budgets of tenants and routes.
     allowances: Allowances,
     runs: Runs,
+    /// A time of which nobody knows what was charged.
+    gap: Option<Gap>,
     closed: bool,
+    /// The number of this process among the replicas.
+    process: u64,
 }
 
 /// A place for a permit; `turn` tells apart the permits that use it one after the other.
@@ -81,7 +89,9 @@ impl Engine {
             arrivals: 0,
             bytes_waiting: 0,
             jitter: Jitter::new(seed),
+            gap: None,
             closed: false,
+            process: Jitter::new(seed).next() % PROCESSES + 1,
         }
     }
 
@@ -339,6 +349,9 @@ impl Engine {
         let group = &mut self.groups[index as usize];
         group.advance(now);
         group.inform(now, limits, &mut self.notices);
+        if let Some(gap) = self.gap {
+            group.presume_new(now, gap);
+        }
         self.publish(quota);
         self.pump(index);
     }
@@ -356,7 +369,7 @@ impl Engine {
         self.plan = plan;
         self.allowances.reconfigure(self.now, &self.plan);
         for group in &mut self.groups {
-            group.share(self.now, self.plan.shared, &mut self.jitter);
+            group.share(self.now, self.plan.shared, self.process, &mut self.jitter);
             group.advance(self.now);
             let allowances = &self.allowances;
             let window = group.window();
@@ -458,7 +471,10 @@ impl Engine {
         }
         let plan = find(&self.plan, key.id).ok_or(RefusalReason::UnknownQuota)?;
         let mut group = Group::new(self.now, key, plan, self.plan.tiers);
-        group.share(self.now, self.plan.shared, &mut self.jitter);
+        group.share(self.now, self.plan.shared, self.process, &mut self.jitter);
+        if let Some(gap) = self.gap {
+            group.presume(self.now, gap);
+        }
         if self.groups.len() < ACCOUNTS_MAX {
             let index = u32::try_from(self.groups.len()).map_err(|_| RefusalReason::TooManyAccounts)?;
             self.groups.push(group);

@@ -23,7 +23,7 @@ mod ring;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-pub use call::{Ask, Call, Entry, LimitName, Missed, Seed, Terms};
+pub use call::{Ask, Call, CallKey, Entry, LimitName, Missed, Seed, Terms};
 pub use member::SILENT_AFTER;
 pub use reply::{Denial, Fact, Reply, Status, Wakening};
 
@@ -41,6 +41,9 @@ const CLOCK_JITTER: u64 = 50_000;
 
 /// The most requests of one replica that keep their place in the line of all.
 pub const HEADS_MAX: usize = 16;
+
+/// How many times a process can join a group before its numbers are used again: process and join together are a replica's number.
+pub const JOINS: u64 = 1 << 12;
 
 /// The most calls in a row whose answers a replica may give up.
 pub const MISSED_MAX: usize = 16;
@@ -158,7 +161,7 @@ impl Ledger {
                 .collect(),
             tags: asks
                 .iter()
-                .map(|ask| self.fairness.tag(ask.tier, ask.tenant))
+                .map(|ask| self.fairness.tag(now, ask.tier, ask.tenant))
                 .collect(),
             facts: if call.facts == self.facts_version {
                 Vec::new()

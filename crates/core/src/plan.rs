@@ -19,6 +19,16 @@ impl QuotaId {
     pub const fn of(name: &str) -> Self {
         Self(fnv64(name))
     }
+
+    /// Returns the identifier as a number.
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the identifier whose number this is, as [`QuotaId::value`] gives it.
+    pub const fn from_value(value: u64) -> Self {
+        Self(value)
+    }
 }
 
 /// Hashes a name (FNV-1a, 64 bits).

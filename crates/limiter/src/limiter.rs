@@ -1,13 +1,23 @@
 //! The limiter: one engine behind one mutex, one timer task, and the futures that wait.
 
+#[cfg(feature = "redis")]
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+#[cfg(feature = "redis")]
+use std::sync::OnceLock;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use tidegate_core::QuotaId;
+#[cfg(feature = "redis")]
+use tidegate_core::ledger::{Call, Reply};
 use tidegate_core::{
     Decision, Demand, Engine, Limit, Notice, Outcome, Output, Permit as Grant, Plan, QuotaKey, Refusal,
-    RefusalReason, Request, RunId, RunSnapshot, Snapshot, Ticket, TicketId, Timestamp, Tokens,
+    RefusalReason, Request, RunId, RunSnapshot, SharedPlan, Snapshot, Standing, Ticket, TicketId, Timestamp,
+    Tokens,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
@@ -15,6 +25,8 @@ use tokio::task::AbortHandle;
 use crate::builder::{Builder, DEFAULT_QUOTA};
 use crate::clock::Clock;
 use crate::permit::Permit;
+#[cfg(feature = "redis")]
+use crate::store::{Store, StoreOptions, StoreProblem, StoreStatus};
 
 /// The answer that a waiting request gets.
 type Answer = Result<Grant, Refusal>;
@@ -28,12 +40,18 @@ pub struct Limiter {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     clock: Clock,
     state: Mutex<State>,
     /// Tells the timer task that it has to wake up earlier than it thinks.
     sooner: Arc<Notify>,
     timer: Mutex<Option<AbortHandle>>,
+    /// Tells the task that calls the ledgers that a call is due.
+    wanted: Arc<Notify>,
+    /// Tells whoever leaves that all calls were answered.
+    called_all: Notify,
+    #[cfg(feature = "redis")]
+    store: OnceLock<Store>,
 }
 
 struct State {
@@ -41,21 +59,61 @@ struct State {
     waiting: HashMap<TicketId, oneshot::Sender<Answer>>,
     /// When the timer task wakes up by itself.
     armed: Option<Timestamp>,
+    /// The groups of which a call to their ledger is due.
+    due: Vec<QuotaKey>,
+    is_leaving: bool,
 }
 
 impl Limiter {
-    /// Makes a limiter for a plan and starts its timer task.
+    /// Makes a limiter for a plan and starts its timer task. It shares nothing with other processes, whatever the plan says
+    /// of that: [`Limiter::with_store`] does.
     ///
     /// # Panics
     ///
     /// Panics outside of a tokio runtime with time enabled.
     pub fn new(plan: Plan) -> Self {
+        Self::start(Plan { shared: None, ..plan })
+    }
+
+    /// Makes a limiter that shares its quota groups with all others at the same store, and starts its tasks. It does not
+    /// wait for the store: requests do, and for what happens when it is lost there are options.
+    ///
+    /// Each process has its part until it says that it leaves ([`Limiter::leave`]).
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the options.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime with time and IO enabled.
+    #[cfg(feature = "redis")]
+    pub fn with_store(plan: Plan, options: StoreOptions) -> Result<Self, StoreProblem> {
+        options.check()?;
+        let shared = Some(options.plan());
+        let limiter = Self::start(Plan { shared, ..plan });
+        let process = limiter.lock().engine.process();
+        let store = Store::start(
+            limiter.now(),
+            process,
+            options,
+            Arc::downgrade(&limiter.shared),
+            Arc::clone(&limiter.shared.wanted),
+        )?;
+        // It was just made and has none.
+        let _ = limiter.shared.store.set(store);
+        Ok(limiter)
+    }
+
+    fn start(plan: Plan) -> Self {
         let clock = Clock::start();
         let now = clock.now();
         let state = State {
-            engine: Engine::new(now, plan, now.as_micros()),
+            engine: Engine::new(now, plan, seed(now)),
             waiting: HashMap::new(),
             armed: None,
+            due: Vec::new(),
+            is_leaving: false,
         };
         let sooner = Arc::new(Notify::new());
         let shared = Arc::new(Shared {
@@ -63,6 +121,10 @@ impl Limiter {
             state: Mutex::new(state),
             sooner: Arc::clone(&sooner),
             timer: Mutex::new(None),
+            wanted: Arc::new(Notify::new()),
+            called_all: Notify::new(),
+            #[cfg(feature = "redis")]
+            store: OnceLock::new(),
         });
         let timer = tokio::spawn(keep_time(Arc::downgrade(&shared), sooner, clock));
         *shared.timer.lock().unwrap_or_else(PoisonError::into_inner) = Some(timer.abort_handle());
@@ -99,6 +161,7 @@ impl Limiter {
             let mut state = self.lock();
             match state.engine.submit(came, request) {
                 Decision::Admit(grant) => {
+                    self.shared.pass_on(&mut state);
                     drop(state);
                     return Ok(Permit::new(self.clone(), grant, came, None));
                 }
@@ -149,7 +212,11 @@ impl Limiter {
     }
 
     /// Adopts another plan; charges, lines and everything learned stay.
+    ///
+    /// How groups are shared stays as it was.
     pub fn reconfigure(&self, plan: Plan) {
+        let shared = self.shared.plan();
+        let plan = Plan { shared, ..plan };
         self.command(|engine, now| engine.reconfigure(now, plan));
     }
 
@@ -170,6 +237,25 @@ impl Limiter {
         self.lock().engine.run(now, run)
     }
 
+    /// Tells other replicas that this one leaves, so that what is kept for it is free for them at once. Waits until the store
+    /// has heard it, but not longer than this. Returns whether it has.
+    ///
+    /// To be called when no more requests come: one that does joins again.
+    #[cfg(feature = "redis")]
+    pub async fn leave(&self, patience: Duration) -> bool {
+        let called_all = self.shared.called_all.notified();
+        self.lock().is_leaving = true;
+        self.command(Engine::leave);
+        self.shared.wanted.notify_one();
+        tokio::time::timeout(patience, called_all).await.is_ok()
+    }
+
+    /// Returns what is known of the store, if there is one.
+    #[cfg(feature = "redis")]
+    pub fn store_status(&self) -> Option<StoreStatus> {
+        self.shared.store.get().map(Store::status)
+    }
+
     /// Refuses everything that waits and everything that comes from now on.
     pub fn close(&self) {
         self.command(Engine::close);
@@ -177,11 +263,7 @@ impl Limiter {
 
     /// Runs a command of the engine and passes on what comes of it.
     pub(crate) fn command<T>(&self, command: impl FnOnce(&mut Engine, Timestamp) -> T) -> T {
-        let now = self.now();
-        let mut state = self.lock();
-        let result = command(&mut state.engine, now);
-        self.shared.pass_on(&mut state);
-        result
+        self.shared.command(command)
     }
 
     /// Runs a retry of the engine and waits for what comes of it.
@@ -235,6 +317,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn command<T>(&self, command: impl FnOnce(&mut Engine, Timestamp) -> T) -> T {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let result = command(&mut state.engine, now);
+        self.pass_on(&mut state);
+        result
+    }
+
     /// Hands every output to whom it concerns and sees to it that the timer wakes up in time.
     fn pass_on(&self, state: &mut State) {
         while let Some(output) = state.engine.poll_output() {
@@ -255,6 +345,10 @@ impl Shared {
                         let _ = sender.send(Err(refusal));
                     }
                 }
+                Output::Call { quota } => {
+                    state.due.push(quota);
+                    self.wanted.notify_one();
+                }
                 Output::Notice { quota, notice } => {
                     log(
                         state.engine.name(quota.id).unwrap_or_default(),
@@ -270,6 +364,58 @@ impl Shared {
             state.armed = Some(at);
             self.sooner.notify_one();
         }
+    }
+}
+
+#[cfg(feature = "redis")]
+impl Shared {
+    fn plan(&self) -> Option<SharedPlan> {
+        self.store.get().map(Store::plan)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Returns the name of a group of the plan.
+    pub(crate) fn name(&self, id: QuotaId) -> Option<String> {
+        self.lock().engine.name(id).map(str::to_owned)
+    }
+
+    /// Adds the groups of which a call is due.
+    pub(crate) fn take_due(&self, due: &mut BTreeSet<QuotaKey>) {
+        due.extend(self.lock().due.drain(..));
+    }
+
+    /// Makes the call to a group's ledger.
+    pub(crate) fn call(&self, quota: QuotaKey) -> Option<Call> {
+        self.command(|engine, now| engine.call(now, quota))
+    }
+
+    /// Hands back what the ledger answered.
+    pub(crate) fn answer(&self, quota: QuotaKey, sequence: u64, reply: &Reply) {
+        self.command(|engine, now| engine.answer(now, quota, sequence, reply));
+    }
+
+    /// The ledger says that a group's first request goes next.
+    pub(crate) fn wakened(&self, quota: QuotaKey, replica: u64, at: u64) {
+        self.command(|engine, now| engine.wakened(now, quota, replica, at));
+    }
+
+    /// No call is due, and none is under way.
+    pub(crate) fn has_called_all(&self) {
+        let state = self.lock();
+        if state.is_leaving && state.due.is_empty() {
+            self.called_all.notify_waiters();
+        }
+    }
+}
+
+#[cfg(not(feature = "redis"))]
+impl Shared {
+    #[expect(clippy::unused_self, reason = "it knows with the feature `redis`")]
+    const fn plan(&self) -> Option<SharedPlan> {
+        None
     }
 }
 
@@ -313,6 +459,12 @@ impl Drop for Place<'_> {
         }
         self.limiter.shared.pass_on(&mut state);
     }
+}
+
+/// Returns a seed that no other process has.
+fn seed(now: Timestamp) -> u64 {
+    // The system's own randomness is in the keys of every new state.
+    RandomState::new().hash_one(now.as_micros())
 }
 
 const fn closed() -> Refusal {
@@ -379,6 +531,31 @@ fn log(group: &str, account: u64, notice: &Notice) {
             until_unix_s = until.map(|until| until.as_micros() / 1_000_000),
             "the provider says that the quota is spent"
         ),
+        Notice::Store { standing } => match standing {
+            Standing::Sharing | Standing::Closed => {
+                tracing::warn!(
+                    group,
+                    account,
+                    standing = standing.name(),
+                    "the store is out of reach"
+                );
+            }
+            Standing::Learning => tracing::warn!(
+                group,
+                account,
+                standing = standing.name(),
+                "the store does not know what is in use: nobody is let in until it does"
+            ),
+            Standing::Idle | Standing::Joining => {
+                tracing::debug!(group, account, standing = standing.name(), "no part in the store");
+            }
+            Standing::Open => tracing::info!(
+                group,
+                account,
+                standing = standing.name(),
+                "the limits are shared through the store"
+            ),
+        },
         Notice::ForeignTraffic { dimension, amount } => {
             tracing::debug!(
                 group,

@@ -3,12 +3,18 @@
 use super::Engine;
 use crate::decision::TicketId;
 use crate::group::Let;
-use crate::ledger::{Call, Reply};
+use crate::ledger::{Call, CallKey, Reply};
 use crate::output::Output;
 use crate::plan::QuotaKey;
 use crate::time::Timestamp;
 
 impl Engine {
+    /// Returns the number of this process among the replicas, drawn from the seed: the ledger knows it in every group by numbers
+    /// of which this is the 4,096th part.
+    pub const fn process(&self) -> u64 {
+        self.process
+    }
+
     /// Makes the call to a group's ledger that [`Output::Call`] has told of. It is made again, the same, as long as no
     /// answer to it has come; `None` if none is due.
     pub fn call(&mut self, now: Timestamp, quota: QuotaKey) -> Option<Call> {
@@ -22,8 +28,8 @@ impl Engine {
         call
     }
 
-    /// Takes note of the ledger's answer to the call of this number.
-    pub fn answer(&mut self, now: Timestamp, quota: QuotaKey, sequence: u64, reply: &Reply) {
+    /// Takes note of the ledger's answer to a call.
+    pub fn answer(&mut self, now: Timestamp, quota: QuotaKey, call: CallKey, reply: &Reply) {
         self.pass(now);
         let now = self.now;
         let Some(index) = self.keys.get(&quota).copied() else {
@@ -33,7 +39,7 @@ impl Engine {
             return;
         };
         group.advance(now);
-        let lets = group.answered(now, sequence, reply, &mut self.allowances, &mut self.notices);
+        let lets = group.answered(now, call, reply, &mut self.allowances, &mut self.notices);
         self.publish(quota);
         for Let {
             slot,

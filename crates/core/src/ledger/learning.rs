@@ -1,6 +1,7 @@
 //! What a ledger does that does not know what is in use: it lets nobody in until it does.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use super::Ledger;
 use super::call::{Call, LimitName, Seed};
@@ -168,18 +169,25 @@ impl Ledger {
             });
         }
         // What anybody saw and nobody has owned up to was charged by somebody who is gone, or who does not share the ledger.
-        for ((name, slot), seen) in learning.seen {
-            let Some(ring) = self.rings.get_mut(&name) else {
-                continue;
-            };
-            let buckets = slot * SLOT_BUCKETS..(slot + 1) * SLOT_BUCKETS;
-            let last = buckets.end - 1;
-            let owned: u64 = ring.buckets.range(buckets).map(|(_, charged)| charged).sum();
-            ring.charge(
-                now.max(last * ring.width),
-                last * ring.width,
-                seen.saturating_sub(owned),
-            );
+        // All sums come first, for one slot's charge may fall into another.
+        let missing: Vec<(LimitName, u64, u64)> = learning
+            .seen
+            .into_iter()
+            .map(|((name, slot), seen)| {
+                let buckets = slot.saturating_mul(SLOT_BUCKETS)..(slot + 1).saturating_mul(SLOT_BUCKETS);
+                let ring = self.rings.get(&name);
+                let owned = ring.map_or(0, |ring| {
+                    ring.buckets.range(buckets).map(|(_, charged)| charged).sum()
+                });
+                (name, slot, seen.saturating_sub(owned))
+            })
+            .collect();
+        for (name, slot, amount) in missing {
+            if let Some(ring) = self.rings.get_mut(&name) {
+                // By a clock that was ahead it may have been seen at a moment that is yet to come. It counts from now on then.
+                let last = (slot + 1).saturating_mul(SLOT_BUCKETS) - 1;
+                ring.charge(now, last.saturating_mul(ring.width), amount);
+            }
         }
     }
 }

@@ -161,26 +161,26 @@ impl Member {
         }
     }
 
-    /// Returns what is kept of a limit for it.
+    /// Returns what is kept of a limit for it, in millionths: sums are rounded once, so that they can be kept up call by call.
     ///
     /// While it is in touch that is its share of what was refunded since its last view: it may still count on that to expire.
     /// When it is silent it is its share of all charges that it knows, as long as it may go on, and what it has let in then
     /// still counts.
-    pub(super) fn kept(&self, now: u64, name: LimitName, ring: &Ring) -> u64 {
+    pub(super) fn kept(&self, now: u64, name: LimitName, ring: &Ring) -> u128 {
         let silent = now.saturating_sub(self.contact);
         // It may be in touch since its last call, though that is not known.
         let ends = self.sent + self.share_life + 2 * SILENT_AFTER;
         if self.left || now > ends + ring.life || ring.since > ends {
             return 0;
         }
-        let share = self.told.share.max(self.before.share);
+        let share = u128::from(self.told.share.max(self.before.share));
         let told = self.told.sights.get(&name).copied().unwrap_or_default();
         let before = self.before.sights.get(&name).copied().unwrap_or_default();
         if silent <= SILENT_AFTER {
-            return part(ring.refunded.saturating_sub(before.mark), share);
+            return u128::from(ring.refunded.saturating_sub(before.mark)) * share;
         }
         let granted = self.granted.get(&name).copied().unwrap_or(0);
-        part(told.seen.max(before.seen + granted), share)
+        u128::from(told.seen.max(before.seen + granted)) * share
     }
 
     /// Returns what it holds of a limit.

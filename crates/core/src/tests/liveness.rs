@@ -424,7 +424,7 @@ impl Story {
                     );
                     self.ended.push(id);
                 }
-                Output::Notice { .. } => {}
+                Output::Notice { .. } | Output::Call { .. } => {}
             }
         }
     }

@@ -249,7 +249,7 @@ impl Desk {
                         let number = self.waiting.remove(ticket).expect("only who waits is refused");
                         self.refused.push((number, *refusal));
                     }
-                    Output::Notice { .. } => {}
+                    Output::Notice { .. } | Output::Call { .. } => {}
                 }
             }
             if self.is_quick {

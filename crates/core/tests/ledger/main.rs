@@ -1,6 +1,7 @@
 //! Tests of the ledger that replicas share, by calls as replicas make them.
 
 mod admission;
+mod bounds;
 mod learning;
 mod model;
 mod replica;

@@ -80,7 +80,7 @@ impl World<'_> {
                         }
                     }
                 }
-                Output::Notice { .. } => {}
+                Output::Notice { .. } | Output::Call { .. } => {}
             }
         }
     }

@@ -1,0 +1,122 @@
+//! What replicas do when the ledger, or the way to it, is lost.
+
+use super::*;
+
+/// A world of three replicas whose callers want 1.2 times the quota all the time, for some minutes.
+fn busy(nodes: usize, minutes: u64) -> Rig {
+    let mut plan = shared(vec![limit(Dimension::Requests, 600)]);
+    if let Some(shared) = &mut plan.shared {
+        shared.trusts_empty = false;
+    }
+    let mut rig = Rig::new(nodes, &plan);
+    for number in 0..minutes * 720 {
+        let seconds = number as f64 * 60.0 / 720.0;
+        rig.arrive(number as usize % nodes, seconds, ASK);
+    }
+    rig
+}
+
+fn check(rig: &Rig, what: &str) {
+    let most = rig.most(|_| 1);
+    assert!(most <= 600, "{what}: {most} in a minute");
+}
+
+fn used(rig: &Rig, from: f64, to: f64) -> f64 {
+    rig.between(from, to).len() as f64 / ((to - from) * 10.0)
+}
+
+#[test]
+fn an_empty_ledger_is_not_taken_for_a_new_one() {
+    let mut rig = busy(3, 6);
+    rig.run(360.0);
+    check(&rig, "at first");
+    // One was let in to see what the provider says, every ten seconds, and then a whole window had passed.
+    let early = rig.between(0.0, 60.0).len();
+    assert!((1..=7).contains(&early), "{early} in the first minute");
+    let used = used(&rig, 120.0, 360.0);
+    assert!(used >= 0.98, "{used}");
+}
+
+#[test]
+fn a_ledger_that_is_frozen() {
+    let mut rig = busy(3, 10);
+    rig.befall(200.0, Deed::Freeze);
+    rig.befall(205.0, Deed::Thaw);
+    rig.run(600.0);
+    check(&rig, "frozen for 5 s");
+    let used = used(&rig, 325.0, 565.0);
+    assert!(used >= 0.95, "{used}");
+    assert!(rig.nodes[0].standings.contains(&Standing::Sharing));
+    assert!(rig.refused.is_empty());
+}
+
+#[test]
+fn a_ledger_that_is_gone_for_long() {
+    let mut rig = busy(3, 12);
+    rig.befall(200.0, Deed::Freeze);
+    rig.befall(300.0, Deed::Thaw);
+    rig.run(720.0);
+    check(&rig, "frozen for 100 s");
+    let during = used(&rig, 203.0, 245.0);
+    assert!((0.4..=0.55).contains(&during), "{during} of the quota by shares");
+    assert!(rig.nodes[0].standings.contains(&Standing::Closed));
+    let used = used(&rig, 420.0, 720.0);
+    assert!(used >= 0.95, "{used}");
+}
+
+#[test]
+fn a_replica_that_is_cut_off() {
+    for seconds in [1.5, 3.0, 20.0, 100.0, 250.0] {
+        let mut rig = busy(3, 14);
+        rig.befall(200.0, Deed::Cut(1));
+        rig.befall(200.0 + seconds, Deed::Join(1));
+        rig.run(840.0);
+        check(&rig, "one cut off");
+        let used = used(&rig, 320.0 + seconds, 500.0 + seconds);
+        assert!(used >= 0.95, "{used} after {seconds} s");
+    }
+}
+
+#[test]
+fn a_replica_that_is_killed() {
+    let mut rig = busy(3, 12);
+    rig.befall(200.0, Deed::Kill(1));
+    rig.run(720.0);
+    check(&rig, "one killed");
+    let used = used(&rig, 320.0, 440.0);
+    assert!(used >= 0.95, "{used}");
+}
+
+#[test]
+fn a_ledger_that_is_wiped() {
+    let mut rig = busy(3, 10);
+    rig.befall(200.0, Deed::Wipe);
+    rig.run(600.0);
+    check(&rig, "wiped");
+    let soon = used(&rig, 205.0, 265.0);
+    assert!(soon >= 0.9, "{soon}: whoever knows says so at once");
+}
+
+#[test]
+fn a_ledger_that_is_wiped_while_one_is_cut_off() {
+    let mut rig = busy(3, 12);
+    rig.befall(200.0, Deed::Cut(2));
+    rig.befall(210.0, Deed::Wipe);
+    rig.befall(230.0, Deed::Join(2));
+    rig.run(720.0);
+    check(&rig, "wiped, one cut off");
+    let used = used(&rig, 360.0, 600.0);
+    assert!(used >= 0.95, "{used}");
+}
+
+#[test]
+fn a_clock_that_steps() {
+    for by in [3_600_000_000, -3_600_000_000, 400_000, -400_000] {
+        let mut rig = busy(3, 10);
+        rig.befall(200.0, Deed::Step(by));
+        rig.run(600.0);
+        check(&rig, "a clock that steps");
+        let used = used(&rig, 320.0, 560.0);
+        assert!(used >= 0.95, "{used} after a step of {by} µs");
+    }
+}

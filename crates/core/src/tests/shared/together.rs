@@ -1,0 +1,218 @@
+//! What replicas do together while nothing is lost.
+
+use super::*;
+
+#[test]
+fn one_round_trip_lets_somebody_in() {
+    let mut rig = Rig::new(1, &shared(vec![limit(Dimension::Requests, 60)]));
+    rig.arrive(0, 0.0, ASK);
+    rig.run(0.01);
+    assert_eq!(rig.uses.len(), 1);
+    assert_eq!(rig.uses[0].at - START.as_micros(), 2 * WAY);
+    assert_eq!(rig.nodes[0].calls, 1);
+    assert_eq!(rig.nodes[0].standings, [Standing::Open]);
+}
+
+#[test]
+fn replicas_use_one_quota_and_all_of_it() {
+    for nodes in [1, 3, 8] {
+        let mut rig = Rig::new(nodes, &shared(vec![limit(Dimension::Requests, 600)]));
+        for number in 0..4_000 {
+            rig.arrive(number % nodes, 0.0, ASK);
+        }
+        rig.run(360.0);
+        let most = rig.most(|_| 1);
+        assert!(most <= 600, "{most} in a minute with {nodes} replicas");
+        let used = rig.uses.len();
+        assert!(
+            used >= 3_528,
+            "{used} of 3600 in six minutes with {nodes} replicas"
+        );
+        let beats = nodes * 360 * 10 / 3;
+        let bound = used + beats + 400;
+        let calls = rig.server_calls as usize;
+        assert!(
+            calls <= bound,
+            "{calls} calls for {used} grants and {beats} beats of {nodes} replicas"
+        );
+    }
+}
+
+#[test]
+fn both_limits_bind_everybody_together() {
+    let mut rig = Rig::new(
+        3,
+        &shared(vec![
+            limit(Dimension::Requests, 600),
+            limit(Dimension::Tokens, 50_000),
+        ]),
+    );
+    for number in 0..3_000 {
+        rig.arrive(
+            number % 3,
+            0.0,
+            Ask {
+                tokens: 20 + (number as u64 * 37) % 300,
+                ..ASK
+            },
+        );
+    }
+    rig.run(240.0);
+    assert!(rig.most(|_| 1) <= 600);
+    let most = rig.most(|used| used.tokens);
+    assert!(most <= 50_000, "{most}");
+    let used: u64 = rig.between(60.0, 240.0).iter().map(|used| used.tokens).sum();
+    assert!(used >= 147_000, "{used} of 150,000");
+}
+
+#[test]
+fn tenants_have_their_shares_wherever_they_ask() {
+    let tenants = [("one", 1), ("two", 2), ("three", 3)];
+    let mut plan = shared(vec![limit(Dimension::Requests, 600)]);
+    for (name, weight) in tenants {
+        plan.tenants.push(TenantPlan {
+            weight: core::num::NonZeroU32::new(weight).expect("positive"),
+            ..TenantPlan::new(name)
+        });
+    }
+    let mut rig = Rig::new(3, &plan);
+    for number in 0..4_000 {
+        // The first asks at one replica alone, the second at two, the third at all.
+        rig.arrive(0, 0.0, Ask { tenant: "one", ..ASK });
+        rig.arrive(number % 2, 0.0, Ask { tenant: "two", ..ASK });
+        rig.arrive(
+            number % 3,
+            0.0,
+            Ask {
+                tenant: "three",
+                ..ASK
+            },
+        );
+    }
+    rig.run(600.0);
+    let uses = rig.between(60.0, 600.0);
+    for (name, weight) in tenants {
+        let share = uses.iter().filter(|used| used.tenant == name).count() as f64 / uses.len() as f64;
+        let fair = f64::from(weight) / 6.0;
+        assert!(
+            (share - fair).abs() <= 0.03 * fair,
+            "{name} has {share} of {fair}"
+        );
+    }
+}
+
+#[test]
+fn the_urgent_go_first_wherever_they_ask() {
+    let mut rig = Rig::new(2, &shared(vec![limit(Dimension::Requests, 60)]));
+    for _ in 0..400 {
+        rig.arrive(
+            0,
+            0.0,
+            Ask {
+                priority: Priority::Low,
+                ..ASK
+            },
+        );
+    }
+    for number in 0..30 {
+        rig.arrive(
+            1,
+            70.0 + f64::from(number) / 100.0,
+            Ask {
+                priority: Priority::High,
+                ..ASK
+            },
+        );
+    }
+    rig.run(200.0);
+    let urgent = rig.uses.iter().filter(|used| used.priority == Priority::High);
+    let last = urgent.map(|used| used.at).max().expect("they were sent");
+    // Of the minute's sixty that expire together, the low tier keeps its guaranteed share.
+    let seconds = (last - START.as_micros()) as f64 / 1e6;
+    assert!(seconds < 130.0, "the last of the urgent went after {seconds} s");
+}
+
+#[test]
+fn what_one_gives_back_another_has_at_once() {
+    let mut rig = Rig::new(
+        2,
+        &shared(vec![Limit::rolling(
+            Dimension::Concurrency,
+            Duration::ZERO,
+            amount(2),
+        )]),
+    );
+    rig.arrive(
+        0,
+        0.0,
+        Ask {
+            runs: 5_000_000,
+            ..ASK
+        },
+    );
+    rig.arrive(
+        0,
+        0.0,
+        Ask {
+            runs: 9_000_000,
+            ..ASK
+        },
+    );
+    rig.arrive(1, 1.0, ASK);
+    rig.run(20.0);
+    assert_eq!(rig.uses.len(), 3);
+    let waited = rig.uses[2].at - START.as_micros() - 5_000_000;
+    assert!(waited <= 5_000, "it waited {waited} µs after a place was free");
+}
+
+#[test]
+fn a_killed_replicas_places_come_back_with_its_lease() {
+    let mut rig = Rig::new(
+        2,
+        &shared(vec![Limit::rolling(
+            Dimension::Concurrency,
+            Duration::ZERO,
+            amount(2),
+        )]),
+    );
+    rig.arrive(
+        0,
+        0.0,
+        Ask {
+            runs: 500_000_000,
+            ..ASK
+        },
+    );
+    rig.arrive(
+        0,
+        0.0,
+        Ask {
+            runs: 500_000_000,
+            ..ASK
+        },
+    );
+    rig.befall(2.0, Deed::Kill(0));
+    rig.arrive(1, 3.0, ASK);
+    rig.run(60.0);
+    assert_eq!(rig.uses.len(), 3);
+    let came = (rig.uses[2].at - START.as_micros()) as f64 / 1e6;
+    assert!((31.0..34.0).contains(&came), "at {came} s");
+}
+
+#[test]
+fn whoever_is_idle_leaves_and_comes_back() {
+    let mut rig = Rig::new(2, &shared(vec![limit(Dimension::Requests, 10)]));
+    rig.arrive(0, 0.0, ASK);
+    rig.run(200.0);
+    assert_eq!(
+        rig.snapshot(0).store.map(|store| store.standing),
+        Some(Standing::Idle)
+    );
+    let calls = rig.server_calls;
+    rig.run(300.0);
+    assert_eq!(rig.server_calls, calls, "nobody calls who uses nothing");
+    rig.arrive(0, 301.0, ASK);
+    rig.arrive(1, 301.0, ASK);
+    rig.run(302.0);
+    assert_eq!(rig.uses.len(), 3);
+}
