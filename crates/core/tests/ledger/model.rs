@@ -508,7 +508,8 @@ fn explore(replicas: usize, faults: u32, kinds: u32) {
     let bounds = Bounds {
         replicas,
         limit: 4,
-        seconds: 9,
+        // Long enough for whoever is cut off to live on its share until what it let in has expired.
+        seconds: if faults > 2 { 8 } else { 9 } + u64::from(more),
         faults: faults + more,
         kinds,
     };
