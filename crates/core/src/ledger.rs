@@ -20,7 +20,7 @@
 //!
 //! * **Calls.** One at a time; the same again, byte for byte, until its answer comes, or the next with this one among its
 //!   `missed` once its answer is given up, which is then never used. An answer belongs to one call: replica, epoch and number.
-//!   A first call asks for nobody. Whoever has as many missed as there may be makes the last call again. `now = 0` is no
+//!   Whoever has as many missed as there may be makes the last call again. `now = 0` is no
 //!   answer: the call is made again.
 //! * **Grants** are used if the answer came within their validity of the call's first sending, and are refunded else.
 //! * **Time.** Its own monotonic clock and an offset, from an answer to a call that was made once and answered at once. The

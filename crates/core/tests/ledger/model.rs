@@ -408,12 +408,12 @@ impl Search {
     }
 
     /// All that may become of a state within a second.
-    fn next(&self, state: &State) -> Result<Vec<State>, (Broken, State)> {
+    fn next(&self, state: &State) -> Result<Vec<State>, Box<(Broken, State)>> {
         let mut nexts = Vec::new();
         for event in self.events(state) {
             let mut next = state.clone();
             self.happen(&mut next, event)
-                .map_err(|broken| (broken, next.clone()))?;
+                .map_err(|broken| Box::new((broken, next.clone())))?;
             nexts.push(next);
         }
         for at in 0..self.bounds.replicas {
@@ -444,7 +444,7 @@ impl Search {
                             self.turn(&mut next, at, Fate::Arrives)
                         }
                     });
-                    turns.map_err(|broken| (broken, next.clone()))?;
+                    turns.map_err(|broken| Box::new((broken, next.clone())))?;
                     after.push(next);
                 }
             }
@@ -464,7 +464,8 @@ impl Search {
         {
             let mut after = Vec::new();
             for state in &states {
-                let nexts = self.next(state).map_err(|((name, what), state)| {
+                let nexts = self.next(state).map_err(|broken| {
+                    let ((name, what), state) = *broken;
                     (
                         name,
                         format!("{what} after {} s: {state:?}", (state.now - START) / SECOND),
@@ -498,7 +499,7 @@ impl core::fmt::Write for Fingerprint {
 
 fn fingerprint(state: &State) -> (u64, u64) {
     let mut sums = Fingerprint(0xCBF2_9CE4_8422_2325, 1);
-    write!(sums, "{state:?}").unwrap();
+    write!(sums, "{state:?}").expect("sums take everything");
     (sums.0, sums.1)
 }
 
