@@ -70,7 +70,7 @@ use ring::Ring;
 /// ledger's time by no more. Lives of charges have to be longer by twice as much.
 pub const CLOCK_SLACK: u64 = 250_000;
 
-/// Two calls that are off by the same, but for so much, show that the server's clock has jumped, in microseconds.
+/// Two calls that are off by the same, but for so much and a 64th, show that the server's clock has jumped, in microseconds.
 const CLOCK_JITTER: u64 = 50_000;
 
 /// The most requests of one replica that keep their place in the line of all.
@@ -435,8 +435,9 @@ impl Ledger {
     ///
     /// It is the server's, unless the caller's own clock says otherwise by more than [`CLOCK_SLACK`]: then it is the
     /// caller's. A call that comes late looks as if the server's clock had jumped, and does no harm: its time has passed. Two
-    /// calls of one replica, one sent after the other was answered, show that the clock did jump, and for good. A caller who
-    /// does not know the time, or that of another epoch, cannot tell, so it waits whether one who does calls meanwhile.
+    /// calls of one replica, one sent after the other was answered, show that the clock did jump, and for good; one is enough
+    /// where the clock is behind, for which no delay accounts. A caller who does not know the time, or that of another epoch,
+    /// cannot tell, so it waits whether one who does calls meanwhile.
     fn time(&mut self, server_time: u64, call: &Call) -> Option<u64> {
         let raw = server_time.saturating_add_signed(self.skew);
         if call.time == 0 || (self.epoch != 0 && call.epoch != self.epoch) {
@@ -460,9 +461,9 @@ impl Ledger {
         if let Some(member) = self.members.get_mut(&call.replica)
             && call.sequence > member.sequence
         {
-            let is_same =
-                (off - member.off).unsigned_abs() <= CLOCK_JITTER && is_answered(member.sequence, call);
-            if is_off(off) && is_off(member.off) && is_same {
+            let near = CLOCK_JITTER + off.unsigned_abs() / 64;
+            let is_same = off.abs_diff(member.off) <= near && is_answered(member.sequence, call);
+            if is_off(off) && (off > 0 || is_off(member.off) && is_same) {
                 self.skew += off;
                 member.off = 0;
             } else {
