@@ -408,11 +408,8 @@ impl Ledger {
         if call.time == 0 || (self.epoch != 0 && call.epoch != self.epoch) {
             let last = self.last;
             let is_alone = !self.members.values().any(|member| member.is_there(last));
-            if is_alone {
+            if is_alone || raw <= last + CLOCK_SLACK {
                 return Some(raw.max(last));
-            }
-            if raw <= last + SILENT_AFTER {
-                return Some(raw.clamp(last, last + CLOCK_SLACK));
             }
             if self.doubt == 0 || raw < self.doubt {
                 self.doubt = raw;

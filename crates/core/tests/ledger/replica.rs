@@ -22,7 +22,7 @@ pub fn key(call: &Call) -> Key {
 }
 
 /// A call whose answer is awaited.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sent {
     call: Call,
     demands: Vec<Demand>,
@@ -31,7 +31,7 @@ struct Sent {
 }
 
 /// What it does while it is cut off.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Alone {
     /// What it knew: when each charge expires by the ledger's clock, limit, and amount.
     known: Vec<(u64, usize, u64)>,
@@ -49,11 +49,13 @@ pub struct Doings {
     pub uses: Vec<(Demand, u64, u64)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Replica {
     pub id: u64,
     pub limits: Vec<Terms>,
     pub shares: u64,
+    pub share_life: u64,
+    pub lease: u64,
     pub trusts_empty: bool,
     pub queue: Vec<Demand>,
     pub leaving: bool,
@@ -90,6 +92,8 @@ impl Replica {
             id,
             limits,
             shares,
+            share_life: SHARE_LIFE,
+            lease: LEASE,
             trusts_empty: false,
             queue: Vec::new(),
             leaving: false,
@@ -113,6 +117,29 @@ impl Replica {
             has_lost: false,
             wake_at: None,
             quiet: false,
+        }
+    }
+
+    /// Whether it waits for nothing and has nothing to tell.
+    pub fn is_quiet(&self) -> bool {
+        self.sent.is_none()
+            && self.missed.is_empty()
+            && self.entries.is_empty()
+            && self.refunds.is_empty()
+            && !self.has_lost
+    }
+
+    pub fn is_answered(&self) -> bool {
+        self.sent.is_none()
+    }
+
+    /// The share that it may use when it is cut off.
+    pub fn claim(&self, now: u64) -> u64 {
+        let is_over = |contact| now - contact >= self.share_life;
+        if self.left || self.closed || self.contact.is_none_or(is_over) {
+            0
+        } else {
+            self.share
         }
     }
 
@@ -208,7 +235,7 @@ impl Replica {
     fn keep_in_touch(&mut self, now: u64) {
         let Some(contact) = self.contact else { return };
         let silent = now - contact;
-        if silent >= SHARE_LIFE && (self.alone.is_some() || silent >= 2 * SECOND) {
+        if silent >= self.share_life && (self.alone.is_some() || silent >= 2 * SECOND) {
             self.alone = None;
             self.closed = true;
         } else if silent >= 2 * SECOND && self.alone.is_none() && !self.closed {
@@ -273,7 +300,7 @@ impl Replica {
 
     /// Makes the next call.
     fn call(&mut self, now: u64) -> Call {
-        let patience = SHARE_LIFE.max(LEASE) + self.life() + 5 * SECOND;
+        let patience = self.share_life.max(self.lease) + self.life() + 5 * SECOND;
         if self.contact.is_some_and(|contact| now - contact > patience) {
             self.join_anew();
         }
@@ -310,8 +337,8 @@ impl Replica {
             next_epoch: self.next_epoch,
             time: self.offset.map_or(0, |_| self.there(now)),
             shares: self.shares,
-            share_life: SHARE_LIFE,
-            lease: LEASE,
+            share_life: self.share_life,
+            lease: self.lease,
             tiers: [0; 4],
             trusts_empty: self.trusts_empty,
             leaves: self.leaving
@@ -381,7 +408,11 @@ impl Replica {
             self.lose(now, sent, reply, measured);
             return doings;
         }
-        assert_ne!(reply.status, Status::Stale, "{reply:?}");
+        if reply.status == Status::Stale {
+            assert!(self.leaving, "{reply:?}");
+            self.left = true;
+            return doings;
+        }
         if is_exact
             && self
                 .offset
