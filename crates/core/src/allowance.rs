@@ -3,6 +3,7 @@
 //! These limits are ours, so they need no margin: they are exact, and settled to what was really used.
 
 mod budget;
+mod memory;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;

@@ -15,14 +15,14 @@ impl TenantId {
         Self(fnv64(name))
     }
 
-    /// Returns the tenant for which a number stands.
-    pub(crate) const fn from_value(value: u64) -> Self {
-        Self(value)
-    }
-
     /// Returns the number that stands for it.
     pub const fn value(self) -> u64 {
         self.0
+    }
+
+    /// Returns the tenant that such a number stands for.
+    pub const fn from_value(value: u64) -> Self {
+        Self(value)
     }
 }
 
@@ -42,6 +42,11 @@ impl RouteId {
     /// Returns the number that stands for it.
     pub const fn value(self) -> u64 {
         self.0
+    }
+
+    /// Returns the route that such a number stands for.
+    pub const fn from_value(value: u64) -> Self {
+        Self(value)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The engine: quota groups, permits, and the contract of commands, outputs and timeouts.
 
 mod line;
+mod memory;
 mod store;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,6 +11,7 @@ use crate::allowance::{Allowances, Allowed, Hold};
 use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
 use crate::group::{Desk, Entry, Group, InFlight, Step};
 use crate::limit::Limit;
+use crate::memory::Gap;
 use crate::outcome::{Failure, Outcome};
 use crate::output::{Notice, Output, Wake};
 use crate::plan::{Plan, QuotaId, QuotaKey};
@@ -55,6 +57,8 @@ pub struct Engine {
     /// Limits and budgets of tenants and routes.
     allowances: Allowances,
     runs: Runs,
+    /// A time of which nobody knows what was charged.
+    gap: Option<Gap>,
     closed: bool,
     /// The number of this process among the replicas.
     process: u64,
@@ -85,6 +89,7 @@ impl Engine {
             arrivals: 0,
             bytes_waiting: 0,
             jitter: Jitter::new(seed),
+            gap: None,
             closed: false,
             process: Jitter::new(seed).next() % PROCESSES + 1,
         }
@@ -344,6 +349,9 @@ impl Engine {
         let group = &mut self.groups[index as usize];
         group.advance(now);
         group.inform(now, limits, &mut self.notices);
+        if let Some(gap) = self.gap {
+            group.presume_new(now, gap);
+        }
         self.publish(quota);
         self.pump(index);
     }
@@ -464,6 +472,9 @@ impl Engine {
         let plan = find(&self.plan, key.id).ok_or(RefusalReason::UnknownQuota)?;
         let mut group = Group::new(self.now, key, plan, self.plan.tiers);
         group.share(self.now, self.plan.shared, self.process, &mut self.jitter);
+        if let Some(gap) = self.gap {
+            group.presume(self.now, gap);
+        }
         if self.groups.len() < ACCOUNTS_MAX {
             let index = u32::try_from(self.groups.len()).map_err(|_| RefusalReason::TooManyAccounts)?;
             self.groups.push(group);

@@ -6,6 +6,7 @@ mod congestion;
 mod eta;
 mod inform;
 mod lessons;
+mod memory;
 mod probe;
 mod refusal;
 mod shared;
@@ -53,6 +54,7 @@ const HOLD_MAX: u64 = 30 * 86_400 * 1_000_000;
 
 pub(crate) use attempt::InFlight;
 pub(crate) use eta::Expectation;
+pub(crate) use memory::UnderWay;
 pub(crate) use shared::{Let, Shared};
 
 /// The shortest time between two looks for those who will be too late, in microseconds.
@@ -431,13 +433,13 @@ impl Group {
                 self.ask(now, slot, allowances);
                 Step::Asked
             }
-            Turn::Nobody if self.asks_first() => match self.unknown_head() {
+            Turn::Nobody if self.asks_first() => match self.unknown_head(now, index, allowances) {
                 Some(slot) => {
                     self.ask(now, slot, allowances);
                     Step::Asked
                 }
                 None => {
-                    self.has_asked();
+                    self.has_asked_all();
                     Step::Idle
                 }
             },
@@ -516,7 +518,7 @@ impl Group {
             };
             [head, blocked].into_iter().flatten().min()
         };
-        let store = self.store_wake().map(|at| (at, Wake::Store));
+        let store = self.store_wake(now).map(|at| (at, Wake::Store));
         [line, resume, deadline, store].into_iter().flatten().min()
     }
 

@@ -23,7 +23,7 @@ mod ring;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-pub use call::{Ask, Call, Entry, LimitName, Missed, Seed, Terms};
+pub use call::{Ask, Call, CallKey, Entry, LimitName, Missed, Seed, Terms};
 pub use member::SILENT_AFTER;
 pub use reply::{Denial, Fact, Reply, Status, Wakening};
 
@@ -161,7 +161,7 @@ impl Ledger {
                 .collect(),
             tags: asks
                 .iter()
-                .map(|ask| self.fairness.tag(ask.tier, ask.tenant))
+                .map(|ask| self.fairness.tag(now, ask.tier, ask.tenant))
                 .collect(),
             facts: if call.facts == self.facts_version {
                 Vec::new()

@@ -26,6 +26,7 @@ mod lasting;
 pub mod ledger;
 mod limit;
 mod margin;
+mod memory;
 mod meter;
 mod outcome;
 mod output;
@@ -56,6 +57,9 @@ pub use engine::{ACCOUNTS_MAX, Engine};
 pub use estimate::TextShape;
 pub use limit::{Discipline, Limit, LimitRef, LimitSource, Zone};
 pub use margin::MarginPolicy;
+pub use memory::{
+    AllowanceMemory, BudgetMemory, Charged, Gap, GroupMemory, LimitMemory, Memory, TrialMemory, UnknownMemory,
+};
 pub use outcome::{Failure, Outcome, Usage};
 pub use output::{Notice, Output, Standing, Wake};
 pub use plan::{

@@ -60,6 +60,17 @@ impl Margin {
         self.fixed = fixed(policy);
     }
 
+    /// Returns how often it is doubled.
+    pub(crate) const fn doublings(&self) -> u32 {
+        self.doublings
+    }
+
+    /// Takes over doublings from before a restart.
+    pub(crate) fn recall(&mut self, now: u64, doublings: u32) {
+        self.doublings = doublings.min(DOUBLINGS_MAX);
+        self.doubled_at = now;
+    }
+
     /// Takes note that a request was stamped no later than `delay` microseconds after our own stamp.
     pub(crate) fn sample(&mut self, delay: u64) {
         self.samples = self.samples.saturating_add(1);

@@ -3,6 +3,8 @@
 mod crowd;
 mod even;
 mod lesson;
+mod memory;
+mod presumed;
 mod projected;
 mod ramp;
 mod reading;
@@ -26,6 +28,7 @@ use crate::window::{Bucket, Rolling, WINDOW_MAX, WINDOW_MIN};
 
 use even::Expiries;
 pub(crate) use lesson::Lesson;
+use presumed::Presumed;
 pub(crate) use reading::Revealed;
 pub(crate) use shared::Change;
 
@@ -121,6 +124,10 @@ pub(crate) struct Meter {
     outlook_stale: bool,
     /// What refusals taught that nobody told.
     lesson: Option<Box<Lesson>>,
+    /// What was under way when it was remembered last, before a restart.
+    unsettled: u64,
+    /// Use that is presumed after a crash.
+    presumed: Option<Box<Presumed>>,
     /// What expires in the next window, as it was looked at last.
     expiries: Option<Box<Expiries>>,
     /// What was charged and given back since it was last asked, where others have to be told.
@@ -172,6 +179,8 @@ impl Meter {
             outlook: None,
             outlook_stale: true,
             lesson: None,
+            unsettled: 0,
+            presumed: None,
             expiries: None,
             journal: None,
             elsewhere: 0,
@@ -253,6 +262,7 @@ impl Meter {
             used: Amount::new(self.used()),
             held: Amount::new(self.held()),
             foreign: Amount::new(self.foreign()),
+            presumed: Amount::new(self.presumed()),
             margin: Duration::from_micros(self.margin),
             growth: self.growth(),
         }
@@ -296,6 +306,7 @@ impl Meter {
             return;
         }
         self.all.advance(now);
+        self.outlive_presumed(now);
         if let Some(foreign) = &mut self.foreign {
             foreign.advance(now);
         }
@@ -398,6 +409,8 @@ impl Meter {
         if !same {
             return;
         }
+        self.unsettled = older.unsettled;
+        self.presumed.clone_from(&older.presumed);
         self.paced_until = older.paced_until;
         self.pacer.clone_from(&older.pacer);
         let learned = older.is_known() && !older.source.is_given();

@@ -132,6 +132,8 @@ pub struct LimitSnapshot {
     pub held: Amount,
     /// What others were found to use.
     pub foreign: Amount,
+    /// What is presumed to be in use, after a crash.
+    pub presumed: Amount,
     /// The margin J.
     pub margin: Duration,
     /// How it grows, where it is the temporary limit of an acceleration.

@@ -1,11 +1,13 @@
 //! Tests of the engine through its own contract.
 
 mod answers;
+mod crash;
 mod days;
 mod freed;
 mod learned;
 mod liveness;
 mod loops;
+mod memory;
 mod order;
 mod order_properties;
 mod properties;
@@ -13,6 +15,8 @@ mod refusals;
 mod reloads;
 mod scenarios;
 mod shared;
+
+extern crate std;
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -9,7 +9,7 @@ mod server;
 mod status;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tidegate_core::Snapshot;
@@ -21,6 +21,7 @@ use crate::limit_api::LimitBoard;
 use crate::metrics::{
     AllowanceView, CallerNames, Metrics, QuotaView, RunView, allowances, named_views, runs,
 };
+use crate::state::StateStatus;
 
 pub use server::AdminServer;
 
@@ -39,6 +40,8 @@ pub struct AdminState {
     board: Arc<LimitBoard>,
     /// What accounts are called.
     names: Names,
+    /// What is told of the state file, where there is one.
+    state: OnceLock<Arc<StateStatus>>,
 }
 
 /// What one look at the engine showed.
@@ -99,12 +102,19 @@ impl AdminState {
             }),
             board,
             names: Names::default(),
+            state: OnceLock::new(),
         })
     }
 
     /// Returns what accounts are called.
     pub(crate) fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// Says that there is a state file.
+    pub(crate) fn keeps_state(&self, status: Arc<StateStatus>) {
+        // There is one start of the program.
+        let _ = self.state.set(status);
     }
 
     /// Says that requests are served from now on.

@@ -24,6 +24,7 @@ mod secret;
 mod tenants;
 mod upstream;
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use sha2::{Digest, Sha256};
 use tidegate_core::{
     ChargeModel, Discipline, Guarantee, Learning, Limit, MarginPolicy, Plan, Price, QueueBounds, QuotaId,
     QuotaPlan, RetryPolicy, RunId, RunPlan, TenantId, TenantPlan, TierPlan, Tokens,
@@ -124,6 +126,8 @@ pub struct Server {
     pub tenant_header: Option<HeaderName>,
     /// The file with the hashes of Tidegate's own keys.
     pub keys_file: Option<PathBuf>,
+    /// The file in which charges outlive a restart.
+    pub state_file: Option<PathBuf>,
 }
 
 /// Who may ask.
@@ -462,20 +466,62 @@ impl Upstream {
 /// So much of a body's beginning and of its end tells it from others.
 const IDENTITY_BYTES: usize = 512;
 
-/// Tells accounts apart without keeping what identifies them: a keyed hash with a key of this process.
+/// Tells accounts apart without keeping what identifies them: a keyed hash, whose salt a state file keeps over restarts.
 ///
 /// Make one at the start of the program and keep it over reloads, or every account begins anew.
-#[derive(Debug, Clone, Default)]
-pub struct AccountHasher(std::hash::RandomState);
+#[derive(Clone)]
+pub struct AccountHasher {
+    /// For what nobody needs to know again after a restart.
+    local: RandomState,
+    salt: Salt,
+    /// The hash of the salt alone.
+    salted: Sha256,
+}
+
+/// What the hashes of accounts are salted with.
+pub type Salt = [u8; 32];
+
+impl Default for AccountHasher {
+    /// Makes one with a salt of its own.
+    fn default() -> Self {
+        let mut salt = Salt::default();
+        for part in salt.chunks_exact_mut(8) {
+            // The standard library draws the keys of each from the system's randomness.
+            part.copy_from_slice(&RandomState::new().hash_one(0).to_le_bytes());
+        }
+        Self::with_salt(salt)
+    }
+}
+
+impl std::fmt::Debug for AccountHasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AccountHasher")
+    }
+}
 
 impl AccountHasher {
+    /// Makes one that tells accounts apart as another one with this salt did.
+    pub fn with_salt(salt: Salt) -> Self {
+        // A whole block, so that it is hashed once and for all.
+        let salted = Sha256::new().chain_update(salt).chain_update(salt);
+        Self {
+            local: RandomState::new(),
+            salt,
+            salted,
+        }
+    }
+
+    /// Returns the salt.
+    pub const fn salt(&self) -> &Salt {
+        &self.salt
+    }
+
     /// Returns what the same request has in common each time that it is sent: who sends it, to where, and what it says, of
     /// a long body its beginning and end.
     pub fn identity(&self, tenant: TenantId, path: &str, body: &[u8]) -> u64 {
-        use std::hash::BuildHasher;
         let first = &body[..body.len().min(IDENTITY_BYTES)];
         let last = &body[body.len().saturating_sub(IDENTITY_BYTES)..];
-        self.0.hash_one((tenant, path, body.len(), first, last))
+        self.local.hash_one((tenant, path, body.len(), first, last))
     }
 
     /// Returns the account of a request: 0 where Tidegate's own key is used for a group with limits.
@@ -483,17 +529,28 @@ impl AccountHasher {
     /// `client_key` is the key that is passed through (`None` where the upstream has a key of Tidegate's own), `model`
     /// counts where the route says that each model has an account of its own.
     pub fn account(&self, route: QuotaRoute, client_key: Option<&[u8]>, model: Option<&str>) -> u64 {
-        use std::hash::BuildHasher;
         match (client_key, route.per_model) {
             (None, false) => 0,
-            (key, false) => self.0.hash_one((key, None::<&str>)),
-            (key, true) => self.0.hash_one((key, route.own.or(model))),
+            (key, false) => self.salted([key, None]),
+            (key, true) => self.salted([key, route.own.or(model).map(str::as_bytes)]),
         }
     }
 
     /// Returns the identifier of a run: what one tenant calls a run says nothing about another's.
     pub fn run(&self, tenant: TenantId, name: &str) -> RunId {
-        use std::hash::BuildHasher;
-        RunId::of(self.0.hash_one((tenant.value(), name)))
+        RunId::of(self.local.hash_one((tenant.value(), name)))
+    }
+
+    /// Hashes what may be there, each part with its length.
+    fn salted(&self, parts: [Option<&[u8]>; 2]) -> u64 {
+        let mut hash = self.salted.clone();
+        for part in parts {
+            let length = part.map_or(u64::MAX, |part| part.len() as u64);
+            hash.update(length.to_le_bytes());
+            hash.update(part.unwrap_or_default());
+        }
+        let digest = hash.finalize();
+        let first = digest.iter().take(8);
+        first.fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 }

@@ -18,5 +18,6 @@ pub mod replay;
 pub mod serve;
 mod shared;
 mod site;
+pub mod state;
 mod tenants;
 mod worker;

@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::admin::AdminServer;
-use crate::config::Config;
+use crate::config::{AccountHasher, Config};
 use crate::connection::Listener;
 use crate::keys::{self, KeysError};
 use crate::limit_api;
@@ -26,6 +26,7 @@ use crate::phase::Phase;
 use crate::proxy::Proxy;
 use crate::shared::Shared;
 use crate::site::{Site, SiteError};
+use crate::state::{StateError, StateKeeper};
 use crate::worker::{Arrival, Worker};
 
 /// A running gateway. Dropped, it ends at once and takes its connections with it.
@@ -36,6 +37,8 @@ pub struct Gateway {
     connections: Arc<Semaphore>,
     connections_max: u32,
     threads: Vec<JoinHandle<()>>,
+    /// Where charges outlive a restart; once the program is said to run.
+    state: Option<Arc<StateKeeper>>,
 }
 
 /// Why the gateway could not be started.
@@ -52,6 +55,9 @@ pub enum StartError {
     /// The configuration cannot be put in force.
     #[error(transparent)]
     Site(#[from] SiteError),
+    /// The file for the state is somebody else's, or cannot be written.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The system gave no thread or no runtime.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -83,7 +89,17 @@ impl Gateway {
         let connections = Arc::new(Semaphore::new(connections_max as usize));
         let metrics = Arc::new(Metrics::new());
         let site = Site::new(config, &metrics)?;
-        let (shared, keeper) = start_keeper(site, metrics, Arc::clone(&connections), connections_max)?;
+        let state = server.state_file.as_deref().map(StateKeeper::open).transpose()?;
+        let accounts = state
+            .as_ref()
+            .map_or_else(AccountHasher::default, |(state, _)| state.accounts());
+        let (shared, keeper) =
+            start_keeper(site, metrics, accounts, Arc::clone(&connections), connections_max)?;
+        let state = state.map(|(state, past)| {
+            state.recall(&shared.limiter, past);
+            shared.admin.keeps_state(state.status());
+            Arc::new(state)
+        });
         let admin = match &server.admin {
             None => None,
             Some(admin) => {
@@ -106,7 +122,11 @@ impl Gateway {
             connections,
             connections_max,
             threads: vec![keeper],
+            state: None,
         };
+        if let Some(state) = state {
+            gateway.keep_state(state)?;
+        }
         gateway
             .threads
             .push(limit_api::start(Arc::clone(&gateway.shared))?);
@@ -207,6 +227,17 @@ impl Gateway {
         drop(self);
     }
 
+    /// Says in the state file that the program runs, and goes on saying so.
+    fn keep_state(&mut self, state: Arc<StateKeeper>) -> Result<(), StartError> {
+        state.begin(&self.shared.limiter)?;
+        self.state = Some(Arc::clone(&state));
+        let shared = Arc::clone(&self.shared);
+        let runtime = runtime()?;
+        self.spawn("tidegate-state".to_owned(), move || {
+            runtime.block_on(state.keep(&shared.limiter, &shared.phases));
+        })
+    }
+
     fn start_worker(
         &mut self,
         number: usize,
@@ -263,6 +294,9 @@ impl Drop for Gateway {
             // A thread that panicked has said so on the error output already.
             let _ = thread.join();
         }
+        if let Some(state) = self.state.take() {
+            state.end(&self.shared.limiter);
+        }
     }
 }
 
@@ -278,6 +312,7 @@ fn runtime() -> io::Result<Runtime> {
 fn start_keeper(
     site: Site,
     metrics: Arc<Metrics>,
+    accounts: AccountHasher,
     connections: Arc<Semaphore>,
     connections_max: u32,
 ) -> Result<(Arc<Shared>, JoinHandle<()>), StartError> {
@@ -288,7 +323,7 @@ fn start_keeper(
         .spawn(move || {
             runtime.block_on(async {
                 let limiter = Limiter::new(site.config.plan());
-                let shared = Arc::new(Shared::new(limiter, metrics, site));
+                let shared = Arc::new(Shared::new(limiter, metrics, site, accounts));
                 if sender.send(Arc::clone(&shared)).is_ok() {
                     keep(&shared, &connections, connections_max).await;
                 }

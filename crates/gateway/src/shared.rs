@@ -35,7 +35,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Puts the first configuration in force.
-    pub(crate) fn new(limiter: Limiter, metrics: Arc<Metrics>, site: Site) -> Self {
+    pub(crate) fn new(limiter: Limiter, metrics: Arc<Metrics>, site: Site, accounts: AccountHasher) -> Self {
         let look = limiter.clone();
         let limits = Arc::new(LimitBoard::default());
         let admin = AdminState::with_board(
@@ -49,7 +49,7 @@ impl Shared {
             metrics,
             limits,
             admin,
-            accounts: AccountHasher::default(),
+            accounts,
             phases: Phases::default(),
             site_version: AtomicU64::new(1),
             site: Mutex::new(Arc::new(site)),

@@ -22,20 +22,25 @@
 mod builder;
 mod clock;
 mod limiter;
+mod memory;
 mod permit;
+#[cfg(feature = "serde")]
+mod saved;
 #[cfg(feature = "redis")]
 #[doc(hidden)]
 pub mod store;
 
 pub use tidegate_core as core;
 pub use tidegate_core::{
-    ChargeModel, Demand, Discipline, Failure, Limit, LimitRef, Plan, QuotaKey, QuotaPlan, Readings, Refusal,
-    RefusalReason, Request, Snapshot, Timestamp, Tokens, Usage, WaitReason,
+    ChargeModel, Demand, Discipline, Failure, Gap, Limit, LimitRef, Memory, Plan, QuotaKey, QuotaPlan,
+    Readings, Refusal, RefusalReason, Request, Snapshot, Timestamp, Tokens, UnknownMemory, Usage, WaitReason,
 };
 
 pub use crate::builder::Builder;
 pub use crate::limiter::Limiter;
 pub use crate::permit::Permit;
+#[cfg(feature = "serde")]
+pub use crate::saved::SavedMemory;
 #[cfg(feature = "redis")]
 pub use crate::store::{
     RoundTrips, StoreError, StoreNode, StoreOptions, StoreProblem, StoreState, StoreStatus,

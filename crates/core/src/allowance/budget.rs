@@ -6,6 +6,7 @@ use super::{Hold, Used, Verdict};
 use crate::calendar::next_month;
 use crate::decision::{Allotment, Refusal, RefusalReason, Spent, WaitReason};
 use crate::limit::Zone;
+use crate::memory::BudgetMemory;
 use crate::plan::{Budget, BudgetUnit, Period};
 use crate::snapshot::BudgetSnapshot;
 use crate::time::Timestamp;
@@ -80,6 +81,26 @@ impl Account {
             return Verdict::Event(WaitReason::Budget);
         }
         Verdict::Now
+    }
+
+    /// Returns what is used, and held, if anything is.
+    pub(super) fn remember(&mut self, now: u64) -> Option<BudgetMemory> {
+        self.renew(now);
+        let used = self.used.saturating_add(self.held);
+        (used > 0).then(|| BudgetMemory {
+            unit: self.budget.unit,
+            period: self.budget.period,
+            used,
+            renews: Timestamp::from_micros(self.renews),
+        })
+    }
+
+    /// Takes over what was used, if that is of this budget and of the period that now is.
+    pub(super) fn recall(&mut self, now: u64, known: &BudgetMemory) {
+        let is_same = known.unit == self.budget.unit && known.period == self.budget.period;
+        if is_same && known.renews.as_micros() > now {
+            self.used = self.used.saturating_add(known.used);
+        }
     }
 
     /// Returns whether nothing of it is used or held.

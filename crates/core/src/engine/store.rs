@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::decision::TicketId;
 use crate::group::Let;
-use crate::ledger::{Call, Reply};
+use crate::ledger::{Call, CallKey, Reply};
 use crate::output::Output;
 use crate::plan::QuotaKey;
 use crate::time::Timestamp;
@@ -28,8 +28,8 @@ impl Engine {
         call
     }
 
-    /// Takes note of the ledger's answer to the call of this number.
-    pub fn answer(&mut self, now: Timestamp, quota: QuotaKey, sequence: u64, reply: &Reply) {
+    /// Takes note of the ledger's answer to a call.
+    pub fn answer(&mut self, now: Timestamp, quota: QuotaKey, call: CallKey, reply: &Reply) {
         self.pass(now);
         let now = self.now;
         let Some(index) = self.keys.get(&quota).copied() else {
@@ -39,7 +39,7 @@ impl Engine {
             return;
         };
         group.advance(now);
-        let lets = group.answered(now, sequence, reply, &mut self.allowances, &mut self.notices);
+        let lets = group.answered(now, call, reply, &mut self.allowances, &mut self.notices);
         self.publish(quota);
         for Let {
             slot,

@@ -53,6 +53,11 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
+    /// Returns the output charged so far, where output is charged as it is generated.
+    pub(crate) const fn generated(&self) -> u64 {
+        self.generated
+    }
+
     /// Returns what an attempt used that ended so, as far as that is known: else what it was held to use; `None` if it was
     /// not sent.
     pub(crate) fn used(&self, outcome: &Outcome) -> Option<Used> {
@@ -88,6 +93,7 @@ impl Group {
     ) -> InFlight {
         let ahead = self.in_flight;
         self.in_flight = ahead.saturating_add(1);
+        self.let_ask();
         self.lessons.admitted(now);
         self.totals.admitted += 1;
         self.last_used = now;
@@ -389,6 +395,7 @@ impl Group {
         if let Some(slot) = flight.slot {
             self.projection.remove(slot);
         }
+        self.has_asked(has_ended);
         self.keep_room();
         self.has_let_go();
         !self.queue.is_empty()

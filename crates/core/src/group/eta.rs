@@ -276,7 +276,10 @@ impl Group {
     /// Returns when a charge can be taken behind others who will take `ahead`, and what it waits for.
     pub(crate) fn eta(&self, now: u64, ahead: &Charge, charge: &Charge, need: &Need) -> (u64, WaitReason) {
         let (earliest, limit) = self.earliest(now, ahead, charge, need);
+        let is_presumed = limit.is_some_and(|limit| self.awaits_proof(limit, ahead, charge));
         let at = match (earliest, limit) {
+            // The first answers will tell more.
+            (Earliest::At(_), Some(_)) if is_presumed => now,
             (Earliest::At(at), _) => at,
             (Earliest::Event, Some(limit)) if limit.dimension == Dimension::Concurrency => {
                 let ahead = ahead.amount(Dimension::Concurrency).value();
@@ -291,7 +294,7 @@ impl Group {
         let eta = at.max(opens).max(paced);
         let reason = match limit {
             _ if opens > now => WaitReason::Hold,
-            _ if !self.is_open(now) => WaitReason::Learning,
+            _ if !self.is_open(now) || is_presumed => WaitReason::Learning,
             _ if paced > at => self.lessons.reason(),
             Some(limit) => WaitReason::Limit(limit),
             None => WaitReason::Line,

@@ -14,13 +14,14 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::Group;
-use crate::allowance::{Allowances, Allowed, Hold};
+use super::{Group, LOOK_AGAIN};
+use crate::allowance::{Allowances, Allowed, Hold, Verdict};
 use crate::caller::Caller;
 use crate::charge::Charge;
-use crate::ledger::{Ask, Call, LimitName, Missed};
+use crate::ledger::{Ask, Call, HEADS_MAX, LimitName, Missed};
 use crate::output::{Notice, Standing};
 use crate::plan::SharedPlan;
+use crate::queue::Cursor;
 use crate::retry::Jitter;
 use crate::snapshot::StoreSnapshot;
 use crate::time::{Timestamp, micros};
@@ -28,8 +29,9 @@ use crate::time::{Timestamp, micros};
 /// A replica calls at least so often while it uses anything, in microseconds.
 const BEAT: u64 = 300_000;
 
-/// The most requests that one call asks for.
+/// The most requests that one call asks for, and the least where few were let in the last time.
 const ASKS_MAX: usize = 64;
+const ASKS_MIN: usize = 4;
 
 /// An answer that took longer says nothing about being in touch, in microseconds.
 const TOUCH_MAX: u64 = 1_000_000;
@@ -95,8 +97,6 @@ pub(crate) struct Shared {
     paused_until: u64,
     /// Our own charges, by buckets of the ledger's clock.
     own: BTreeMap<(LimitName, u64), u64>,
-    /// Everybody's charges as last seen, by slots of ten buckets, and ours since.
-    seen: BTreeMap<(LimitName, u64), u64>,
     names: Vec<u64>,
     has_lost: bool,
     /// The ledger's clock less ours.
@@ -110,10 +110,12 @@ pub(crate) struct Shared {
     is_quiet: bool,
     /// Somebody has come, or may go again, since it was quiet.
     is_fresh: bool,
+    /// The most that are asked for at once: twice as many as were let in last.
+    asks_max: usize,
     /// When the ledger said to call again.
     wake_at: Option<u64>,
-    /// The head that the ledger knows of.
-    registered: Option<(u32, u64)>,
+    /// Those who wait and of whom the ledger knows: place and arrival.
+    registered: Vec<(u32, u64)>,
     /// When it has to be called again, whatever happens.
     beat_at: u64,
     /// Whether something has to be told at once.
@@ -123,6 +125,8 @@ pub(crate) struct Shared {
     /// Whether the driver has been told that a call is due.
     is_announced: bool,
     is_leaving: bool,
+    /// Whether the call whose answer is awaited is to be made again, although it was answered.
+    repeats: bool,
     calls: u64,
 }
 
@@ -146,7 +150,6 @@ impl Shared {
             facts: 0,
             paused_until: 0,
             own: BTreeMap::new(),
-            seen: BTreeMap::new(),
             names: Vec::new(),
             has_lost: false,
             offset: None,
@@ -156,13 +159,15 @@ impl Shared {
             replicas: 0,
             is_quiet: false,
             is_fresh: false,
+            asks_max: ASKS_MAX,
             wake_at: None,
-            registered: None,
+            registered: Vec::new(),
             beat_at: now,
             is_urgent: false,
             is_tight: false,
             is_announced: false,
             is_leaving: false,
+            repeats: false,
             calls: 0,
         }
     }
@@ -190,12 +195,10 @@ impl Shared {
     /// Takes note of a charge of our own at a moment of the ledger's clock, or of something that was given back.
     fn note_own(&mut self, name: LimitName, bucket: u64, amount: u64, is_refund: bool) {
         let own = self.own.entry((name, bucket)).or_default();
-        let seen = self.seen.entry((name, bucket / 10)).or_default();
         if is_refund {
             *own = own.saturating_sub(amount);
         } else {
             *own = own.saturating_add(amount);
-            *seen = seen.saturating_add(amount);
         }
     }
 
@@ -243,18 +246,24 @@ impl Group {
             return false;
         }
         if shared.wake_at.is_some_and(|at| at <= now) || shared.beat_at <= now {
+            // Whoever is known already is asked for again.
+            shared.registered.clear();
             shared.wake_at = None;
             shared.is_quiet = false;
         }
-        if let Some((slot, arrival)) = shared.registered
-            && !queue.holds(slot, arrival)
+        if shared
+            .registered
+            .iter()
+            .any(|(slot, arrival)| !queue.holds(*slot, *arrival))
         {
             // Others stand behind somebody who is gone.
-            shared.registered = None;
+            shared
+                .registered
+                .retain(|(slot, arrival)| queue.holds(*slot, *arrival));
             shared.is_urgent = true;
             shared.is_quiet = false;
         }
-        shared.asked.len() >= ASKS_MAX || (shared.is_quiet && !shared.is_fresh)
+        shared.asked.len() >= shared.asks_max || (shared.is_quiet && !shared.is_fresh)
     }
 
     /// Somebody has come, or may go again: they may be let in, whoever was not.
@@ -265,17 +274,44 @@ impl Group {
     }
 
     /// Nobody else is to be asked for now.
-    pub(super) fn has_asked(&mut self) {
+    pub(super) fn has_asked_all(&mut self) {
         if let Some(shared) = &mut self.shared {
             shared.is_fresh = false;
         }
     }
 
-    /// Returns the head that does not fit and that the ledger does not know of.
-    pub(super) fn unknown_head(&self) -> Option<u32> {
+    /// Returns one who is first in a flow, and of whom the ledger does not know: it chooses among the flows of all replicas.
+    pub(super) fn unknown_head(&mut self, now: u64, index: u32, allowances: &mut Allowances) -> Option<u32> {
         let shared = self.shared.as_ref()?;
-        let (slot, arrival) = self.head?;
-        (shared.registered != Some((slot, arrival)) && self.queue.holds(slot, arrival)).then_some(slot)
+        let mut known = shared.registered.len() + shared.asked.len();
+        if known >= HEADS_MAX {
+            return None;
+        }
+        for tier in self.queue.tier_order() {
+            let mut cursor = Cursor::default();
+            while let Some(flow) = self.queue.next_flow(tier, &mut cursor) {
+                let Some((_, slot)) = self.queue.next_head_of(flow, None) else {
+                    continue;
+                };
+                let Some(place) = self.queue.place(slot) else {
+                    continue;
+                };
+                if shared.registered.contains(&(slot, place.arrival)) {
+                    continue;
+                }
+                let (charge, allowed, hold) =
+                    (place.waiting.charge, place.waiting.allowed, place.waiting.hold);
+                let verdict = allowances.verdict(now, allowed, &charge, hold, index);
+                if verdict == Verdict::Now && self.never_fits(now, &charge).is_none() {
+                    return Some(slot);
+                }
+                known += 1;
+                if known >= HEADS_MAX {
+                    return None;
+                }
+            }
+        }
+        None
     }
 
     /// Takes somebody out of the line, with everything that they need, and asks the ledger whether they may go.
@@ -414,30 +450,36 @@ impl Group {
     }
 
     /// Returns when the ledger has to be called, or has been silent for too long.
-    pub(super) fn store_wake(&self) -> Option<u64> {
+    pub(super) fn store_wake(&self, now: u64) -> Option<u64> {
         let shared = self.shared.as_ref()?;
+        let is_free = (shared.sent.is_none() || shared.repeats) && !shared.is_announced;
         if !self.is_in_use() {
-            return (shared.is_member && shared.sent.is_none()).then_some(shared.beat_at);
+            return (shared.is_member && is_free).then(|| shared.beat_at.max(now + LOOK_AGAIN));
         }
-        let beat = shared.sent.is_none().then_some(shared.beat_at);
+        let beat = is_free.then_some(shared.beat_at);
         let wake = shared.wake_at.filter(|_| shared.is_quiet);
-        [beat, wake, shared.next_retreat()].into_iter().flatten().min()
+        let next = [beat, wake, shared.next_retreat()].into_iter().flatten().min();
+        next.map(|at| at.max(now + LOOK_AGAIN))
     }
 
     /// Returns whether a call is due that the driver has not been told of.
     pub(crate) fn announces(&mut self, now: u64) -> bool {
-        let (is_in_use, is_fast) = (self.is_in_use(), !self.queue.is_empty());
+        let is_in_use = self.is_in_use();
         let Some(shared) = &mut self.shared else {
             return false;
         };
-        if shared.is_announced || shared.sent.is_some() && shared.decides() {
+        if shared.repeats && !shared.is_announced && shared.beat_at <= now {
+            shared.repeats = false;
+            shared.is_announced = true;
+            return true;
+        }
+        if shared.is_announced || shared.sent.is_some() {
             return false;
         }
         let asks = !shared.asked.is_empty();
         let tells = shared.is_urgent && (shared.is_member || asks);
         let is_beat = shared.beat_at <= now && (is_in_use || shared.is_member);
         let leaves = shared.is_leaving && shared.is_member;
-        let _ = is_fast;
         if !(asks || tells || is_beat || leaves) {
             return false;
         }

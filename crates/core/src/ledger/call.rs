@@ -152,6 +152,28 @@ pub struct Missed {
     pub asks: Vec<Vec<u64>>,
 }
 
+/// What tells a call from all others, those of earlier epochs among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallKey {
+    /// Who calls.
+    pub replica: u64,
+    /// The epoch that it knows.
+    pub epoch: u64,
+    /// Its number in that epoch.
+    pub sequence: u64,
+}
+
+impl Call {
+    /// Returns what tells it from all others.
+    pub const fn key(&self) -> CallKey {
+        CallKey {
+            replica: self.replica,
+            epoch: self.epoch,
+            sequence: self.sequence,
+        }
+    }
+}
+
 /// One call of a replica to the ledger of a quota group.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Call {

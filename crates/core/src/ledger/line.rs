@@ -15,11 +15,14 @@ const WINDOW_COST: u64 = 1 << 30;
 /// The most flows whose service is remembered.
 const TAGS_MAX: usize = 1_024;
 
+/// A flow that waited or was served within so long, in microseconds, is still there.
+const THERE: u64 = 1_000_000;
+
 /// Service and credit of flows and tiers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fairness {
-    /// The service of each flow (tier and tenant) that was served while others waited.
-    pub(super) tags: BTreeMap<(u8, u64), u64>,
+    /// The service of each flow (tier and tenant) that was served while others waited, and when it last waited or was served.
+    pub(super) tags: BTreeMap<(u8, u64), (u64, u64)>,
     /// The service from which newcomers begin, of each tier.
     pub(super) virtual_time: [u64; 4],
     /// What each tier has earned while it waited.
@@ -27,15 +30,20 @@ pub(super) struct Fairness {
 }
 
 impl Fairness {
-    /// Returns the service of a flow.
-    pub(super) fn tag(&self, tier: u8, tenant: u64) -> u64 {
-        let tag = self.tags.get(&(tier, tenant)).copied().unwrap_or(0);
-        tag.max(self.virtual_time[usize::from(tier & 3)])
+    /// Returns the service of a flow. Whoever was not there lately begins with those who are: what they did not ask for they
+    /// cannot make up for. Who was keeps what it has had, although none of its requests may be known between two calls.
+    pub(super) fn tag(&self, now: u64, tier: u8, tenant: u64) -> u64 {
+        let floor = self.virtual_time[usize::from(tier & 3)];
+        match self.tags.get(&(tier, tenant)) {
+            Some((tag, seen)) if now.saturating_sub(*seen) <= THERE => *tag,
+            Some((tag, _)) => floor.max(*tag),
+            None => floor,
+        }
     }
 
     pub(super) fn correct(&mut self, tier: u8, tenant: u64, by: i64) {
         let floor = self.virtual_time[usize::from(tier & 3)];
-        if let Some(tag) = self.tags.get_mut(&(tier, tenant)) {
+        if let Some((tag, _)) = self.tags.get_mut(&(tier, tenant)) {
             *tag = if by > 0 {
                 *tag + by.unsigned_abs()
             } else {
@@ -44,21 +52,17 @@ impl Fairness {
         }
     }
 
-    fn serve(&mut self, head: &Head, first_key: u64, shares: [u8; 4], waits: [bool; 4]) {
+    /// Takes note that a flow waits, with what it has had.
+    fn meet(&mut self, now: u64, head: &Head) {
+        let tag = self.tag(now, head.tier, head.tenant);
+        self.remember(now, head, tag);
+    }
+
+    fn serve(&mut self, now: u64, head: &Head, first_key: u64, shares: [u8; 4], waits: [bool; 4]) {
         let at = usize::from(head.tier & 3);
-        let tag = self.tag(head.tier, head.tenant);
+        let tag = self.tag(now, head.tier, head.tenant);
         self.virtual_time[at] = self.virtual_time[at].max(tag.min(first_key));
-        let flow = (head.tier, head.tenant);
-        let is_known = self.tags.contains_key(&flow);
-        if !is_known && self.tags.len() >= TAGS_MAX {
-            let floors = self.virtual_time;
-            self.tags
-                .retain(|(tier, _), tag| *tag > floors[usize::from(tier & 3)]);
-        }
-        // Where so many are ahead of the others, a newcomer's service is not remembered.
-        if is_known || self.tags.len() < TAGS_MAX {
-            self.tags.insert(flow, tag + head.service);
-        }
+        self.remember(now, head, tag + head.service);
         for tier in 0..4 {
             self.credit[tier] = if waits[tier] {
                 let earned = head.cost * u64::from(shares[tier]) / 100;
@@ -68,6 +72,21 @@ impl Fairness {
             };
         }
         self.credit[at] = self.credit[at].saturating_sub(head.cost);
+    }
+
+    /// Remembers the service of a flow. Where so many are ahead of the others, or still there, a newcomer's is not.
+    fn remember(&mut self, now: u64, head: &Head, tag: u64) {
+        let flow = (head.tier, head.tenant);
+        let is_known = self.tags.contains_key(&flow);
+        if !is_known && self.tags.len() >= TAGS_MAX {
+            let floors = self.virtual_time;
+            self.tags.retain(|(tier, _), (tag, seen)| {
+                *tag > floors[usize::from(tier & 3)] || now.saturating_sub(*seen) <= THERE
+            });
+        }
+        if is_known || self.tags.len() < TAGS_MAX {
+            self.tags.insert(flow, (tag, now));
+        }
     }
 }
 
@@ -126,6 +145,9 @@ impl Ledger {
             let tier = usize::from(candidate.head.tier & 3);
             waits[tier] = true;
             first_key[tier] = first_key[tier].min(candidate.key);
+            if is_contended {
+                self.fairness.meet(now, &candidate.head);
+            }
         }
         let mut totals = self.totals(now);
         let mut barrier: Option<Barrier> = None;
@@ -149,7 +171,7 @@ impl Ledger {
                     if is_contended {
                         let tier = usize::from(candidate.head.tier & 3);
                         self.fairness
-                            .serve(&candidate.head, first_key[tier], shares, waits);
+                            .serve(now, &candidate.head, first_key[tier], shares, waits);
                     }
                     pass.granted[candidate.order] = true;
                 } else {
@@ -211,7 +233,7 @@ impl Ledger {
                 let before = ahead.entry((head.tier, head.tenant)).or_default();
                 candidates.push(Candidate {
                     rank: (1, head.tier),
-                    key: self.fairness.tag(head.tier, head.tenant) + *before,
+                    key: self.fairness.tag(now, head.tier, head.tenant) + *before,
                     arrived: head.arrived,
                     replica,
                     order,

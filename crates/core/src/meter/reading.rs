@@ -105,6 +105,7 @@ impl Meter {
             // The answer took so long that what it tells cannot be compared with anything any more.
             return revealed;
         }
+        revealed.room |= self.prove(sent);
         let latest = sent.saturating_add(self.margin).min(now);
         let room = remaining.value().saturating_add(rounding).min(AMOUNT_MAX);
         let generated = self.taking == Taking::AsGenerated;

@@ -12,6 +12,7 @@ impl Meter {
             && self.outlook.is_none()
             && self.lesson.is_none()
             && self.pacer.is_none()
+            && self.presumed.is_none()
             && self.foreign.is_none();
         if is_plain && self.is_known() && self.dimension() != Dimension::Concurrency {
             // The usual case, without looking for the time at which it would.
@@ -57,6 +58,9 @@ impl Meter {
             } else {
                 Earliest::Event
             };
+        }
+        if self.may_ask(ahead, weight) {
+            return Earliest::At(now);
         }
         let at = match (&self.outlook, &self.bucket) {
             (Some(outlook), _) => self.projected_earliest(now, outlook, ahead, need),
@@ -128,7 +132,7 @@ impl Meter {
 
     /// Returns whether there is room for anything at all, as far as is easily seen.
     pub(crate) fn has_room(&self) -> bool {
-        if !self.is_known() || self.outlook.is_some() || self.lesson.is_some() {
+        if !self.is_known() || self.outlook.is_some() || self.lesson.is_some() || self.presumed.is_some() {
             return true;
         }
         match (&self.bucket, self.dimension()) {

@@ -14,8 +14,10 @@
 //!                                 patience  steps   longer patience
 //! ```
 
-use super::{Lesson, Meter};
+use super::{AMOUNT_MAX, Lesson, Meter};
 use crate::limit::LimitSource;
+use crate::memory::TrialMemory;
+use crate::units::Amount;
 
 /// The percentage of what was in use that an amount is set to, by how often refusals have agreed on it.
 const KEPT: [u64; 3] = [96, 97, 98];
@@ -87,7 +89,42 @@ impl Trial {
     }
 }
 
+impl Trial {
+    /// Returns what of it outlasts a restart.
+    pub(super) const fn remember(&self) -> TrialMemory {
+        let told = match self.told {
+            Some((amount, source)) => Some((Amount::new(amount), source)),
+            None => None,
+        };
+        TrialMemory {
+            told,
+            refused: Amount::new(self.refused),
+            agreed: self.agreed,
+        }
+    }
+}
+
 impl Meter {
+    /// Goes on trying where it was left, with all of its patience.
+    pub(super) fn recall_trial(&mut self, now: u64, known: &TrialMemory) {
+        let told = known
+            .told
+            .map(|(amount, source)| (amount.value().clamp(1, AMOUNT_MAX), source));
+        self.teach(Lesson::Trial(Trial {
+            told,
+            refused: known.refused.value().min(AMOUNT_MAX),
+            sent: now,
+            kept: KEPT[(known.agreed as usize).min(KEPT.len() - 1)],
+            agreed: known.agreed,
+            step: STEP.0,
+            patience: patience(told.is_some(), known.agreed),
+            calm: 0,
+            since: now,
+            pressed: false,
+        }));
+        self.pace(now, u64::MAX);
+    }
+
     /// Returns what was in use when the provider stamped a request that we stamped at `sent`, by the provider's window.
     pub(crate) fn in_use_at(&self, sent: u64) -> u64 {
         self.all.charged_between(sent.saturating_sub(self.window), sent)
@@ -118,8 +155,7 @@ impl Meter {
             None => 1,
         };
         let learned = keep(in_use, kept).min(amount - 1).max(least);
-        let first = if told.is_some() { PATIENCE_TOLD } else { PATIENCE };
-        let patience = first.saturating_mul(1 << agreed.min(5)).min(PATIENCE_MAX);
+        let patience = patience(told.is_some(), agreed);
         self.teach(Lesson::Trial(Trial {
             told,
             refused: in_use,
@@ -159,6 +195,12 @@ impl Meter {
         let learned = keep(in_use, kept).max(least).min(self.amount);
         self.set_amount(now, learned, LimitSource::Learned);
     }
+}
+
+/// Returns how many clean windows are to pass before the first raise.
+fn patience(is_told: bool, agreed: u32) -> u32 {
+    let first = if is_told { PATIENCE_TOLD } else { PATIENCE };
+    first.saturating_mul(1 << agreed.min(5)).min(PATIENCE_MAX)
 }
 
 /// Returns what is kept of an amount, at least as much as leaves one out of twenty.

@@ -7,7 +7,7 @@ use alloc::collections::{BTreeMap, BinaryHeap};
 use core::cmp::Reverse;
 
 use super::*;
-use crate::ledger::{Call, Ledger, Reply};
+use crate::ledger::{Call, CallKey, Ledger, Reply};
 use crate::{
     Caller, Outcome, PermitId, Priority, QuotaSnapshot, Refusal, SharedPlan, Standing, TenantId, TenantPlan,
     TicketId, Usage,
@@ -38,7 +38,7 @@ enum Event {
     Return {
         node: usize,
         life: u32,
-        sequence: u64,
+        key: CallKey,
         reply: Reply,
     },
     Wakened {
@@ -126,6 +126,7 @@ struct Rig {
     held: Vec<Event>,
     clock: i64,
     server_calls: u64,
+    stats: BTreeMap<&'static str, u64>,
 }
 
 impl Rig {
@@ -155,6 +156,7 @@ impl Rig {
             held: Vec::new(),
             clock: 0,
             server_calls: 0,
+            stats: BTreeMap::new(),
         }
     }
 
@@ -180,7 +182,20 @@ impl Rig {
 
     fn run(&mut self, seconds: f64) {
         let end = START.as_micros() + (seconds * 1e6) as u64;
+        let (mut last, mut turns) = (0, 0);
         loop {
+            turns = if self.now == last { turns + 1 } else { 0 };
+            last = self.now;
+            if turns > 100_000 {
+                let shot = self.snapshot(0);
+                panic!(
+                    "nothing goes on at {}: {:?} {:?} {:?}",
+                    self.now,
+                    shot.store,
+                    shot.limits,
+                    self.nodes[0].engine.poll_timeout()
+                );
+            }
             let event = self.events.peek().map(|Reverse((moment, _))| *moment);
             let timeouts = self.nodes.iter().filter(|node| node.is_alive);
             let timeout = timeouts
@@ -256,6 +271,20 @@ impl Rig {
             Event::Reach { node, life, call } => {
                 self.server_calls += 1;
                 let (reply, wakenings) = self.ledger.call(now.saturating_add_signed(self.clock), &call);
+                *self.stats.entry("asks").or_default() += call.asks.len() as u64;
+                *self.stats.entry("grants").or_default() +=
+                    reply.granted.iter().filter(|g| **g).count() as u64;
+                *self
+                    .stats
+                    .entry(match reply.denial {
+                        crate::ledger::Denial::None => "none",
+                        crate::ledger::Denial::Limit => "limit",
+                        crate::ledger::Denial::Line => "line",
+                        crate::ledger::Denial::Pause => "pause",
+                        crate::ledger::Denial::Learning => "learning",
+                    })
+                    .or_default() += 1;
+                *self.stats.entry("wakes").or_default() += wakenings.len() as u64;
                 for wakening in wakenings {
                     let to = self
                         .nodes
@@ -266,13 +295,13 @@ impl Rig {
                         self.after(WAY, Event::Wakened { node, replica, at });
                     }
                 }
-                let sequence = call.sequence;
+                let key = call.key();
                 self.after(
                     WAY,
                     Event::Return {
                         node,
                         life,
-                        sequence,
+                        key,
                         reply,
                     },
                 );
@@ -280,7 +309,7 @@ impl Rig {
             Event::Return {
                 node,
                 life,
-                sequence,
+                key,
                 reply,
             } => {
                 if self.nodes[node].life != life || self.nodes[node].is_cut || !self.nodes[node].is_alive {
@@ -289,7 +318,7 @@ impl Rig {
                 self.nodes[node].waits_for = None;
                 self.nodes[node]
                     .engine
-                    .answer(at(now), QuotaKey::named(QUOTA), sequence, &reply);
+                    .answer(at(now), QuotaKey::named(QUOTA), key, &reply);
                 self.drain(node);
             }
             Event::Wakened {

@@ -251,6 +251,18 @@ impl Rolling {
         self.invariants();
     }
 
+    /// Returns what is charged and counts, earliest first, each with the last moment of its bucket.
+    pub(crate) fn charges(&self) -> impl Iterator<Item = (u64, u64)> {
+        let (one, other) = if self.live == 0 {
+            (&[][..], &[][..])
+        } else {
+            self.slices(self.first, self.head)
+        };
+        let buckets = (self.first..).zip(one.iter().chain(other));
+        let charged = buckets.filter(|(_, amount)| **amount > 0);
+        charged.map(|(bucket, amount)| ((bucket + 1).saturating_mul(self.width) - 1, *amount))
+    }
+
     /// Returns the charges of each bucket behind that of `stamp`, latest first, with the time since its end; `None` if
     /// they are not remembered any more.
     pub(crate) fn charges_since(&self, stamp: u64) -> Option<impl Iterator<Item = (u64, u64)>> {
@@ -427,6 +439,11 @@ impl Rolling {
         (bucket + 1)
             .saturating_mul(self.width)
             .saturating_add(self.life())
+    }
+
+    /// Returns when what was charged at `moment` stops counting.
+    pub(crate) fn forgets_at(&self, moment: u64) -> u64 {
+        self.expiry(moment / self.width)
     }
 
     fn first_live_at(&self, moment: u64) -> u64 {

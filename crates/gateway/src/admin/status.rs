@@ -1,5 +1,6 @@
 //! The status page: what is configured, what is in force, and what waits for what.
 
+use std::borrow::Cow;
 use std::sync::PoisonError;
 
 use serde::Serialize;
@@ -10,6 +11,7 @@ use super::{AdminState, Readiness};
 use crate::config::Upstream;
 use crate::limit_api::LimitBoard;
 use crate::metrics::{AllowanceView, QuotaView, RunView, window};
+use crate::state::StateStatus;
 
 /// The most groups and accounts on one page.
 const QUOTAS_SHOWN: usize = 500;
@@ -23,6 +25,9 @@ struct Status<'a> {
     state: &'static str,
     uptime_seconds: u64,
     config: ConfigStatus<'a>,
+    /// What survives a restart; absent where nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_file: Option<StateFileStatus<'a>>,
     upstreams: Vec<UpstreamStatus<'a>>,
     /// How many groups and accounts there are; `quotas` lists those with the most waiting requests first.
     quotas_in_use: usize,
@@ -44,6 +49,17 @@ struct ConfigStatus<'a> {
     last_reload_failed: Option<Failed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<KeysStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct StateFileStatus<'a> {
+    path: Cow<'a, str>,
+    /// What was known at the start: `fresh`, `restored` or `presumed used until …`.
+    state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written_seconds_ago: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_write_failed: Option<Failed>,
 }
 
 #[derive(Debug, Serialize)]
@@ -138,6 +154,7 @@ pub(super) fn page(state: &AdminState) -> serde_json::Result<String> {
                 last_reload_failed: keys_failed.map(Failed::new),
             }),
         },
+        state_file: state.state.get().map(|status| state_file(status)),
         upstreams: config
             .upstreams
             .iter()
@@ -152,6 +169,16 @@ pub(super) fn page(state: &AdminState) -> serde_json::Result<String> {
         runs: &look.runs,
     };
     serde_json::to_string_pretty(&status)
+}
+
+fn state_file(status: &StateStatus) -> StateFileStatus<'_> {
+    let written = status.written();
+    StateFileStatus {
+        path: status.path.to_string_lossy(),
+        state: status.start().to_string(),
+        written_seconds_ago: written.at.map(|at| at.elapsed().as_secs()),
+        last_write_failed: written.failed.map(Failed::new),
+    }
 }
 
 fn shown(quotas: &[QuotaView]) -> Vec<&QuotaView> {

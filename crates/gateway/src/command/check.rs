@@ -114,6 +114,9 @@ fn caller_lines(page: &mut String, config: &Config) {
     if let Some(path) = &server.keys_file {
         let _ = writeln!(page, "  {} keys in {}", config.keys.len(), path.display());
     }
+    if let Some(path) = &server.state_file {
+        let _ = writeln!(page, "  charges outlive a restart in {}", path.display());
+    }
 }
 
 fn tenant_line(page: &mut String, config: &Config, tenant: &Tenant) {

@@ -1,7 +1,9 @@
 //! `tidegate serve`.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -28,7 +30,10 @@ pub(super) struct ServeArgs {
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) fn run(args: &ServeArgs) -> Result<ExitCode, CommandError> {
-    let config = args.config.load()?;
+    let mut config = args.config.load()?;
+    if config.server.state_file.is_none() {
+        config.server.state_file = state_file(std::env::var_os("STATE_DIRECTORY"));
+    }
     let log = log::start(&args.log)?;
     for warning in &config.warnings {
         tracing::warn!(%warning, "configuration");
@@ -43,6 +48,13 @@ pub(super) fn run(args: &ServeArgs) -> Result<ExitCode, CommandError> {
     runtime.block_on(attend(&gateway, &args.config))?;
     gateway.stop();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the file for the state in the folder that systemd made for it; where it made several, in the first.
+fn state_file(folders: Option<OsString>) -> Option<PathBuf> {
+    let folders = folders?;
+    let first = folders.as_bytes().split(|byte| *byte == b':').next()?;
+    (!first.is_empty()).then(|| Path::new(OsStr::from_bytes(first)).join("tidegate.state"))
 }
 
 /// Returns what a person wants to know at the start: where to connect, and what happens there.

@@ -194,6 +194,20 @@ impl Checker<'_> {
         }
     }
 
+    /// Returns where charges outlive a restart. It is written over, so it can be nothing else.
+    fn state_file(&mut self, raw: &RawServer) -> Option<PathBuf> {
+        let path = self.given("server.state_file", &raw.state_file)?;
+        if path.trim().is_empty() || path.ends_with('/') || raw.keys_file.value() == Some(path) {
+            self.error(
+                &raw.state_file,
+                "`server.state_file` cannot be this file".to_owned(),
+                "write the path of a file of its own, such as \"/var/lib/tidegate/tidegate.state\"; Tidegate makes it",
+            );
+            return None;
+        }
+        Some(PathBuf::from(path))
+    }
+
     /// Returns the header in which a trusted proxy names the tenant.
     fn tenant_header(&mut self, field: &Field<String>) -> Option<HeaderName> {
         let text = self.given("server.tenant_header", field)?;
@@ -227,6 +241,7 @@ impl Checker<'_> {
             auth: Auth::Open,
             tenant_header: self.tenant_header(&raw.tenant_header),
             keys_file: raw.keys_file.value().map(PathBuf::from),
+            state_file: self.state_file(raw),
             head_bytes_max: self.bytes(
                 "server.head_bytes_max",
                 &raw.head_bytes_max,

@@ -104,6 +104,12 @@ pub struct RawServer {
     pub tenant_header: Field<String>,
     /// The file with the hashes of keys that `tidegate keys` makes. It is read anew when it changes.
     pub keys_file: Field<String>,
+    /// The file in which charges, learned limits and budgets outlive a restart, for one process. Its folder must be there and
+    /// writable: two more files stand beside it, with `.lock` and `.new` at the end of their names. After a crash every limit
+    /// counts as used up until its window has passed or an answer tells what is left. It is opened at the start only. Without
+    /// it, it is `tidegate.state` in the folder that `STATE_DIRECTORY` names (systemd sets it where the unit says
+    /// `StateDirectory=`), or there is none, and a restart begins anew.
+    pub state_file: Field<String>,
 }
 
 /// When failed attempts are tried again.

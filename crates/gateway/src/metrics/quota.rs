@@ -94,6 +94,9 @@ pub struct LimitView {
     pub held: u64,
     /// How much of that others were found to use.
     pub foreign: u64,
+    /// How much of that is presumed, after a crash, until an answer tells.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub presumed: u64,
     /// By how much the window is kept longer than the provider's, in milliseconds.
     pub margin_ms: u64,
     /// Where the amount comes from: `config`, `preset`, `header`, `api`, `refusal` or `learned`.
@@ -255,6 +258,11 @@ fn outputs(quota: &QuotaSnapshot, config: &Config) -> Vec<OutputView> {
     known.map(view).collect()
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for this signature")]
+const fn is_zero(amount: &u64) -> bool {
+    *amount == 0
+}
+
 pub(super) fn limit_view(now: Timestamp, limit: &LimitSnapshot) -> LimitView {
     LimitView {
         dimension: limit.limit.dimension.name(),
@@ -263,6 +271,7 @@ pub(super) fn limit_view(now: Timestamp, limit: &LimitSnapshot) -> LimitView {
         used: limit.used.value(),
         held: limit.held.value(),
         foreign: limit.foreign.value(),
+        presumed: limit.presumed.value(),
         margin_ms: milliseconds(limit.margin),
         source: limit.source.name(),
         age_s: now.since(limit.told).as_secs(),

@@ -14,6 +14,7 @@ mod provider;
 mod relay;
 mod reload;
 mod run;
+mod state;
 mod support;
 mod tenants;
 mod tls;

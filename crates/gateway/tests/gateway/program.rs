@@ -10,17 +10,24 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use crate::support::*;
 
-struct Program {
-    child: Child,
+/// `tidegate` as a process.
+pub(crate) struct Program {
+    pub(crate) child: Child,
     out: Lines<BufReader<ChildStdout>>,
     log: Lines<BufReader<ChildStderr>>,
-    said: String,
+    pub(crate) said: String,
 }
 
 impl Program {
-    fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_with(args, &[])
+    }
+
+    /// Starts it with more in its environment.
+    pub(crate) fn start_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
             .args(args)
+            .envs(environment.iter().copied())
             .env("TIDEGATE_TEST_KEY", "sk-canary-own")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -35,7 +42,8 @@ impl Program {
         }
     }
 
-    async fn out(&mut self, what: &str) -> String {
+    /// Waits for a line of its output.
+    pub(crate) async fn out(&mut self, what: &str) -> String {
         loop {
             let line = soon(what, self.out.next_line()).await.unwrap().unwrap();
             self.said.push_str(&line);
@@ -45,7 +53,8 @@ impl Program {
         }
     }
 
-    async fn log(&mut self, what: &str) -> String {
+    /// Waits for a line of its log.
+    pub(crate) async fn log(&mut self, what: &str) -> String {
         loop {
             let line = soon(what, self.log.next_line()).await.unwrap().unwrap();
             self.said.push_str(&line);
@@ -55,7 +64,7 @@ impl Program {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
         let status = std::process::Command::new("kill")
             .args(["-s", name, &pid])

@@ -825,6 +825,8 @@ const WRONG: &[&str] = &[
     "[server]\nauth = \"keys\"",
     "[server]\ntenant_header = \"Authorization\"",
     "[server]\nkeys_file = \"/nonexistent/keys.toml\"",
+    "[server]\nstate_file = \"\"",
+    "[server]\nstate_file = 1",
     // routes
     "[[routes]]\nrpm = 1",
     "[[routes]]\nname = \"a\"\n[[routes]]\nname = \"A\"\n[[routes]]\nname = \"a\"\n",

@@ -154,6 +154,7 @@ fn limit(dimension: Dimension, amount: u64, used: u64, source: LimitSource) -> L
         told: Timestamp::from_micros(0),
         used: Amount::new(used),
         held: Amount::ZERO,
+        presumed: Amount::ZERO,
         foreign: Amount::ZERO,
         margin: Duration::from_secs(1),
         growth: None,

@@ -2,11 +2,11 @@
 
 use alloc::vec::Vec;
 
-use super::{Asked, BEAT, Group, SERVICE_BITS, Sent, TOUCH_MAX};
+use super::{ASKS_MAX, ASKS_MIN, Asked, BEAT, Group, SERVICE_BITS, Sent, TOUCH_MAX};
 use crate::allowance::Allowances;
 use crate::caller::{Priority, TenantId};
 use crate::group::HOLD_MAX;
-use crate::ledger::{Denial, Fact, Reply, Status};
+use crate::ledger::{CallKey, Denial, Fact, HEADS_MAX, Reply, SILENT_AFTER, Status};
 use crate::limit::LimitSource;
 use crate::output::{Notice, Standing};
 use crate::queue::Place;
@@ -15,8 +15,8 @@ use crate::units::Dimension;
 /// Clocks may drift apart by so much, in microseconds, before ours is set again by the ledger's.
 const DRIFT_MAX: i64 = 50_000;
 
-/// Answers that took longer say too little about the ledger's clock, in microseconds.
-const CLOCK_ROUND_MAX: u64 = 100_000;
+/// The ledger's time is another one if it is off by more, in microseconds.
+const SHIFT_MIN: u64 = 500_000;
 
 /// A call at the moment at which something expires is made this much later, in microseconds.
 const AFTER: u64 = 1_000;
@@ -36,7 +36,7 @@ impl Group {
     pub(crate) fn answered(
         &mut self,
         now: u64,
-        sequence: u64,
+        call: CallKey,
         reply: &Reply,
         allowances: &mut Allowances,
         notices: &mut Vec<Notice>,
@@ -45,28 +45,46 @@ impl Group {
         let Some(shared) = &mut self.shared else {
             return Vec::new();
         };
-        if shared
-            .sent
-            .as_ref()
-            .is_none_or(|sent| sent.call.sequence != sequence)
-        {
+        if shared.sent.as_ref().is_none_or(|sent| sent.call.key() != call) {
+            return Vec::new();
+        }
+        shared.is_announced = false;
+        if reply.now == 0 {
+            // The ledger does not know what time it is: the same call is made again soon.
+            shared.beat_at = now + BEAT;
+            shared.repeats = true;
+            self.stand(Standing::Learning, notices);
             return Vec::new();
         }
         let Some(sent) = shared.sent.take() else {
             return Vec::new();
         };
         let round = now.saturating_sub(sent.last);
-        let measured =
-            i64::try_from(reply.now).unwrap_or(0) - i64::try_from(sent.last + round / 2).unwrap_or(0);
+        let middle = i64::try_from(now - round / 2).unwrap_or(i64::MAX);
+        let measured = i64::try_from(reply.now)
+            .unwrap_or(i64::MAX)
+            .saturating_sub(middle);
+        let is_exact = round <= self.permit_ttl && sent.first == sent.last;
+        if reply.status == Status::Lost && !is_exact {
+            // It does not say what time it is there: the same call is made again at once.
+            shared.sent = Some(Sent {
+                first: now,
+                last: now,
+                ..sent
+            });
+            shared.beat_at = now;
+            shared.repeats = true;
+            return Vec::new();
+        }
+        if let Status::Lost | Status::Stale = reply.status {
+            self.lost(now, &sent, reply, measured, allowances, notices);
+            return Vec::new();
+        }
         let is_off = shared
             .offset
             .is_none_or(|offset| (offset - measured).abs() > DRIFT_MAX);
-        if shared.offset.is_none() || (is_off && round <= CLOCK_ROUND_MAX && sent.first == sent.last) {
+        if is_off && (is_exact || shared.offset.is_none()) {
             shared.offset = Some(measured);
-        }
-        if let Status::Lost | Status::Stale = reply.status {
-            self.lost(now, sent, reply, allowances, notices);
-            return Vec::new();
         }
         shared.epoch = reply.epoch;
         shared.missed.clear();
@@ -105,6 +123,9 @@ impl Group {
                 _ => Standing::Open,
             };
             self.stand(standing, notices);
+        } else if was_away {
+            // It has heard of us, and may give our share to others.
+            self.stand(Standing::Closed, notices);
         }
         self.prune(now);
         lets
@@ -114,8 +135,9 @@ impl Group {
     fn lost(
         &mut self,
         now: u64,
-        sent: Sent,
+        sent: &Sent,
         reply: &Reply,
+        measured: i64,
         allowances: &mut Allowances,
         notices: &mut Vec<Notice>,
     ) {
@@ -123,10 +145,36 @@ impl Group {
             self.undo(now, asked, true, allowances);
         }
         let Some(shared) = &mut self.shared else { return };
+        let is_cut_off = !shared.decides()
+            || shared
+                .contact
+                .is_none_or(|contact| now.saturating_sub(contact) > 2 * SILENT_AFTER);
+        if is_cut_off {
+            // Others may have come since who are not known here.
+            shared.names.clear();
+        }
+        let shift = shared.offset.map_or(0, |offset| measured - offset);
+        if shift.unsigned_abs() > SHIFT_MIN {
+            let widths: Vec<_> = self
+                .meters
+                .iter()
+                .map(|meter| (meter.ledger_name(), meter.width()))
+                .collect();
+            let width_of = |name| {
+                widths
+                    .iter()
+                    .find(|width| width.0 == name)
+                    .map_or(1, |width| width.1)
+            };
+            shared.shift(shift, width_of);
+            shared.offset = Some(measured);
+        }
+        shared.share = 0;
         shared.is_member = false;
         shared.sequence = 0;
         shared.missed.clear();
-        (shared.is_quiet, shared.wake_at, shared.registered) = (false, None, None);
+        (shared.is_quiet, shared.wake_at) = (false, None);
+        shared.registered.clear();
         shared.epoch = reply.epoch;
         shared.next_epoch = shared.next_epoch % (super::NUMBERS - 1) + 1;
         shared.told.clear();
@@ -137,8 +185,18 @@ impl Group {
         shared.has_lost = reply.status == Status::Lost;
         shared.is_urgent = true;
         shared.beat_at = now;
-        if shared.decides() && shared.standing != Standing::Idle {
-            self.stand(Standing::Learning, notices);
+        if reply.status == Status::Stale {
+            // Somebody else has our number.
+            shared.forget();
+            shared.epoch = reply.epoch;
+        }
+        let standing = if is_cut_off {
+            Standing::Closed
+        } else {
+            Standing::Learning
+        };
+        if shared.standing != Standing::Idle {
+            self.stand(standing, notices);
         }
     }
 
@@ -186,10 +244,6 @@ impl Group {
             let view = reply.view.as_ref().and_then(|view| view.get(at));
             if let Some(view) = view {
                 let slot_length = terms.width * 10;
-                shared.seen.retain(|(name, _), _| *name != terms.name);
-                shared
-                    .seen
-                    .extend(view.iter().map(|(slot, amount)| ((terms.name, *slot), *amount)));
                 let charges = view.iter().map(|(slot, amount)| {
                     let end = (slot + 1) * slot_length - 1;
                     (shared.here(end).min(now), *amount)
@@ -231,7 +285,7 @@ impl Group {
 
     /// Parts those who may go from those who may not yet.
     fn divide(&mut self, now: u64, sent: &Sent, reply: &Reply, allowances: &mut Allowances) -> Vec<Let> {
-        let (mut lets, mut denied) = (Vec::new(), None);
+        let (mut lets, mut denied) = (Vec::new(), Vec::new());
         let valid_until = sent.first.saturating_add(self.permit_ttl);
         let has_view = reply.view.is_some();
         for (index, ask) in sent.call.asks.iter().enumerate() {
@@ -240,7 +294,7 @@ impl Group {
             if !reply.granted.get(index).copied().unwrap_or(false) {
                 if let Some(asked) = asked {
                     self.undo(now, asked, !has_view, allowances);
-                    denied = denied.or(Some((asked.slot, asked.arrival)));
+                    denied.push((asked.slot, asked.arrival));
                 }
                 continue;
             }
@@ -278,7 +332,14 @@ impl Group {
         let Some(shared) = &mut self.shared else {
             return lets;
         };
-        shared.is_quiet = denied.is_some();
+        shared.is_quiet = !denied.is_empty();
+        let granted = reply.granted.iter().filter(|granted| **granted).count();
+        shared.asks_max = if denied.is_empty() {
+            ASKS_MAX.min(shared.asks_max.max(granted) * 2)
+        } else {
+            (granted * 2).clamp(ASKS_MIN, ASKS_MAX)
+        };
+        denied.truncate(HEADS_MAX);
         shared.registered = denied;
         shared.wake_at = (reply.wake_at > 0).then(|| shared.here(reply.wake_at).max(now) + AFTER);
         shared.beat_at = shared.beat_at.max(sent.first + BEAT);
@@ -335,14 +396,6 @@ impl Group {
                 .collect();
             for bucket in old {
                 shared.own.remove(&(name, bucket));
-            }
-            let seen: Vec<u64> = shared
-                .seen
-                .range((name, 0)..(name, first / 10))
-                .map(|((_, slot), _)| *slot)
-                .collect();
-            for slot in seen {
-                shared.seen.remove(&(name, slot));
             }
         }
         shared.own.retain(|_, amount| *amount > 0);

@@ -45,7 +45,8 @@ impl Group {
         self.take_back(now, allowances);
         let Some(shared) = &mut self.shared else { return };
         shared.give_up();
-        (shared.is_quiet, shared.wake_at, shared.registered) = (false, None, None);
+        (shared.is_quiet, shared.wake_at) = (false, None);
+        shared.registered.clear();
         let share = shared.share;
         for meter in &mut self.meters {
             meter.retreat(now, share, SHARES);

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{Asked, BEAT, Group, JOINS, Sent, length};
-use crate::ledger::{Call, Entry, LimitName, MISSED_MAX, Missed, Seed, Terms};
+use crate::ledger::{CLOCK_SLACK, Call, Entry, LimitName, MISSED_MAX, Missed, Seed, Terms};
 use crate::limit::LimitSource;
 use crate::output::Standing;
 use crate::plan::TierPlan;
@@ -17,7 +17,7 @@ impl Group {
         {
             let shared = self.shared.as_mut()?;
             shared.is_announced = false;
-            if shared.sent.is_some() && !shared.decides() {
+            if !shared.decides() && shared.missed.len() < MISSED_MAX {
                 shared.give_up();
             }
             if let Some(sent) = &mut shared.sent {
@@ -26,9 +26,6 @@ impl Group {
             }
             if shared.is_gone(now, longest) {
                 shared.forget();
-            }
-            if shared.missed.len() > MISSED_MAX {
-                return None;
             }
             if !is_in_use && !shared.is_member && shared.asked.is_empty() {
                 return None;
@@ -49,6 +46,10 @@ impl Group {
             }
         }
         let place = |name: LimitName| limits.iter().position(|terms| terms.name == name);
+        if shared.has_lost {
+            // What is said of our own charges is after all corrections: they must not count twice.
+            shared.entries.clear();
+        }
         let mut entries = Vec::new();
         for ((name, bucket), amount) in core::mem::take(&mut shared.entries) {
             let Some(limit) = place(name) else { continue };
@@ -114,8 +115,8 @@ impl Group {
         }
         shared.sequence += 1;
         let seed = core::mem::take(&mut shared.has_lost).then(|| Seed {
-            own: shared.listed(&limits, 1),
-            seen: shared.listed(&limits, 10),
+            own: shared.listed(&limits),
+            seen: Vec::new(),
             names: shared.names.clone(),
         });
         let call = Call {
@@ -146,6 +147,7 @@ impl Group {
         };
         shared.calls += 1;
         shared.is_urgent = false;
+        shared.is_fresh = false;
         shared.beat_at = now + BEAT;
         shared.sent = Some(Sent {
             call: call.clone(),
@@ -200,8 +202,8 @@ impl Group {
     }
 }
 
-/// Beyond its validity a permit may be so late on the wire, in microseconds.
-const LATE: u64 = 100_000;
+/// Beyond its validity a permit may be so late on the wire, and the ledger's clock so far off, in microseconds.
+const LATE: u64 = 100_000 + 2 * CLOCK_SLACK;
 
 impl super::Shared {
     /// Gives up the answer that is awaited.
@@ -231,27 +233,29 @@ impl super::Shared {
         self.sequence = 0;
         self.missed.clear();
         self.own.clear();
-        self.seen.clear();
         self.entries.clear();
         self.epoch = 0;
         self.has_lost = false;
     }
 
-    /// Returns our own charges (`per` 1) or what was last seen of everybody's (`per` 10), by the limits of a call.
-    fn listed(&self, limits: &[Terms], per: u64) -> Vec<(usize, u64, u64)> {
-        let map = if per == 1 { &self.own } else { &self.seen };
+    /// Returns our own charges, by the limits of a call.
+    fn listed(&self, limits: &[Terms]) -> Vec<(usize, u64, u64)> {
         let mut list = Vec::new();
-        for ((name, bucket), amount) in map.iter().filter(|(_, amount)| **amount > 0) {
+        for ((name, bucket), amount) in self.own.iter().filter(|(_, amount)| **amount > 0) {
             if let Some(limit) = limits.iter().position(|terms| terms.name == *name) {
-                let at = if per == 1 {
-                    bucket * limits[limit].width
-                } else {
-                    *bucket
-                };
-                list.push((limit, at, *amount));
+                list.push((limit, bucket * limits[limit].width, *amount));
             }
         }
         list
+    }
+
+    /// Moves our own charges by so much, because the ledger's time is another one.
+    pub(super) fn shift(&mut self, by: i64, width_of: impl Fn(LimitName) -> u64) {
+        for ((name, bucket), amount) in core::mem::take(&mut self.own) {
+            let width = width_of(name).max(1);
+            let stamp = ((bucket + 1) * width - 1).saturating_add_signed(by);
+            *self.own.entry((name, stamp / width)).or_default() += amount;
+        }
     }
 }
 
