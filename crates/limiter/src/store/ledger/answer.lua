@@ -307,7 +307,7 @@ local function answer(now, me)
     order = order + 1
     reply[n + order] = granted[order] and 1 or 0
     is_denied = is_denied or not granted[order]
-    their_tags[order] = tag_of(asks[at] .. asks[at + 1], asks[at])
+    their_tags[order] = tag_of(now, asks[at] .. asks[at + 1], asks[at])
     at = at + 6 + 3 * asks[at + 5]
   end
   reply[n], n = order, n + order + 1

@@ -77,7 +77,7 @@ local function passes(one, barrier)
 end
 
 -- Puts the requests of one replica into the line.
-local function line_up(line, list, owner, waiter)
+local function line_up(now, line, list, owner, waiter)
   local ahead, at, order = {}, 1, 0
   while list[at] do
     local tier, tenant, service = list[at], list[at + 1], list[at + 3]
@@ -86,7 +86,7 @@ local function line_up(line, list, owner, waiter)
     order = order + 1
     line[#line + 1] = {
       due = 1, tier = tier, tenant = tenant, flow = flow, cost = list[at + 2], service = service, arrived = list[at + 4],
-      key = tag_of(flow, tier) + before, owner = owner, order = order, list = list, at = at + 5, waiter = waiter,
+      key = tag_of(now, flow, tier) + before, owner = owner, order = order, list = list, at = at + 5, waiter = waiter,
     }
     ahead[flow] = before + service
     at = at + 6 + 3 * list[at + 5]
@@ -119,17 +119,12 @@ local function sort_line(line)
 end
 
 -- Counts the service of somebody who is let in while others wait.
-local function serve(one, first_key, waits)
+local function serve(now, one, first_key, waits)
   local tier, flow = one.tier, one.flow
   local virtual, credit, share_of = ledger.virtual, ledger.credit, { [0] = tier_0, tier_1, tier_2, tier_3 }
-  local tag = tag_of(flow, tier)
+  local tag = tag_of(now, flow, tier)
   virtual[tier] = max(virtual[tier], min(tag, first_key[tier]))
-  local is_known = tags[flow]
-  if not is_known and ledger.tags >= TAGS_MAX then prune_tags() end
-  if is_known or ledger.tags < TAGS_MAX then
-    if not is_known then ledger.tags = ledger.tags + 1 end
-    put_tag(flow, tag + one.service)
-  end
+  put_tag(now, flow, tag + one.service)
   for each = 0, 3 do
     credit[each] = waits[each] and min(credit[each] + floor(one.cost * share_of[each] / 100), WINDOW_COST) or 0
   end
@@ -165,7 +160,7 @@ local function grant(now, me, list, at)
 end
 
 -- Returns everybody who wants to be let in, in order.
-local function form_line(others)
+local function form_line(now, others)
   local lists, flows = {}, {}
   if #others > 0 then
     local fields = {}
@@ -182,8 +177,8 @@ local function form_line(others)
     load_tags(flows)
   end
   local line = {}
-  for i = 1, #others do line_up(line, lists[i], others[i].id, others[i]) end
-  line_up(line, asks, replica)
+  for i = 1, #others do line_up(now, line, lists[i], others[i].id, others[i]) end
+  line_up(now, line, asks, replica)
   if #line > 1 then sort_line(line) end
   return line
 end
@@ -198,13 +193,14 @@ local function pass(now, me)
     if less(now, waiter.beat) <= SILENT_AFTER then others[#others + 1] = waiter end
   end
   if #asks == 0 and #others == 0 then return granted, denial, denied_by, wake_at end
-  local line = form_line(others)
+  local line = form_line(now, others)
   local is_contended = #others > 0 or #line > 1
   local waits, first_key = {}, {}
   for i = 1, #line do
     local one = line[i]
     waits[one.tier] = true
     first_key[one.tier] = min(first_key[one.tier] or one.key, one.key)
+    if is_contended then put_tag(now, one.flow, tag_of(now, one.flow, one.tier)) end
   end
   for i = 1, #ledger.rings do totals[i] = total_of(now, ledger.rings[i]) end
   local is_known, barrier = acquaintance(now, me), nil
@@ -222,7 +218,7 @@ local function pass(now, me)
       end
       if is_own then
         grant(now, me, list, at)
-        if is_contended then serve(one, first_key, waits) end
+        if is_contended then serve(now, one, first_key, waits) end
         granted[one.order] = true
       else
         wake(one.waiter, now)

@@ -3,7 +3,7 @@
 --
 -- KEYS   all in one hash tag, so that they live at one node of a cluster
 --   1    <prefix>:{<group>}:state   hash: how the ledger stands, and its replicas
---   2    <prefix>:{<group>}:tags    hash: the service of flows that were served while others waited
+--   2    <prefix>:{<group>}:tags    hash: the service of flows that waited or were served while others did, and when
 --   3 …  <prefix>:{<group>}:r:<n>   string: the charges of the call's limits, in their order; n is the limit's number
 --
 -- ARGV
@@ -33,7 +33,7 @@
 local FORMAT = 1
 local CLOCK_SLACK, CLOCK_JITTER = 250000, 50000
 local SILENT_AFTER, CUT_OFF_AFTER, LEFT_KEPT, LIFE_KEPT = 1000000, 3000000, 60000000, 600000000
-local LEARNING_MIN, WINDOW_MAX, TRIAL_LIFE = 1000000, 3600000000, 10000000
+local LEARNING_MIN, WINDOW_MAX, TRIAL_LIFE, THERE = 1000000, 3600000000, 10000000, 1000000
 local SHARES, WINDOW_COST = 1000000, 1073741824
 local HEADS_MAX, MISSED_MAX, TAGS_MAX, SLOT = 16, 16, 1024, 10
 local DAY, HALF_DAY = 86400000000, 43200000000

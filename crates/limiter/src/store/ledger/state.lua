@@ -365,8 +365,8 @@ end
 
 -- Service of flows ---------------------------------------------------------------------------------------------------
 
--- What is remembered of each flow that was looked at; false: nothing.
-local tags, is_tag_new, tags_gone = {}, {}, {}
+-- What is remembered of each flow that was looked at (false: nothing), and when it last waited or was served.
+local tags, tags_seen, is_tag_new, tags_gone = {}, {}, {}, {}
 
 local function load_tags(flows)
   local ask = {}
@@ -377,44 +377,42 @@ local function load_tags(flows)
       ask[#ask + 1] = flow
     end
   end
-  if ledger.tags == 0 or #ask == 0 or forgotten then return end
-  for at = 1, #ask, 1000 do
-    local got = redis_call('HMGET', KEYS[2], unpack(ask, at, min(at + 999, #ask)))
-    for i = 1, #got do tags[ask[at + i - 1]] = got[i] and tonumber(got[i]) end
+  if ledger.tags == 0 or forgotten then return end
+  for first = 1, #ask, 1000 do
+    local got = redis_call('HMGET', KEYS[2], unpack(ask, first, min(first + 999, #ask)))
+    for i = 1, #got do
+      local flow = ask[first + i - 1]
+      if got[i] then tags[flow], tags_seen[flow] = decode(got[i]) end
+    end
   end
 end
 
-local function tag_of(flow, tier)
-  return max(tags[flow] or 0, ledger.virtual[tier % 4])
-end
-
-local function put_tag(flow, tag)
-  tags[flow], is_tag_new[flow] = tag, true
+-- Returns the service of a flow. Whoever was not there lately begins with those who are.
+local function tag_of(now, flow, tier)
+  local tag, base = tags[flow], ledger.virtual[tier % 4]
+  if not tag then return base end
+  return less(now, tags_seen[flow]) <= THERE and tag or max(tag, base)
 end
 
 local function correct_tag(flow, tier, by)
   local tag = tags[flow]
   if not tag then return end
-  if by > 0 then
-    put_tag(flow, tag + by)
-  else
-    put_tag(flow, max(less(tag, -by), min(ledger.virtual[tier % 4], tag)))
-  end
+  is_tag_new[flow] = true
+  tags[flow] = by > 0 and tag + by or max(less(tag, -by), min(ledger.virtual[tier % 4], tag))
 end
 
--- Forgets the flows that others have caught up with.
-local function prune_tags()
+-- Forgets the flows that others have caught up with and that are not there.
+local function prune_tags(now)
   if not forgotten then
     local all = redis_call('HGETALL', KEYS[2])
     for i = 1, #all, 2 do
-      local flow = all[i]
-      if tags[flow] == nil then tags[flow] = tonumber(all[i + 1]) end
+      if tags[all[i]] == nil then tags[all[i]], tags_seen[all[i]] = decode(all[i + 1]) end
     end
   end
   local count = 0
   for flow, tag in pairs(tags) do
     if tag then
-      if tag > ledger.virtual[tonumber(flow:sub(1, 1)) % 4] then
+      if tag > ledger.virtual[tonumber(flow:sub(1, 1))] or less(now, tags_seen[flow]) <= THERE then
         count = count + 1
       else
         tags[flow] = false
@@ -423,5 +421,15 @@ local function prune_tags()
     end
   end
   ledger.tags = count
+end
+
+-- Remembers the service of a flow. Where so many are ahead of the others, or still there, a newcomer's is not.
+local function put_tag(now, flow, tag)
+  local is_known = tags[flow]
+  if not is_known and ledger.tags >= TAGS_MAX then prune_tags(now) end
+  if is_known or ledger.tags < TAGS_MAX then
+    if not is_known then ledger.tags = ledger.tags + 1 end
+    tags[flow], tags_seen[flow], is_tag_new[flow] = tag, now, true
+  end
 end
 

@@ -39,7 +39,7 @@ local function write_tags(life)
   for flow in pairs(is_tag_new) do
     if tags[flow] then
       puts[#puts + 1] = flow
-      puts[#puts + 1] = format('%.0f', tags[flow])
+      puts[#puts + 1] = pack(tags[flow], tags_seen[flow])
     end
   end
   for at = 1, #removed, 1000 do redis_call('HDEL', KEYS[2], unpack(removed, at, min(at + 999, #removed))) end
