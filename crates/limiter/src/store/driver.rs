@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::{FromRedisValue, PushInfo, PushKind};
+use tidegate_core::ledger::Status;
 use tidegate_core::{QuotaId, QuotaKey};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -318,7 +319,12 @@ impl Driver {
                         if let Some(limiter) = self.limiter.upgrade() {
                             limiter.answer(quota, sequence, &reply);
                         }
-                        self.paused.remove(&quota);
+                        if matches!(reply.status, Status::Lost | Status::Stale) {
+                            // Once or twice in a row is what happens. More would go round and round.
+                            self.pause(quota);
+                        } else {
+                            self.paused.remove(&quota);
+                        }
                         self.board.answered(took);
                         self.is_well(&address, took);
                     }
@@ -480,6 +486,11 @@ impl Driver {
         if fault.error == StoreError::ClusterDown {
             self.find_at = self.find_at.or(Some(Instant::now() + BACKOFF_MIN));
         }
+        self.pause(quota);
+    }
+
+    /// Leaves a group alone for a while.
+    fn pause(&mut self, quota: QuotaKey) {
         let (at, backoff) = self
             .paused
             .entry(quota)

@@ -77,6 +77,15 @@ impl Dialer {
                 script: Arc::from(""),
                 task,
             };
+            let mut name = redis::cmd("CLIENT");
+            name.arg("SETNAME").arg("tidegate");
+            match run(&mut link.connection, &name).await {
+                // Who it is matters to people only.
+                Err(fault) if fault.error != StoreError::Script && !fault.is_about_rights() => {
+                    return Err(fault);
+                }
+                _ => {}
+            }
             let server = link.inspect().await?;
             if let Some(fault) = server.as_ref().and_then(Server::fault) {
                 return Err(fault);
@@ -117,7 +126,7 @@ impl Dialer {
 
     fn info(&self, with_password: bool) -> RedisConnectionInfo {
         let mut info = RedisConnectionInfo::default()
-            .set_lib_name("tidegate", env!("CARGO_PKG_VERSION"))
+            .set_skip_set_lib_name()
             .set_db(i64::from(self.options.database));
         if with_password && let Some(password) = &self.options.password {
             info = info.set_password(password);
