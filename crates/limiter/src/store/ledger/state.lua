@@ -116,7 +116,7 @@ local function begin(now, is_fresh)
   forgotten = { KEYS[1], KEYS[2] }
   for i = 1, #ledger.rings do forgotten[i + 2] = ring_key(ledger.rings[i]) end
   local epoch = max(next_epoch, 1)
-  if epoch == ledger.epoch then epoch = epoch + 1 end
+  if epoch == ledger.epoch or epoch == known_epoch then epoch = epoch + 1 end
   -- Time goes on as the caller knows it: nobody else is there who could say that the server's clock has jumped.
   ledger = blank(epoch, server, now, now - server_time)
   learning, missing_ones, roll, is_roll_new, gone = nil, nil, {}, false, {}
@@ -148,9 +148,9 @@ local function is_there(member, now)
   return member[LEFT] == 0 and less(now, member[BEAT]) <= SILENT_AFTER
 end
 
--- Until when it may use its share.
+-- Until when it may use its share. It may be in touch since its last call, though that is not known.
 local function share_ends(member)
-  return member[CONTACT] + member[SHARE_LIFE] + 2 * SILENT_AFTER
+  return member[SENT] + member[SHARE_LIFE] + 2 * SILENT_AFTER
 end
 
 local function claim(member, now)

@@ -99,8 +99,7 @@ local function time_of(me)
       is_alone = true
       for i = 1, #members do is_alone = is_alone and not is_there(members[i], last) end
     end
-    if is_alone then return max(raw, last) end
-    if raw <= last + SILENT_AFTER then return min(max(raw, last), last + CLOCK_SLACK) end
+    if is_alone or raw <= last + CLOCK_SLACK then return max(raw, last) end
     if ledger.doubt == 0 or raw < ledger.doubt then ledger.doubt = raw end
     if raw - ledger.doubt < SILENT_AFTER then return nil end
     ledger.doubt = 0
