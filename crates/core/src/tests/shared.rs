@@ -126,7 +126,6 @@ struct Rig {
     held: Vec<Event>,
     clock: i64,
     server_calls: u64,
-    stats: BTreeMap<&'static str, u64>,
 }
 
 impl Rig {
@@ -156,7 +155,6 @@ impl Rig {
             held: Vec::new(),
             clock: 0,
             server_calls: 0,
-            stats: BTreeMap::new(),
         }
     }
 
@@ -271,20 +269,6 @@ impl Rig {
             Event::Reach { node, life, call } => {
                 self.server_calls += 1;
                 let (reply, wakenings) = self.ledger.call(now.saturating_add_signed(self.clock), &call);
-                *self.stats.entry("asks").or_default() += call.asks.len() as u64;
-                *self.stats.entry("grants").or_default() +=
-                    reply.granted.iter().filter(|g| **g).count() as u64;
-                *self
-                    .stats
-                    .entry(match reply.denial {
-                        crate::ledger::Denial::None => "none",
-                        crate::ledger::Denial::Limit => "limit",
-                        crate::ledger::Denial::Line => "line",
-                        crate::ledger::Denial::Pause => "pause",
-                        crate::ledger::Denial::Learning => "learning",
-                    })
-                    .or_default() += 1;
-                *self.stats.entry("wakes").or_default() += wakenings.len() as u64;
                 for wakening in wakenings {
                     let to = self
                         .nodes

@@ -170,7 +170,6 @@ impl Group {
             shared.offset = Some(measured);
         }
         shared.share = 0;
-        shared.is_member = false;
         shared.sequence = 0;
         shared.missed.clear();
         (shared.is_quiet, shared.wake_at) = (false, None);
