@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 use super::*;
 
 /// A grant is used within so long of its call's sending.
-pub const VALID: u64 = 250_000;
+pub(super) const VALID: u64 = 250_000;
 
 const BEAT: u64 = 300_000;
 const RESEND: u64 = 250_000;
 const MISSED_MAX: usize = 16;
 
 /// Something that was asked for: how much of each limit.
-pub type Demand = Vec<u64>;
+pub(super) type Demand = Vec<u64>;
 
 /// What tells a call from all others: replica, epoch and number.
-pub type Key = (u64, u64, u64);
+pub(super) type Key = (u64, u64, u64);
 
-pub fn key(call: &Call) -> Key {
+pub(super) fn key(call: &Call) -> Key {
     (call.replica, call.epoch, call.sequence)
 }
 
@@ -43,24 +43,24 @@ struct Alone {
 
 /// What comes of a look at the clock or at an answer.
 #[derive(Default)]
-pub struct Doings {
-    pub call: Option<Call>,
+pub(super) struct Doings {
+    pub(super) call: Option<Call>,
     /// Demands that may be used until a moment by its own clock, and when they were charged by the ledger's.
-    pub uses: Vec<(Demand, u64, u64)>,
+    pub(super) uses: Vec<(Demand, u64, u64)>,
 }
 
 #[derive(Debug, Clone)]
-pub struct Replica {
-    pub id: u64,
-    pub limits: Vec<Terms>,
-    pub shares: u64,
-    pub share_life: u64,
-    pub lease: u64,
-    pub trusts_empty: bool,
-    pub queue: Vec<Demand>,
-    pub leaving: bool,
-    pub left: bool,
-    pub epoch: u64,
+pub(super) struct Replica {
+    pub(super) id: u64,
+    pub(super) limits: Vec<Terms>,
+    pub(super) shares: u64,
+    pub(super) share_life: u64,
+    pub(super) lease: u64,
+    pub(super) trusts_empty: bool,
+    pub(super) queue: Vec<Demand>,
+    pub(super) leaving: bool,
+    pub(super) left: bool,
+    pub(super) epoch: u64,
     next_epoch: u64,
     sequence: u64,
     sent: Option<Sent>,
@@ -68,7 +68,7 @@ pub struct Replica {
     /// The ledger's clock less its own.
     offset: Option<i64>,
     contact: Option<u64>,
-    pub share: u64,
+    pub(super) share: u64,
     names: Vec<u64>,
     /// Everybody's charges as last seen, limit, slot and amount, and its own since, limit, bucket and amount.
     view: Vec<(usize, u64, u64)>,
@@ -87,7 +87,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    pub fn new(id: u64, limits: Vec<Terms>, shares: u64) -> Self {
+    pub(super) fn new(id: u64, limits: Vec<Terms>, shares: u64) -> Self {
         Self {
             id,
             limits,
@@ -121,7 +121,7 @@ impl Replica {
     }
 
     /// Whether it waits for nothing and has nothing to tell.
-    pub fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.sent.is_none()
             && self.missed.is_empty()
             && self.entries.is_empty()
@@ -129,12 +129,12 @@ impl Replica {
             && !self.has_lost
     }
 
-    pub fn is_answered(&self) -> bool {
+    pub(super) fn is_answered(&self) -> bool {
         self.sent.is_none()
     }
 
     /// The share that it may use when it is cut off.
-    pub fn claim(&self, now: u64) -> u64 {
+    pub(super) fn claim(&self, now: u64) -> u64 {
         let is_over = |contact| now - contact >= self.share_life;
         if self.left || self.closed || self.contact.is_none_or(is_over) {
             0
@@ -143,11 +143,11 @@ impl Replica {
         }
     }
 
-    pub fn is_alone(&self) -> bool {
+    pub(super) fn is_alone(&self) -> bool {
         self.alone.is_some()
     }
 
-    pub fn is_in_touch(&self, now: u64) -> bool {
+    pub(super) fn is_in_touch(&self, now: u64) -> bool {
         self.contact.is_some_and(|contact| now - contact < SECOND)
     }
 
@@ -156,11 +156,11 @@ impl Replica {
     }
 
     fn life(&self) -> u64 {
-        self.limits.iter().map(|terms| terms.life).max().unwrap()
+        self.limits.iter().map(|terms| terms.life).max().unwrap_or(0)
     }
 
     /// Somebody will turn out to have used less than was let in for.
-    pub fn will_refund(&mut self, at: u64, limit: usize, stamp: u64, amount: u64) {
+    pub(super) fn will_refund(&mut self, at: u64, limit: usize, stamp: u64, amount: u64) {
         self.refunds.push((at, limit, stamp, amount));
     }
 
@@ -173,7 +173,7 @@ impl Replica {
     }
 
     /// Looks at the clock.
-    pub fn tick(&mut self, now: u64) -> Doings {
+    pub(super) fn tick(&mut self, now: u64) -> Doings {
         let mut doings = Doings::default();
         if self.left {
             return doings;
@@ -186,23 +186,16 @@ impl Replica {
         }
         self.keep_in_touch(now);
         self.go_alone(now, &mut doings);
-        let is_over = |sent: &Sent| now - sent.last >= RESEND;
-        match &mut self.sent {
-            Some(sent) if self.alone.is_some() || self.closed => {
-                if is_over(sent) {
-                    if self.missed.len() < MISSED_MAX {
-                        self.give_up();
-                    } else {
-                        sent.last = now;
-                        doings.call = Some(sent.call.clone());
-                    }
-                }
-            }
-            Some(sent) if is_over(sent) => {
+        let gives_up = (self.alone.is_some() || self.closed) && self.missed.len() < MISSED_MAX;
+        if let Some(sent) = &mut self.sent
+            && now - sent.last >= RESEND
+        {
+            if gives_up {
+                self.give_up();
+            } else {
                 sent.last = now;
                 doings.call = Some(sent.call.clone());
             }
-            _ => {}
         }
         if self.sent.is_none() {
             let is_due = self.wake_at.is_some_and(|at| at <= now);
@@ -215,7 +208,7 @@ impl Replica {
     }
 
     /// The ledger says that it goes next.
-    pub fn wake(&mut self, now: u64, at: u64) {
+    pub(super) fn wake(&mut self, now: u64, at: u64) {
         let at = at.saturating_add_signed(-self.offset.unwrap_or(0)).max(now);
         self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
     }
@@ -322,7 +315,7 @@ impl Replica {
             seen: Vec::new(),
             names: self.names.clone(),
         });
-        let asks_for = if self.alone.is_some() || self.closed || self.contact.is_none() || seed.is_some() {
+        let asks_for = if self.alone.is_some() || self.closed || seed.is_some() {
             0
         } else {
             self.queue.len().min(6)
@@ -383,7 +376,7 @@ impl Replica {
     }
 
     /// Takes note of an answer to a call. Numbers of calls begin anew with every epoch.
-    pub fn answer(&mut self, now: u64, to: Key, reply: &Reply) -> Doings {
+    pub(super) fn answer(&mut self, now: u64, to: Key, reply: &Reply) -> Doings {
         let mut doings = Doings::default();
         if self.sent.as_ref().is_none_or(|sent| key(&sent.call) != to) || reply.now == 0 {
             return doings;
