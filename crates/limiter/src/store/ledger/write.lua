@@ -110,8 +110,9 @@ Run = {
     local off = their_time - raw
     local function is_off(by) return by > K.CLOCK_SLACK or by < -K.CLOCK_SLACK end
     if me and sequence > me[K.SEQUENCE] then
-      local is_same = math.abs(off - me[K.OFF]) <= K.CLOCK_JITTER and Replica.is_answered(me[K.SEQUENCE])
-      if is_off(off) and is_off(me[K.OFF]) and is_same then
+      local near = K.CLOCK_JITTER + floor(math.abs(off) / 64)
+      local is_same = math.abs(off - me[K.OFF]) <= near and Replica.is_answered(me[K.SEQUENCE])
+      if is_off(off) and (off > 0 or is_off(me[K.OFF]) and is_same) then
         ledger.skew, me[K.OFF] = ledger.skew + off, 0
       else
         me[K.OFF] = off
