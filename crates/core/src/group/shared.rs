@@ -19,7 +19,6 @@ use crate::allowance::{Allowances, Allowed, Hold, Verdict};
 use crate::caller::Caller;
 use crate::charge::Charge;
 use crate::ledger::{Ask, Call, HEADS_MAX, LimitName, Missed};
-use crate::meter::Earliest;
 use crate::output::{Notice, Standing};
 use crate::plan::SharedPlan;
 use crate::queue::Cursor;
@@ -98,6 +97,8 @@ pub(crate) struct Shared {
     paused_until: u64,
     /// Our own charges, by buckets of the ledger's clock.
     own: BTreeMap<(LimitName, u64), u64>,
+    /// Everybody's charges of the limits over long windows, as last seen, by slots of ten buckets.
+    seen: BTreeMap<LimitName, Vec<(u64, u64)>>,
     names: Vec<u64>,
     has_lost: bool,
     /// The ledger's clock less ours.
@@ -153,6 +154,7 @@ impl Shared {
             facts: 0,
             paused_until: 0,
             own: BTreeMap::new(),
+            seen: BTreeMap::new(),
             names: Vec::new(),
             has_lost: false,
             offset: None,

@@ -56,7 +56,7 @@ impl Group {
         shared.sequence += 1;
         let seed = core::mem::take(&mut shared.has_lost).then(|| Seed {
             own: shared.listed(&limits),
-            seen: Vec::new(),
+            seen: shared.seen_of(&limits),
             names: shared.names.clone(),
         });
         let call = Call {
@@ -242,6 +242,18 @@ impl super::Shared {
             }
         }
         list
+    }
+
+    /// Returns everybody's charges of the limits over long windows, as last seen.
+    fn seen_of(&self, limits: &[Terms]) -> Vec<(usize, u64, u64)> {
+        let place = |name: LimitName| limits.iter().position(|terms| terms.name == name);
+        let listed = self
+            .seen
+            .iter()
+            .filter_map(|(name, slots)| Some((place(*name)?, slots)));
+        listed
+            .flat_map(|(limit, slots)| slots.iter().map(move |(slot, amount)| (limit, *slot, *amount)))
+            .collect()
     }
 
     /// Moves our own charges by so much, because the ledger's time is another one.
