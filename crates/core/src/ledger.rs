@@ -43,9 +43,9 @@
 //!   ten seconds more.
 //! * **Servers.** A call says to which server process it is made.
 //!
-//! What is not covered: two servers that both take themselves for the only one; a server's clock that jumps, or a ledger that
-//! is wiped, while everybody who knew is cut off and somebody new comes (the new one knows nothing; shares may then be used
-//! beside it).
+//! What is not covered: two servers that both take themselves for the only one; a server's clock that jumps when nobody who
+//! knows the time calls twice after it, and somebody new comes; a ledger that is wiped while everybody who knew is cut off, and
+//! somebody new comes (the new one knows nothing; shares may then be used beside it).
 
 mod call;
 mod learning;

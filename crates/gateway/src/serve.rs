@@ -35,7 +35,6 @@ pub struct Gateway {
     admin: Option<AdminServer>,
     shared: Arc<Shared>,
     connections: Arc<Semaphore>,
-    connections_max: u32,
     threads: Vec<JoinHandle<()>>,
     /// Where charges outlive a restart; once the program is said to run.
     state: Option<Arc<StateKeeper>>,
@@ -123,7 +122,6 @@ impl Gateway {
             admin,
             shared,
             connections,
-            connections_max,
             threads: vec![keeper],
             state: None,
         };

@@ -106,11 +106,30 @@ impl Builder {
     ///
     /// Panics outside of a tokio runtime with time enabled.
     pub fn build(self) -> Limiter {
+        Limiter::new(self.plan())
+    }
+
+    /// Makes a limiter that shares its limits with all others at the same store, and starts its tasks, as
+    /// [`Limiter::with_store`] does.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the options.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime with time and IO enabled.
+    #[cfg(feature = "redis")]
+    pub fn build_with(self, store: crate::StoreOptions) -> Result<Limiter, crate::StoreProblem> {
+        Limiter::with_store(self.plan(), store)
+    }
+
+    fn plan(self) -> Plan {
         let quota = QuotaPlan::new(DEFAULT_QUOTA, self.limits, self.charge);
-        Limiter::new(Plan {
+        Plan {
             quotas: vec![quota],
             queue: self.queue,
             ..Plan::default()
-        })
+        }
     }
 }

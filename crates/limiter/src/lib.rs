@@ -16,6 +16,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! With the feature `redis`, several processes share one quota through Redis or Valkey: see `Limiter::with_store` and
+//! `examples/shared.rs`.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -19,6 +19,7 @@ use crate::allowance::{Allowances, Allowed, Hold, Verdict};
 use crate::caller::Caller;
 use crate::charge::Charge;
 use crate::ledger::{Ask, Call, HEADS_MAX, LimitName, Missed};
+use crate::meter::Earliest;
 use crate::output::{Notice, Standing};
 use crate::plan::SharedPlan;
 use crate::queue::Cursor;
@@ -128,6 +129,8 @@ pub(crate) struct Shared {
     /// Whether the call whose answer is awaited is to be made again, although it was answered.
     repeats: bool,
     calls: u64,
+    /// What was charged by us, and by everybody, of the limit that is used most.
+    part: (u64, u64),
 }
 
 impl Shared {
@@ -169,6 +172,7 @@ impl Shared {
             is_leaving: false,
             repeats: false,
             calls: 0,
+            part: (1, 1),
         }
     }
 
@@ -511,6 +515,21 @@ impl Group {
 
     pub(super) fn store_snapshot(&self) -> Option<StoreSnapshot> {
         self.shared.as_ref().map(|shared| shared.snapshot())
+    }
+
+    /// Returns what those before somebody will take at all replicas together, if they take this much here: what becomes free
+    /// is divided as it was in the last window.
+    pub(super) fn everywhere(&self, here: &Charge) -> Charge {
+        let Some(shared) = self.shared.as_ref().filter(|shared| shared.decides()) else {
+            return *here;
+        };
+        let (own, all) = shared.part;
+        let replicas = shared.replicas.max(1);
+        if all > own.saturating_mul(replicas) {
+            here.part(replicas, 1)
+        } else {
+            here.part(all.max(1), own.max(1))
+        }
     }
 
     fn stand(&mut self, standing: Standing, notices: &mut Vec<Notice>) {

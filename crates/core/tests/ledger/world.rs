@@ -77,6 +77,8 @@ pub(super) struct World {
     pub(super) server_ahead: i64,
     pub(super) server: u64,
     pub(super) frozen_until: u64,
+    /// Nothing else happens until then: somebody who knows the time has to call after a step of the clock.
+    pub(super) steady_until: u64,
     /// Copies of the ledger, some time ago.
     copies: VecDeque<(u64, Ledger)>,
     pub(super) places: Vec<Place>,
@@ -107,6 +109,7 @@ impl World {
             server_ahead: 0,
             server: 1,
             frozen_until: 0,
+            steady_until: 0,
             copies: VecDeque::new(),
             places: Vec::new(),
             parcels: BTreeMap::new(),

@@ -37,6 +37,9 @@ fn strike(world: &mut World, faults: Faults) {
     let now = world.now;
     // Somebody has to be there who knows what is lost.
     let is_calm = |world: &World| world.places.iter().any(|place| place.is_in_touch(now));
+    if now < world.steady_until {
+        return;
+    }
     let what = world.random.below(9);
     world.tell(|| format!("strike {what} at {}", world.places[at].replica.id));
     match what {
@@ -69,6 +72,7 @@ fn strike(world: &mut World, faults: Faults) {
 }
 
 fn step(world: &mut World) -> i64 {
+    world.steady_until = world.now + 3 * SECOND;
     let size = [200_000, 1_000_000, 30_000_000, 3_600_000_000]
         [usize::try_from(world.random.below(4)).expect("a small number")];
     world.random.below(2 * size) as i64 - size as i64

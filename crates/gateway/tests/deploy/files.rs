@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use serde_json::Value;
 use tidegate_gateway::command::Cli;
-use tidegate_gateway::config::{Config, duration, schema};
+use tidegate_gateway::config::{Config, duration};
 
 /// How much longer than the drain whoever ends the program waits before it is killed, at least.
 pub(crate) const END_ROOM: Duration = Duration::from_secs(10);
@@ -56,25 +56,13 @@ pub(crate) fn check_command(args: &[String]) {
 
 /// Checks a configuration with the program's own check, every variable set, and returns what it means.
 pub(crate) fn check_config(toml: &str, name: &str) -> Config {
-    let config = Config::from_toml_with(&known(toml), name, |variable| {
+    let config = Config::from_toml_with(toml, name, |variable| {
         Ok(match variable {
             "REDIS_URL" => "redis://tidegate:password@valkey:6379".to_owned(),
             _ => format!("sk-{variable}"),
         })
     });
     config.unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// Leaves the table `[store]` out for a program that does not know it yet.
-fn known(toml: &str) -> String {
-    if schema().as_value().pointer("/properties/store").is_some() {
-        return toml.to_owned();
-    }
-    let Some((before, rest)) = toml.split_once("[store]\n") else {
-        return toml.to_owned();
-    };
-    let after = rest.split_once("\n[").map_or("", |(_, after)| after);
-    format!("{before}\n[{after}")
 }
 
 /// Returns the names of the environment variables that a configuration wants.

@@ -11,8 +11,11 @@ mod keepalive;
 mod limit_api;
 mod program;
 mod provider;
+#[path = "../../../limiter/tests/redis_server/mod.rs"]
+mod redis_server;
 mod relay;
 mod reload;
+mod replicas;
 mod run;
 mod state;
 mod support;

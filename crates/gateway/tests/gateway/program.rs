@@ -64,6 +64,17 @@ impl Program {
         }
     }
 
+    /// Returns everything that it has said, once it has ended.
+    pub(crate) async fn rest(&mut self) -> String {
+        while let Ok(Some(line)) = soon("its last line", self.out.next_line()).await {
+            self.said.push_str(&line);
+        }
+        while let Ok(Some(line)) = soon("the last line of its log", self.log.next_line()).await {
+            self.said.push_str(&line);
+        }
+        self.said.clone()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
         let status = std::process::Command::new("kill")

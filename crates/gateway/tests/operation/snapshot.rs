@@ -138,6 +138,7 @@ fn group(name: &str, account: u64, limits: Vec<LimitSnapshot>) -> QuotaSnapshot 
         probing: None,
         congestion: None,
         spent_until: None,
+        store: None,
         totals: Totals::default(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidegate::core::Standing;
 use tidegate::{Limiter, StoreError, StoreOptions, StoreState};
 
-use super::{Server, plan, replica, request, soon, standing, until};
+use super::{RedisServer, ask, plan, replica, request, soon, standing, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -15,10 +15,10 @@ fn state(limiter: &Limiter) -> StoreState {
 
 #[tokio::test]
 async fn a_connection_that_is_lost_is_made_anew() {
-    let Some(server) = Server::start(&[]) else { return };
+    let server = RedisServer::start();
     let limiter = replica(&server, plan(100, MINUTE));
     soon("a permit", limiter.acquire(request())).await.unwrap();
-    server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    ask(&server, &["CLIENT", "KILL", "TYPE", "pubsub"]);
     until("another connection", || {
         limiter.store_status().unwrap().connections == 2
     })
@@ -34,9 +34,7 @@ async fn a_connection_that_is_lost_is_made_anew() {
 
 #[tokio::test]
 async fn without_the_store_a_share_goes_on_and_with_it_the_rest() {
-    let Some(mut server) = Server::start(&[]) else {
-        return;
-    };
+    let mut server = RedisServer::start();
     let limiter = replica(&server, plan(4, Duration::from_secs(3)));
     for _ in 0..4 {
         soon("a permit", limiter.acquire(request())).await.unwrap();
@@ -48,20 +46,20 @@ async fn without_the_store_a_share_goes_on_and_with_it_the_rest() {
         .unwrap();
     assert_eq!(standing(&limiter), Standing::Sharing);
     assert_eq!(state(&limiter), StoreState::Unreachable);
-    server.start_again();
+    server.restart();
     until("the store is there again", || {
         standing(&limiter) == Standing::Open
     })
     .await;
     assert_eq!(state(&limiter), StoreState::Connected);
+    // Whoever uses nothing would leave by itself.
+    drop(permit);
     soon("a permit", limiter.acquire(request())).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_store_that_is_not_there_yet_is_waited_for() {
-    let Some(mut server) = Server::start(&[]) else {
-        return;
-    };
+    let mut server = RedisServer::start();
     server.kill();
     let limiter = replica(&server, plan(4, MINUTE));
     let waiter = tokio::spawn({
@@ -69,15 +67,13 @@ async fn a_store_that_is_not_there_yet_is_waited_for() {
         async move { limiter.acquire(request()).await }
     });
     until("it is missed", || state(&limiter) == StoreState::Unreachable).await;
-    server.start_again();
+    server.restart();
     soon("a permit", waiter).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_named_and_not_shown() {
-    let Some(server) = Server::start(&["--requirepass", "correct"]) else {
-        return;
-    };
+    let server = RedisServer::start_with(&["--requirepass", "correct"]);
     let url = format!("redis://:canary-7@127.0.0.1:{}", server.port());
     let limiter = Limiter::with_store(plan(4, MINUTE), StoreOptions::redis(&url).unwrap()).unwrap();
     until("it is refused", || state(&limiter) == StoreState::Denied).await;
@@ -105,9 +101,7 @@ async fn a_user_with_the_documented_rights_can_do_everything() {
         .1;
     let rule = format!("--user tidegate on >secret {rights}");
     let rule: Vec<&str> = rule.split_whitespace().collect();
-    let Some(server) = Server::start(&rule) else {
-        return;
-    };
+    let server = RedisServer::start_with(&rule);
     let url = format!("redis://tidegate:secret@127.0.0.1:{}", server.port());
     let options = StoreOptions::redis(&url).unwrap().trust_empty(true);
     let limiter = Limiter::with_store(plan(1, MINUTE), options).unwrap();
@@ -126,9 +120,7 @@ async fn a_user_with_the_documented_rights_can_do_everything() {
 async fn a_user_without_rights_is_named() {
     let rule = "--user weak on >secret ~* &* +@connection +info +subscribe +script";
     let rule: Vec<&str> = rule.split_whitespace().collect();
-    let Some(server) = Server::start(&rule) else {
-        return;
-    };
+    let server = RedisServer::start_with(&rule);
     let url = format!("redis://weak:secret@127.0.0.1:{}", server.port());
     let limiter = Limiter::with_store(plan(1, MINUTE), StoreOptions::redis(&url).unwrap()).unwrap();
     let waiter = limiter.acquire(request());
@@ -140,16 +132,16 @@ async fn a_user_without_rights_is_named() {
 
 #[tokio::test]
 async fn a_full_store_is_named_and_takes_over_when_it_has_room() {
-    let Some(server) = Server::start(&[]) else { return };
+    let server = RedisServer::start();
     let limiter = replica(&server, plan(2, MINUTE));
     soon("a permit", limiter.acquire(request())).await.unwrap();
-    server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    ask(&server, &["CONFIG", "SET", "maxmemory", "1"]);
     let waiter = tokio::spawn({
         let limiter = limiter.clone();
         async move { limiter.acquire(request()).await }
     });
     until("it is full", || state(&limiter) == StoreState::OutOfMemory).await;
-    server.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    ask(&server, &["CONFIG", "SET", "maxmemory", "0"]);
     soon("a permit", waiter).await.unwrap().unwrap();
     assert_eq!(
         state(&limiter),
@@ -161,9 +153,7 @@ async fn a_full_store_is_named_and_takes_over_when_it_has_room() {
 
 #[tokio::test]
 async fn a_store_that_evicts_is_named() {
-    let Some(server) = Server::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]) else {
-        return;
-    };
+    let server = RedisServer::start_with(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
     let limiter = replica(&server, plan(1, MINUTE));
     soon("a permit", limiter.acquire(request())).await.unwrap();
     assert_eq!(state(&limiter), StoreState::Evicting);
@@ -171,23 +161,21 @@ async fn a_store_that_evicts_is_named() {
 
 #[tokio::test]
 async fn a_replica_of_a_store_is_named() {
-    let Some(first) = Server::start(&[]) else { return };
+    let first = RedisServer::start();
     let port = first.port().to_string();
-    let Some(second) = Server::start(&["--replicaof", "127.0.0.1", &port]) else {
-        return;
-    };
+    let second = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port, "--save", ""]);
     let limiter = replica(&second, plan(1, MINUTE));
     until("it takes no writes", || state(&limiter) == StoreState::ReadOnly).await;
-    second.ask(&["REPLICAOF", "NO", "ONE"]).await;
+    ask(&second, &["REPLICAOF", "NO", "ONE"]);
     soon("a permit", limiter.acquire(request())).await.unwrap();
 }
 
 #[tokio::test]
 async fn scripts_that_were_thrown_away_are_loaded_again() {
-    let Some(server) = Server::start(&[]) else { return };
+    let server = RedisServer::start();
     let limiter = replica(&server, plan(4, MINUTE));
     soon("a permit", limiter.acquire(request())).await.unwrap();
-    server.ask(&["SCRIPT", "FLUSH"]).await;
+    ask(&server, &["SCRIPT", "FLUSH"]);
     soon("a permit", limiter.acquire(request())).await.unwrap();
     assert!(limiter.store_status().unwrap().errors.is_empty());
 }

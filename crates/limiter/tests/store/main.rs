@@ -1,9 +1,10 @@
-//! Limiters that share their limits through a real Redis. Each test has a server of its own; where there is none installed,
-//! they say so and pass.
+//! Limiters that share their limits through a real Redis. Each test has a server of its own.
 
 mod loss;
-mod server;
+#[path = "../redis_server/mod.rs"]
+mod redis_server;
 mod sharing;
+mod topology;
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tidegate::{
     ChargeModel, Discipline, Limiter, Plan, QuotaKey, QuotaPlan, Request, StoreOptions, Timestamp, Tokens,
 };
 
-pub(crate) use server::Server;
+pub(crate) use redis_server::RedisServer;
 
 /// The only group of the tests.
 pub(crate) const GROUP: &str = "group";
@@ -40,8 +41,8 @@ pub(crate) fn plan(requests: u64, window: Duration) -> Plan {
 }
 
 /// A limiter at a server, which is taken to be new.
-pub(crate) fn replica(server: &Server, plan: Plan) -> Limiter {
-    let options = StoreOptions::redis(&server.url()).unwrap().trust_empty(true);
+pub(crate) fn replica(server: &RedisServer, plan: Plan) -> Limiter {
+    let options = StoreOptions::redis(&server.tcp_url()).unwrap().trust_empty(true);
     Limiter::with_store(plan, options).unwrap()
 }
 
@@ -57,6 +58,13 @@ pub(crate) fn impatient(limiter: &Limiter, patience: Duration) -> Request {
         deadline: limiter.now() + patience,
         ..request()
     }
+}
+
+/// Asks a server something, as its administrator.
+pub(crate) fn ask(server: &RedisServer, command: &[&str]) {
+    let mut cmd = redis::cmd(command[0]);
+    cmd.arg(&command[1..]);
+    cmd.query::<redis::Value>(&mut server.connect()).unwrap();
 }
 
 /// Returns how the group stands.

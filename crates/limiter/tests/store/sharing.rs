@@ -5,13 +5,13 @@ use std::time::Duration;
 use tidegate::core::Standing;
 use tidegate::{RefusalReason, StoreState};
 
-use super::{Server, impatient, plan, replica, request, soon, standing, until};
+use super::{RedisServer, impatient, plan, replica, request, soon, standing, until};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test]
 async fn two_have_the_limit_of_one() {
-    let Some(server) = Server::start(&[]) else { return };
+    let server = RedisServer::start();
     let replicas = [replica(&server, plan(10, HOUR)), replica(&server, plan(10, HOUR))];
     let mut permits = Vec::new();
     for round in 0..10 {
@@ -34,7 +34,7 @@ async fn two_have_the_limit_of_one() {
 
 #[tokio::test]
 async fn who_waits_at_one_is_woken_when_the_other_gives_back() {
-    let Some(server) = Server::start(&[]) else { return };
+    let server = RedisServer::start();
     let (a, b) = (replica(&server, plan(1, HOUR)), replica(&server, plan(1, HOUR)));
     let permit = soon("a permit", a.acquire(request())).await.unwrap();
     let waiter = tokio::spawn({
@@ -55,7 +55,7 @@ async fn who_waits_at_one_is_woken_when_the_other_gives_back() {
 
 #[tokio::test]
 async fn a_window_that_has_passed_is_free_for_both() {
-    let Some(server) = Server::start(&[]) else { return };
+    let server = RedisServer::start();
     let window = Duration::from_secs(2);
     let replicas = [
         replica(&server, plan(2, window)),
@@ -73,7 +73,7 @@ async fn a_window_that_has_passed_is_free_for_both() {
 
 #[tokio::test]
 async fn who_leaves_is_gone_at_once() {
-    let Some(server) = Server::start(&[]) else { return };
+    let server = RedisServer::start();
     let (a, b) = (replica(&server, plan(10, HOUR)), replica(&server, plan(10, HOUR)));
     // Whoever uses nothing would leave by itself.
     let _permits = (

@@ -230,6 +230,7 @@ impl Group {
     fn reflect(&mut self, now: u64, sent: &Sent, reply: &Reply, was_away: bool) {
         let Some(shared) = &mut self.shared else { return };
         let mut is_tight = false;
+        let mut fullest = 0;
         for (at, terms) in sent.call.limits.iter().enumerate() {
             let total = reply.totals.get(at).copied().unwrap_or(0);
             is_tight |= total.saturating_mul(10) >= terms.amount.saturating_mul(9);
@@ -261,6 +262,15 @@ impl Group {
                     }
                 }
                 meter.changes().for_each(drop);
+            }
+            if let Some(view) = view {
+                let all: u64 = view.iter().map(|(_, amount)| amount).sum();
+                let full = u128::from(all) * 1_000_000 / u128::from(terms.amount.max(1));
+                if full >= fullest {
+                    fullest = full;
+                    let own = shared.own.range((terms.name, 0)..=(terms.name, u64::MAX));
+                    shared.part = (own.map(|(_, amount)| amount).sum::<u64>().min(all), all);
+                }
             }
             if is_held || view.is_some() {
                 let charged: u64 = view.map_or(0, |view| view.iter().map(|(_, amount)| amount).sum());
