@@ -14,16 +14,17 @@ local function common_call()
   local got = call('HMGET', KEYS[1], 'c', 'm' .. id, 'i', 'l')
   if not got[1] or not got[2] or got[4] then return end
   local c, me, roll = { decode(got[1]) }, { decode(got[2]) }, { decode(got[3]) }
-  -- Format, epoch, server, whether everybody knows everybody, how many wait.
-  if c[1] ~= 1 or c[2] ~= known_epoch or c[24] ~= server or c[22] ~= 1 or c[25] ~= 0 or c[7] ~= known_facts then return end
+  -- Format, epoch, server, how many wait, news of limits; whether everybody knows everybody.
+  if c[1] ~= 1 or c[2] ~= known_epoch or c[24] ~= server or c[25] ~= 0 or c[7] ~= known_facts then return end
+  if has_ask and c[22] ~= 1 then return end
   -- Sequence, left, repeated, told for the first time.
   if sequence ~= me[1] + 1 or me[6] ~= 0 or me[14] ~= 0 or me[11] == 0 then return end
   local raw = max(server_time + c[4], 0)
   local off, now = their_time - raw, max(raw, c[3])
   if off > 250000 or off < -250000 then return end
-  -- Sums are right, nothing expires, nobody pauses; it was heard of lately, and is in touch with what it heard then.
+  -- Sums are right, nothing expires, nobody pauses; it was heard of lately, is in touch, and holds what it held.
   if now >= c[17] or now >= c[23] or c[6] > now or now - me[3] > SILENT_AFTER then return end
-  if now - me[4] > SILENT_AFTER or now - me[5] > SILENT_AFTER then return end
+  if now - me[4] > SILENT_AFTER or now - me[5] > SILENT_AFTER or now - me[3] > me[9] then return end
   c[3], c[5], me[7] = now, 0, off
 
   -- What of each ring has to be known: the epoch, the buckets that expire, that of now, and those that are corrected.
