@@ -415,6 +415,14 @@ impl Group {
             let known = shared.used.entry(name).or_default();
             *known = used.max(*known);
             shared.is_urgent |= is_learning;
+            // Of limits that nobody knows nothing can be told, and nothing need be waited for.
+            let unknown = self
+                .meters
+                .iter()
+                .filter(|meter| is_learning && !meter.is_known());
+            for meter in unknown {
+                shared.used.entry(meter.ledger_name()).or_default();
+            }
         }
     }
 

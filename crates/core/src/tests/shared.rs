@@ -125,6 +125,8 @@ struct Rig {
     held: Vec<Event>,
     clock: i64,
     server_calls: u64,
+    /// Whether the provider's answers tell how many of 600 requests are left, all but those of the last minute.
+    tells: bool,
 }
 
 impl Rig {
@@ -154,6 +156,7 @@ impl Rig {
             held: Vec::new(),
             clock: 0,
             server_calls: 0,
+            tells: false,
         }
     }
 
@@ -449,6 +452,26 @@ impl Rig {
             ..Usage::default()
         };
         let life = self.nodes[node].life;
+        if self.tells {
+            let used = self.uses.iter().filter(|used| used.at + 60_000_000 > now).count() as u64;
+            let mut readings = crate::Readings::default();
+            readings.push(
+                Dimension::Requests,
+                crate::Reading {
+                    limit: Some(crate::Amount::new(600)),
+                    remaining: Some(crate::Amount::new(600_u64.saturating_sub(used))),
+                    reset: None,
+                    rounding: crate::Amount::ZERO,
+                    window: None,
+                },
+            );
+            let signal = crate::UpstreamSignal {
+                permit: permit.id,
+                readings,
+                processing: None,
+            };
+            self.nodes[node].engine.observe(at(now), signal);
+        }
         self.after(
             ask.runs,
             Event::End {

@@ -129,3 +129,19 @@ fn a_clock_that_steps() {
         assert!(used >= 0.95, "{used} after a step of {by} µs");
     }
 }
+
+#[test]
+fn what_the_first_answer_tells_is_enough() {
+    let mut plan = shared(vec![limit(Dimension::Requests, 600)]);
+    if let Some(shared) = &mut plan.shared {
+        shared.trusts_empty = false;
+    }
+    let mut rig = Rig::new(2, &plan);
+    rig.tells = true;
+    for number in 0..20 {
+        rig.arrive(number % 2, 0.0, ASK);
+    }
+    rig.run(3.0);
+    // The limit on tokens, which nobody knows, is not waited for.
+    assert_eq!(rig.uses.len(), 20);
+}
