@@ -131,7 +131,7 @@ pub(crate) struct Meter {
     /// What expires in the next window, as it was looked at last.
     expiries: Option<Box<Expiries>>,
     /// What was charged and given back since it was last asked, where others have to be told.
-    journal: Option<Box<Vec<Change>>>,
+    journal: Option<Vec<Change>>,
     /// What others hold of it, elsewhere.
     elsewhere: u64,
     /// The part of the amount that may be used while nobody knows what others do.

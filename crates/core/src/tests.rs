@@ -16,8 +16,6 @@ mod reloads;
 mod scenarios;
 mod shared;
 
-extern crate std;
-
 use alloc::vec;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;

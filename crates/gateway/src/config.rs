@@ -519,7 +519,9 @@ impl AccountHasher {
 
     /// Makes the one that all gateways have which share their limits under this prefix.
     pub fn of_store(prefix: &str) -> Self {
-        let hash = Sha256::new().chain_update("tidegate accounts of ").chain_update(prefix);
+        let hash = Sha256::new()
+            .chain_update("tidegate accounts of ")
+            .chain_update(prefix);
         Self::with_salt(hash.finalize().into())
     }
 

@@ -198,6 +198,10 @@ impl Group {
     /// Returns what will have been taken by those before a request of this cost that stands in a flow's line behind
     /// `before`, if it takes until `until`.
     fn ahead(&self, now: u64, at: u32, before: (Charge, u64), cost: u64, until: u64) -> Charge {
+        self.everywhere(&self.ahead_here(now, at, before, cost, until))
+    }
+
+    fn ahead_here(&self, now: u64, at: u32, before: (Charge, u64), cost: u64, until: u64) -> Charge {
         let mut ahead = Charge::ZERO;
         let Some(flow) = self.queue.flow(at) else {
             return ahead;

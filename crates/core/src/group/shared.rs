@@ -97,6 +97,8 @@ pub(crate) struct Shared {
     paused_until: u64,
     /// Our own charges, by buckets of the ledger's clock.
     own: BTreeMap<(LimitName, u64), u64>,
+    /// Everybody's charges of the limits over long windows, as last seen, by slots of ten buckets.
+    seen: BTreeMap<LimitName, Vec<(u64, u64)>>,
     names: Vec<u64>,
     has_lost: bool,
     /// The ledger's clock less ours.
@@ -128,6 +130,8 @@ pub(crate) struct Shared {
     /// Whether the call whose answer is awaited is to be made again, although it was answered.
     repeats: bool,
     calls: u64,
+    /// What was charged by us, and by everybody, of the limit that is used most.
+    part: (u64, u64),
 }
 
 impl Shared {
@@ -150,6 +154,7 @@ impl Shared {
             facts: 0,
             paused_until: 0,
             own: BTreeMap::new(),
+            seen: BTreeMap::new(),
             names: Vec::new(),
             has_lost: false,
             offset: None,
@@ -169,6 +174,7 @@ impl Shared {
             is_leaving: false,
             repeats: false,
             calls: 0,
+            part: (1, 1),
         }
     }
 
@@ -409,6 +415,14 @@ impl Group {
             let known = shared.used.entry(name).or_default();
             *known = used.max(*known);
             shared.is_urgent |= is_learning;
+            // Of limits that nobody knows nothing can be told, and nothing need be waited for.
+            let unknown = self
+                .meters
+                .iter()
+                .filter(|meter| is_learning && !meter.is_known());
+            for meter in unknown {
+                shared.used.entry(meter.ledger_name()).or_default();
+            }
         }
     }
 
@@ -511,6 +525,21 @@ impl Group {
 
     pub(super) fn store_snapshot(&self) -> Option<StoreSnapshot> {
         self.shared.as_ref().map(|shared| shared.snapshot())
+    }
+
+    /// Returns what those before somebody will take at all replicas together, if they take this much here: what becomes free
+    /// is divided as it was in the last window.
+    pub(super) fn everywhere(&self, here: &Charge) -> Charge {
+        let Some(shared) = self.shared.as_ref().filter(|shared| shared.decides()) else {
+            return *here;
+        };
+        let (own, all) = shared.part;
+        let replicas = shared.replicas.max(1);
+        if all > own.saturating_mul(replicas) {
+            here.part(replicas, 1)
+        } else {
+            here.part(all.max(1), own.max(1))
+        }
     }
 
     fn stand(&mut self, standing: Standing, notices: &mut Vec<Notice>) {

@@ -81,7 +81,11 @@ impl Ledger {
         let life = lives.map(|terms| terms.life).max().unwrap_or(0);
         let next = call.next_epoch.max(1);
         *self = Self {
-            epoch: if next == self.epoch { next + 1 } else { next },
+            epoch: if next == self.epoch || next == call.epoch {
+                next + 1
+            } else {
+                next
+            },
             server: call.server,
             last: now,
             skew: i64::try_from(now).unwrap_or(i64::MAX) - i64::try_from(server_time).unwrap_or(i64::MAX),

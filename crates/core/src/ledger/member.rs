@@ -154,7 +154,7 @@ impl Member {
 
     /// Returns the share that it may use at most, in millionths, when it is cut off.
     pub(super) fn claim(&self, now: u64) -> u64 {
-        if self.left || now.saturating_sub(self.contact) > self.share_life + 2 * SILENT_AFTER {
+        if self.left || now.saturating_sub(self.sent) > self.share_life + 2 * SILENT_AFTER {
             0
         } else {
             self.told.share.max(self.before.share)
@@ -168,7 +168,8 @@ impl Member {
     /// still counts.
     pub(super) fn kept(&self, now: u64, name: LimitName, ring: &Ring) -> u128 {
         let silent = now.saturating_sub(self.contact);
-        let ends = self.contact + self.share_life + 2 * SILENT_AFTER;
+        // It may be in touch since its last call, though that is not known.
+        let ends = self.sent + self.share_life + 2 * SILENT_AFTER;
         if self.left || now > ends + ring.life || ring.since > ends {
             return 0;
         }

@@ -1,6 +1,6 @@
 //! A limit that is shared with other replicas: what they have to be told, and what they tell.
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use super::Meter;
 use crate::ledger::{LimitName, Terms};
@@ -20,7 +20,7 @@ impl Meter {
     /// Keeps a journal from now on, and a window: the ledger knows no buckets, and a window is safe next to them.
     pub(crate) fn keep_journal(&mut self) {
         if self.journal.is_none() {
-            self.journal = Some(Box::default());
+            self.journal = Some(Vec::new());
             if self.bucket.is_some() {
                 self.keep_rolling();
             }
@@ -124,6 +124,7 @@ impl Meter {
         if self.dimension() == Dimension::Concurrency {
             return;
         }
+        self.foreign = None;
         self.all.advance(now);
         self.all.clear();
         for (stamp, amount) in charges {

@@ -106,7 +106,6 @@ struct Node {
 /// One use of the quota.
 #[derive(Debug, Clone, Copy)]
 struct Use {
-    node: usize,
     tenant: &'static str,
     priority: Priority,
     at: u64,
@@ -126,7 +125,8 @@ struct Rig {
     held: Vec<Event>,
     clock: i64,
     server_calls: u64,
-    stats: BTreeMap<&'static str, u64>,
+    /// Whether the provider's answers tell how many of 600 requests are left, all but those of the last minute.
+    tells: bool,
 }
 
 impl Rig {
@@ -156,7 +156,7 @@ impl Rig {
             held: Vec::new(),
             clock: 0,
             server_calls: 0,
-            stats: BTreeMap::new(),
+            tells: false,
         }
     }
 
@@ -234,6 +234,7 @@ impl Rig {
         self.now = end;
     }
 
+    #[allow(clippy::too_many_lines, reason = "one arm for everything that happens")]
     fn happen(&mut self, event: Event) {
         let now = self.now;
         match event {
@@ -271,20 +272,6 @@ impl Rig {
             Event::Reach { node, life, call } => {
                 self.server_calls += 1;
                 let (reply, wakenings) = self.ledger.call(now.saturating_add_signed(self.clock), &call);
-                *self.stats.entry("asks").or_default() += call.asks.len() as u64;
-                *self.stats.entry("grants").or_default() +=
-                    reply.granted.iter().filter(|g| **g).count() as u64;
-                *self
-                    .stats
-                    .entry(match reply.denial {
-                        crate::ledger::Denial::None => "none",
-                        crate::ledger::Denial::Limit => "limit",
-                        crate::ledger::Denial::Line => "line",
-                        crate::ledger::Denial::Pause => "pause",
-                        crate::ledger::Denial::Learning => "learning",
-                    })
-                    .or_default() += 1;
-                *self.stats.entry("wakes").or_default() += wakenings.len() as u64;
                 for wakening in wakenings {
                     let to = self
                         .nodes
@@ -454,7 +441,6 @@ impl Rig {
             "a permit is not given when it is void"
         );
         self.uses.push(Use {
-            node,
             tenant: ask.tenant,
             priority: ask.priority,
             at: now,
@@ -466,6 +452,26 @@ impl Rig {
             ..Usage::default()
         };
         let life = self.nodes[node].life;
+        if self.tells {
+            let used = self.uses.iter().filter(|used| used.at + 60_000_000 > now).count() as u64;
+            let mut readings = crate::Readings::default();
+            readings.push(
+                Dimension::Requests,
+                crate::Reading {
+                    limit: Some(crate::Amount::new(600)),
+                    remaining: Some(crate::Amount::new(600_u64.saturating_sub(used))),
+                    reset: None,
+                    rounding: crate::Amount::ZERO,
+                    window: None,
+                },
+            );
+            let signal = crate::UpstreamSignal {
+                permit: permit.id,
+                readings,
+                processing: None,
+            };
+            self.nodes[node].engine.observe(at(now), signal);
+        }
         self.after(
             ask.runs,
             Event::End {
@@ -501,10 +507,6 @@ impl Rig {
     fn snapshot(&mut self, node: usize) -> QuotaSnapshot {
         let now = at(self.now);
         self.nodes[node].engine.snapshot(now).quotas[0].clone()
-    }
-
-    fn waiting(&self) -> usize {
-        self.nodes.iter().map(|node| node.asks.len()).sum()
     }
 }
 

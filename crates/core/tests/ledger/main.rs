@@ -3,6 +3,7 @@
 mod admission;
 mod bounds;
 mod learning;
+mod model;
 mod replica;
 mod shares;
 mod time;

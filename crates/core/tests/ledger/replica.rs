@@ -5,24 +5,24 @@ use std::collections::BTreeMap;
 use super::*;
 
 /// A grant is used within so long of its call's sending.
-pub const VALID: u64 = 250_000;
+pub(super) const VALID: u64 = 250_000;
 
 const BEAT: u64 = 300_000;
 const RESEND: u64 = 250_000;
 const MISSED_MAX: usize = 16;
 
 /// Something that was asked for: how much of each limit.
-pub type Demand = Vec<u64>;
+pub(super) type Demand = Vec<u64>;
 
 /// What tells a call from all others: replica, epoch and number.
-pub type Key = (u64, u64, u64);
+pub(super) type Key = (u64, u64, u64);
 
-pub fn key(call: &Call) -> Key {
+pub(super) fn key(call: &Call) -> Key {
     (call.replica, call.epoch, call.sequence)
 }
 
 /// A call whose answer is awaited.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sent {
     call: Call,
     demands: Vec<Demand>,
@@ -31,7 +31,7 @@ struct Sent {
 }
 
 /// What it does while it is cut off.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Alone {
     /// What it knew: when each charge expires by the ledger's clock, limit, and amount.
     known: Vec<(u64, usize, u64)>,
@@ -43,22 +43,24 @@ struct Alone {
 
 /// What comes of a look at the clock or at an answer.
 #[derive(Default)]
-pub struct Doings {
-    pub call: Option<Call>,
+pub(super) struct Doings {
+    pub(super) call: Option<Call>,
     /// Demands that may be used until a moment by its own clock, and when they were charged by the ledger's.
-    pub uses: Vec<(Demand, u64, u64)>,
+    pub(super) uses: Vec<(Demand, u64, u64)>,
 }
 
-#[derive(Debug)]
-pub struct Replica {
-    pub id: u64,
-    pub limits: Vec<Terms>,
-    pub shares: u64,
-    pub trusts_empty: bool,
-    pub queue: Vec<Demand>,
-    pub leaving: bool,
-    pub left: bool,
-    pub epoch: u64,
+#[derive(Debug, Clone)]
+pub(super) struct Replica {
+    pub(super) id: u64,
+    pub(super) limits: Vec<Terms>,
+    pub(super) shares: u64,
+    pub(super) share_life: u64,
+    pub(super) lease: u64,
+    pub(super) trusts_empty: bool,
+    pub(super) queue: Vec<Demand>,
+    pub(super) leaving: bool,
+    pub(super) left: bool,
+    pub(super) epoch: u64,
     next_epoch: u64,
     sequence: u64,
     sent: Option<Sent>,
@@ -66,7 +68,7 @@ pub struct Replica {
     /// The ledger's clock less its own.
     offset: Option<i64>,
     contact: Option<u64>,
-    pub share: u64,
+    pub(super) share: u64,
     names: Vec<u64>,
     /// Everybody's charges as last seen, limit, slot and amount, and its own since, limit, bucket and amount.
     view: Vec<(usize, u64, u64)>,
@@ -85,11 +87,13 @@ pub struct Replica {
 }
 
 impl Replica {
-    pub fn new(id: u64, limits: Vec<Terms>, shares: u64) -> Self {
+    pub(super) fn new(id: u64, limits: Vec<Terms>, shares: u64) -> Self {
         Self {
             id,
             limits,
             shares,
+            share_life: SHARE_LIFE,
+            lease: LEASE,
             trusts_empty: false,
             queue: Vec::new(),
             leaving: false,
@@ -116,11 +120,34 @@ impl Replica {
         }
     }
 
-    pub fn is_alone(&self) -> bool {
+    /// Whether it waits for nothing and has nothing to tell.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.sent.is_none()
+            && self.missed.is_empty()
+            && self.entries.is_empty()
+            && self.refunds.is_empty()
+            && !self.has_lost
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.sent.is_none()
+    }
+
+    /// The share that it may use when it is cut off.
+    pub(super) fn claim(&self, now: u64) -> u64 {
+        let is_over = |contact| now - contact >= self.share_life;
+        if self.left || self.closed || self.contact.is_none_or(is_over) {
+            0
+        } else {
+            self.share
+        }
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
         self.alone.is_some()
     }
 
-    pub fn is_in_touch(&self, now: u64) -> bool {
+    pub(super) fn is_in_touch(&self, now: u64) -> bool {
         self.contact.is_some_and(|contact| now - contact < SECOND)
     }
 
@@ -129,11 +156,11 @@ impl Replica {
     }
 
     fn life(&self) -> u64 {
-        self.limits.iter().map(|terms| terms.life).max().unwrap()
+        self.limits.iter().map(|terms| terms.life).max().unwrap_or(0)
     }
 
     /// Somebody will turn out to have used less than was let in for.
-    pub fn will_refund(&mut self, at: u64, limit: usize, stamp: u64, amount: u64) {
+    pub(super) fn will_refund(&mut self, at: u64, limit: usize, stamp: u64, amount: u64) {
         self.refunds.push((at, limit, stamp, amount));
     }
 
@@ -146,7 +173,7 @@ impl Replica {
     }
 
     /// Looks at the clock.
-    pub fn tick(&mut self, now: u64) -> Doings {
+    pub(super) fn tick(&mut self, now: u64) -> Doings {
         let mut doings = Doings::default();
         if self.left {
             return doings;
@@ -159,23 +186,16 @@ impl Replica {
         }
         self.keep_in_touch(now);
         self.go_alone(now, &mut doings);
-        let is_over = |sent: &Sent| now - sent.last >= RESEND;
-        match &mut self.sent {
-            Some(sent) if self.alone.is_some() || self.closed => {
-                if is_over(sent) {
-                    if self.missed.len() < MISSED_MAX {
-                        self.give_up();
-                    } else {
-                        sent.last = now;
-                        doings.call = Some(sent.call.clone());
-                    }
-                }
-            }
-            Some(sent) if is_over(sent) => {
+        let gives_up = (self.alone.is_some() || self.closed) && self.missed.len() < MISSED_MAX;
+        if let Some(sent) = &mut self.sent
+            && now - sent.last >= RESEND
+        {
+            if gives_up {
+                self.give_up();
+            } else {
                 sent.last = now;
                 doings.call = Some(sent.call.clone());
             }
-            _ => {}
         }
         if self.sent.is_none() {
             let is_due = self.wake_at.is_some_and(|at| at <= now);
@@ -188,7 +208,7 @@ impl Replica {
     }
 
     /// The ledger says that it goes next.
-    pub fn wake(&mut self, now: u64, at: u64) {
+    pub(super) fn wake(&mut self, now: u64, at: u64) {
         let at = at.saturating_add_signed(-self.offset.unwrap_or(0)).max(now);
         self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
     }
@@ -208,7 +228,7 @@ impl Replica {
     fn keep_in_touch(&mut self, now: u64) {
         let Some(contact) = self.contact else { return };
         let silent = now - contact;
-        if silent >= SHARE_LIFE && (self.alone.is_some() || silent >= 2 * SECOND) {
+        if silent >= self.share_life && (self.alone.is_some() || silent >= 2 * SECOND) {
             self.alone = None;
             self.closed = true;
         } else if silent >= 2 * SECOND && self.alone.is_none() && !self.closed {
@@ -273,7 +293,7 @@ impl Replica {
 
     /// Makes the next call.
     fn call(&mut self, now: u64) -> Call {
-        let patience = SHARE_LIFE.max(LEASE) + self.life() + 5 * SECOND;
+        let patience = self.share_life.max(self.lease) + self.life() + 5 * SECOND;
         if self.contact.is_some_and(|contact| now - contact > patience) {
             self.join_anew();
         }
@@ -295,7 +315,7 @@ impl Replica {
             seen: Vec::new(),
             names: self.names.clone(),
         });
-        let asks_for = if self.alone.is_some() || self.closed || self.contact.is_none() || seed.is_some() {
+        let asks_for = if self.alone.is_some() || self.closed || seed.is_some() {
             0
         } else {
             self.queue.len().min(6)
@@ -310,8 +330,8 @@ impl Replica {
             next_epoch: self.next_epoch,
             time: self.offset.map_or(0, |_| self.there(now)),
             shares: self.shares,
-            share_life: SHARE_LIFE,
-            lease: LEASE,
+            share_life: self.share_life,
+            lease: self.lease,
             tiers: [0; 4],
             trusts_empty: self.trusts_empty,
             leaves: self.leaving
@@ -356,7 +376,7 @@ impl Replica {
     }
 
     /// Takes note of an answer to a call. Numbers of calls begin anew with every epoch.
-    pub fn answer(&mut self, now: u64, to: Key, reply: &Reply) -> Doings {
+    pub(super) fn answer(&mut self, now: u64, to: Key, reply: &Reply) -> Doings {
         let mut doings = Doings::default();
         if self.sent.as_ref().is_none_or(|sent| key(&sent.call) != to) || reply.now == 0 {
             return doings;
@@ -381,7 +401,11 @@ impl Replica {
             self.lose(now, sent, reply, measured);
             return doings;
         }
-        assert_ne!(reply.status, Status::Stale, "{reply:?}");
+        if reply.status == Status::Stale {
+            assert!(self.leaving, "{reply:?}");
+            self.left = true;
+            return doings;
+        }
         if is_exact
             && self
                 .offset

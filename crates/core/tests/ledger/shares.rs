@@ -212,3 +212,17 @@ fn nobody_waits_for_those_who_are_surely_cut_off() {
     bench.now += 1_100_000;
     assert_eq!(bench.send(&call).granted, [true]);
 }
+
+#[test]
+fn a_share_that_may_have_been_renewed_goes_to_nobody_else() {
+    let (mut bench, mut peers) = half_used();
+    // It is back just before its share is over, and silent again: whether it got its answer nobody knows.
+    let mut other = vec![peers.remove(0)];
+    bench.beats(&mut other, SHARE_LIFE);
+    let share = bench.beat(&mut peers[0]).share;
+    assert_eq!(share, 250_000);
+    bench.beats(&mut other, 5 * SECOND);
+    assert_eq!(bench.beat(&mut other[0]).share, 250_000);
+    bench.beats(&mut other, SHARE_LIFE);
+    assert_eq!(bench.beat(&mut other[0]).share, 500_000);
+}

@@ -1,6 +1,7 @@
 //! The ledger's time, whatever the server's clock does.
 
 use super::*;
+use tidegate_core::ledger::CLOCK_SLACK;
 
 /// Steps of a clock.
 const STEPS: [i64; 8] = [
@@ -118,4 +119,32 @@ fn a_server_behind_begins_where_the_replicas_are() {
     assert_eq!(bench.beat(&mut peers[0]).totals, [100]);
     bench.beats(&mut peers, 2 * SECOND);
     assert_eq!(bench.beat(&mut peers[0]).totals, [0]);
+}
+
+#[test]
+fn few_calls_show_that_a_clock_has_jumped() {
+    for (step, late) in [
+        (-30_000_000, None),
+        (30_000_000, Some(240_000)),
+        (3_600_000_000, Some(900_000)),
+    ] {
+        let (mut bench, mut peers) = Bench::with(100, 1);
+        assert!(bench.gets(&mut peers[0], 100));
+        bench.ahead = step;
+        // One call, and where the clock is ahead another that was late.
+        if let Some(late) = late {
+            let call = bench.next(&mut peers[0]);
+            bench.now += late;
+            bench.send(&call);
+        }
+        bench.beat(&mut peers[0]);
+        bench.sends(&mut peers[0], |call| call.leaves = true);
+        let reply = bench.sends(&mut Peer::new(2), |call| call.time = 0);
+        assert_eq!(reply.totals, [100], "{step}");
+        assert!(
+            reply.now.abs_diff(bench.now) <= CLOCK_SLACK,
+            "{step}: {}",
+            reply.now
+        );
+    }
 }

@@ -69,13 +69,15 @@ fn serve(weights: [u64; 3], places: [&[usize]; 3]) -> [u64; 3] {
     bench.fill(&mut peers[0]);
     let mut served = [0_u64; 3];
     for round in 0..15_000_u64 {
-        let at = usize::try_from(round % 3).unwrap();
+        let at = usize::try_from(round % 3).expect("a small number");
         // As many as keep their place, in the order in which a replica would send them.
         let mut ahead = [0; 3];
         let asks: Vec<Ask> = (0..HEADS_MAX)
             .map(|nth| {
                 let here = places[at].iter().copied();
-                let tenant = here.min_by_key(|tenant| ahead[*tenant]).unwrap();
+                let tenant = here
+                    .min_by_key(|tenant| ahead[*tenant])
+                    .expect("somebody is there");
                 let take = 3 + (round + nth as u64) % 5;
                 let service = take * 8_192 / weights[tenant];
                 ahead[tenant] += service;
@@ -87,7 +89,7 @@ fn serve(weights: [u64; 3], places: [&[usize]; 3]) -> [u64; 3] {
             .collect();
         let reply = bench.asks(&mut peers[at], &asks);
         for (ask, granted) in asks.iter().zip(reply.granted) {
-            served[usize::try_from(ask.tenant).unwrap()] += u64::from(granted) * ask.take[0];
+            served[usize::try_from(ask.tenant).expect("a small number")] += u64::from(granted) * ask.take[0];
         }
         bench.now += 20_000;
     }

@@ -9,10 +9,10 @@ use super::replica::{Demand, Doings, Key, Replica, key};
 use super::*;
 
 /// Numbers that look random, from a seed.
-pub struct Random(pub u64);
+pub(super) struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -20,11 +20,11 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
-    pub fn percent(&mut self, chance: u64) -> bool {
+    pub(super) fn percent(&mut self, chance: u64) -> bool {
         self.below(100) < chance
     }
 }
@@ -49,54 +49,56 @@ enum Parcel {
 }
 
 /// One place where a replica runs, and its line to the ledger.
-pub struct Place {
-    pub replica: Replica,
+pub(super) struct Place {
+    pub(super) replica: Replica,
     /// Its clock is ahead of the true time by this much.
     ahead: u64,
     /// Nothing gets through until then; whether it is lost or only late.
-    pub cut_until: u64,
-    pub cut_loses: bool,
-    pub is_alive: bool,
-    pub restart_at: u64,
+    pub(super) cut_until: u64,
+    pub(super) cut_loses: bool,
+    pub(super) is_alive: bool,
+    pub(super) restart_at: u64,
 }
 
 impl Place {
-    pub fn is_in_touch(&self, now: u64) -> bool {
+    pub(super) fn is_in_touch(&self, now: u64) -> bool {
         self.is_alive && self.cut_until <= now && self.replica.is_in_touch(now + self.ahead)
     }
 }
 
-pub struct World {
-    pub seed: u64,
-    pub random: Random,
-    pub now: u64,
-    pub ledger: Ledger,
-    pub limits: Vec<Terms>,
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) random: Random,
+    pub(super) now: u64,
+    pub(super) ledger: Ledger,
+    pub(super) limits: Vec<Terms>,
     shares: u64,
     /// What the server's clock is ahead of the true time, and which server it is.
-    pub server_ahead: i64,
-    pub server: u64,
-    pub frozen_until: u64,
+    pub(super) server_ahead: i64,
+    pub(super) server: u64,
+    pub(super) frozen_until: u64,
+    /// Nothing else happens until then: somebody who knows the time has to call after a step of the clock.
+    pub(super) steady_until: u64,
     /// Copies of the ledger, some time ago.
     copies: VecDeque<(u64, Ledger)>,
-    pub places: Vec<Place>,
+    pub(super) places: Vec<Place>,
     parcels: BTreeMap<(u64, u64), Parcel>,
     nth: u64,
     next_id: u64,
     /// In percent: calls or answers that are lost; demands of which a part is refunded.
-    pub loss: u64,
-    pub refunds: u64,
-    pub is_slow: bool,
+    pub(super) loss: u64,
+    pub(super) refunds: u64,
+    pub(super) is_slow: bool,
     /// When so much was used of each limit.
-    pub log: Vec<(u64, Demand)>,
-    pub asked: u64,
-    pub used: u64,
+    pub(super) log: Vec<(u64, Demand)>,
+    pub(super) asked: u64,
+    pub(super) used: u64,
     /// Whether what happens is printed.
     is_told: bool,
 }
 
 impl World {
-    pub fn new(seed: u64, limits: Vec<Terms>, shares: u64, replicas: usize) -> Self {
+    pub(super) fn new(seed: u64, limits: Vec<Terms>, shares: u64, replicas: usize) -> Self {
         let mut world = Self {
             seed,
             random: Random(seed),
@@ -107,6 +109,7 @@ impl World {
             server_ahead: 0,
             server: 1,
             frozen_until: 0,
+            steady_until: 0,
             copies: VecDeque::new(),
             places: Vec::new(),
             parcels: BTreeMap::new(),
@@ -136,7 +139,7 @@ impl World {
         world
     }
 
-    pub fn newcomer(&mut self) -> Replica {
+    pub(super) fn newcomer(&mut self) -> Replica {
         self.next_id += 1;
         Replica::new(self.next_id, self.limits.clone(), self.shares)
     }
@@ -151,7 +154,7 @@ impl World {
     }
 
     /// Prints what happens, if somebody wants to know.
-    pub fn tell(&self, what: impl FnOnce() -> String) {
+    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
         if self.is_told {
             println!("{:>10} {}", self.now - START, what());
         }
@@ -177,7 +180,7 @@ impl World {
     }
 
     /// Lets time pass until a moment, calling `happens` every 50 ms.
-    pub fn run(&mut self, until: u64, mut happens: impl FnMut(&mut Self)) {
+    pub(super) fn run(&mut self, until: u64, mut happens: impl FnMut(&mut Self)) {
         while self.now < until {
             self.now += 10_000;
             while let Some(entry) = self.parcels.first_entry()
@@ -359,8 +362,8 @@ impl World {
     }
 
     /// Another server takes over, with a copy of some time ago.
-    pub fn fail_over(&mut self) {
-        let back = usize::try_from(self.random.below(10)).unwrap();
+    pub(super) fn fail_over(&mut self) {
+        let back = usize::try_from(self.random.below(10)).expect("a small number");
         if let Some((_, copy)) = self.copies.iter().rev().nth(back) {
             self.ledger = copy.clone();
         }
@@ -369,12 +372,12 @@ impl World {
         self.frozen_until = self.now + self.random.below(1_500_000);
     }
 
-    pub fn wipe(&mut self) {
+    pub(super) fn wipe(&mut self) {
         self.ledger = Ledger::new();
         self.copies.clear();
     }
 
-    pub fn crash(&mut self, at: usize) {
+    pub(super) fn crash(&mut self, at: usize) {
         let down = self.random.below(6 * SECOND);
         let place = &mut self.places[at];
         place.is_alive = false;
@@ -382,7 +385,7 @@ impl World {
     }
 
     /// Nothing was ever used beyond a limit.
-    pub fn check(&mut self) {
+    pub(super) fn check(&mut self) {
         self.log.sort();
         for (limit, terms) in self.limits.iter().enumerate() {
             let window = terms.name.window();

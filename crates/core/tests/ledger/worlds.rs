@@ -33,10 +33,13 @@ struct Faults {
 
 fn strike(world: &mut World, faults: Faults) {
     let count = world.places.len() as u64;
-    let at = usize::try_from(world.random.below(count)).unwrap();
+    let at = usize::try_from(world.random.below(count)).expect("a small number");
     let now = world.now;
     // Somebody has to be there who knows what is lost.
     let is_calm = |world: &World| world.places.iter().any(|place| place.is_in_touch(now));
+    if now < world.steady_until {
+        return;
+    }
     let what = world.random.below(9);
     world.tell(|| format!("strike {what} at {}", world.places[at].replica.id));
     match what {
@@ -69,16 +72,17 @@ fn strike(world: &mut World, faults: Faults) {
 }
 
 fn step(world: &mut World) -> i64 {
-    let size =
-        [200_000, 1_000_000, 30_000_000, 3_600_000_000][usize::try_from(world.random.below(4)).unwrap()];
+    world.steady_until = world.now + 3 * SECOND;
+    let size = [200_000, 1_000_000, 30_000_000, 3_600_000_000]
+        [usize::try_from(world.random.below(4)).expect("a small number")];
     world.random.below(2 * size) as i64 - size as i64
 }
 
 /// Runs a world with faults, then without, and looks at what was used.
 fn live(seed: u64, faults: Faults) -> World {
     let mut draw = super::world::Random(seed ^ 0xABCD);
-    let replicas = 1 + usize::try_from(draw.below(8)).unwrap();
-    let shares = [500_000, 1_000_000, 0, 250_000][usize::try_from(draw.below(4)).unwrap()];
+    let replicas = 1 + usize::try_from(draw.below(8)).expect("a small number");
+    let shares = [500_000, 1_000_000, 0, 250_000][usize::try_from(draw.below(4)).expect("a small number")];
     let mut world = World::new(seed, limits(), shares, replicas);
     world.refunds = draw.below(60);
     let (load, pace) = (1 + draw.below(20), 1 + draw.below(40));
@@ -91,7 +95,7 @@ fn live(seed: u64, faults: Faults) -> World {
     world.is_slow = draw.below(2) == 0;
     let end = world.now + 60 * SECOND;
     world.run(end, |world| {
-        let at = usize::try_from(world.random.below(replicas as u64)).unwrap();
+        let at = usize::try_from(world.random.below(replicas as u64)).expect("a small number");
         if world.random.percent(load * 2) && world.places[at].replica.queue.len() < 20 {
             ask_for(world, at);
         }

@@ -113,7 +113,11 @@ fn store_line(page: &mut String, store: &Store) {
         "without it nobody is let in".to_owned()
     };
     let server = store.options.describe();
-    let _ = writeln!(page, "  limits shared through {server}, prefix {}; {loss}", store.prefix);
+    let _ = writeln!(
+        page,
+        "  limits shared through {server}, prefix {}; {loss}",
+        store.prefix
+    );
 }
 
 /// Says who may ask.

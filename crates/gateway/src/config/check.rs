@@ -16,7 +16,9 @@ use super::field::{ByteText, DurationText, Field, FromToml, Held, Origin, Table}
 use super::limits::patterns;
 use super::problem::{Problem, nearest};
 use super::raw::{RawConfig, RawPrice, RawRetry, RawServer};
-use super::{Admin, Auth, Config, Secret, Server, allowance, defaults, duration, routes, store, tenants, upstream};
+use super::{
+    Admin, Auth, Config, Secret, Server, allowance, defaults, duration, routes, store, tenants, upstream,
+};
 use crate::keys::{self, Key};
 use crate::prices::PriceTable;
 use crate::provider::AuthStyle;

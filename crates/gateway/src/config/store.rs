@@ -86,7 +86,8 @@ pub(super) fn check(checker: &mut Checker<'_>, raw: &RawConfig) -> Option<Store>
     })
 }
 
-const EXAMPLE: &str = "write redis://user:password@host:6379, best into an environment variable that \"env:NAME\" names";
+const EXAMPLE: &str =
+    "write redis://user:password@host:6379, best into an environment variable that \"env:NAME\" names";
 
 const HELP: &str = "docs/guides/replicas.md has examples";
 
@@ -106,18 +107,32 @@ fn share(checker: &mut Checker<'_>, raw: &RawStore) -> (f64, Duration) {
     let is_closed = checker.word("store.on_store_loss", &raw.on_store_loss, &words);
     let share = checker.given("store.share", &raw.share).copied();
     if is_closed == Some(true) && (share.is_some() || !raw.share_for.is_absent()) {
-        let what = "`store.share` and `store.share_for` have no effect: on_store_loss is \"closed\"".to_owned();
-        let field = if share.is_some() { raw.share.origin() } else { raw.share_for.origin() };
+        let what =
+            "`store.share` and `store.share_for` have no effect: on_store_loss is \"closed\"".to_owned();
+        let field = if share.is_some() {
+            raw.share.origin()
+        } else {
+            raw.share_for.origin()
+        };
         checker
             .warnings
             .push(Finding::new(field, what).help("leave them out, or set on_store_loss = \"share\""));
     }
     let second = Duration::from_secs(1)..=Duration::from_secs(3_600);
-    let share_for = checker.duration("store.share_for", &raw.share_for, defaults::STORE_SHARE_FOR, second);
+    let share_for = checker.duration(
+        "store.share_for",
+        &raw.share_for,
+        defaults::STORE_SHARE_FOR,
+        second,
+    );
     let share = match share {
         Some(share) if !(0.0..=1.0).contains(&share) => {
             let what = format!("`store.share` is {share}");
-            checker.error(&raw.share, what, "expected a part of the quota: a number from 0 to 1");
+            checker.error(
+                &raw.share,
+                what,
+                "expected a part of the quota: a number from 0 to 1",
+            );
             defaults::STORE_SHARE
         }
         Some(share) => share,
@@ -151,8 +166,8 @@ fn authorities(checker: &mut Checker<'_>, field: &Field<String>) -> Option<Vec<u
     use std::io::Read;
     let path = checker.given("store.ca_file", field)?;
     let mut pem = Vec::new();
-    let read = std::fs::File::open(Path::new(path))
-        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut pem));
+    let read =
+        std::fs::File::open(Path::new(path)).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut pem));
     if let Err(error) = read {
         checker.error(
             field,

@@ -135,32 +135,63 @@ impl StoreView {
 /// Writes what is counted of the store, in Prometheus' text format.
 pub(super) fn write(page: &mut String, store: &StoreView, quotas: &[QuotaView]) {
     let mut out = Page(page);
-    out.family("tidegate_store_state", "gauge", "How the store is: 1 for the state that it is in");
+    out.family(
+        "tidegate_store_state",
+        "gauge",
+        "How the store is: 1 for the state that it is in",
+    );
     for state in StoreState::ALL {
         let is = u64::from(state.name() == store.state);
         out.line("tidegate_store_state", &[("state", state.name())], is);
     }
-    out.family("tidegate_store_calls_total", "counter", "Calls that the store answered");
+    out.family(
+        "tidegate_store_calls_total",
+        "counter",
+        "Calls that the store answered",
+    );
     out.line("tidegate_store_calls_total", &[], store.calls);
-    out.family("tidegate_store_connections_total", "counter", "Connections to the store that were made");
+    out.family(
+        "tidegate_store_connections_total",
+        "counter",
+        "Connections to the store that were made",
+    );
     out.line("tidegate_store_connections_total", &[], store.connections);
-    out.family("tidegate_store_errors_total", "counter", "What went wrong with the store, by kind");
+    out.family(
+        "tidegate_store_errors_total",
+        "counter",
+        "What went wrong with the store, by kind",
+    );
     for error in StoreError::ALL {
         let count = store.errors.get(error.name()).copied().unwrap_or(0);
         out.line("tidegate_store_errors_total", &[("kind", error.name())], count);
     }
-    out.family("tidegate_store_call_seconds", "histogram", "How long the store took to answer");
+    out.family(
+        "tidegate_store_call_seconds",
+        "histogram",
+        "How long the store took to answer",
+    );
     let mut so_far = 0;
     for (bound, count) in RoundTrips::BOUNDS.iter().zip(store.times.counts) {
         so_far += count;
         let bound = (*bound as f64 / 1e6).to_string();
         out.line("tidegate_store_call_seconds_bucket", &[("le", &bound)], so_far);
     }
-    out.line("tidegate_store_call_seconds_bucket", &[("le", "+Inf")], store.times.count);
-    let _ = writeln!(out.0, "tidegate_store_call_seconds_sum {}", store.times.sum.as_secs_f64());
+    out.line(
+        "tidegate_store_call_seconds_bucket",
+        &[("le", "+Inf")],
+        store.times.count,
+    );
+    let _ = writeln!(
+        out.0,
+        "tidegate_store_call_seconds_sum {}",
+        store.times.sum.as_secs_f64()
+    );
     out.line("tidegate_store_call_seconds_count", &[], store.times.count);
     let mut standings: BTreeMap<&str, (BTreeMap<&str, u64>, u64)> = BTreeMap::new();
-    for (quota, view) in quotas.iter().filter_map(|quota| Some((quota, quota.store.as_ref()?))) {
+    for (quota, view) in quotas
+        .iter()
+        .filter_map(|quota| Some((quota, quota.store.as_ref()?)))
+    {
         let (standings, replicas) = standings.entry(&quota.group).or_default();
         *standings.entry(view.standing).or_default() += 1;
         *replicas = view.replicas.max(*replicas);
@@ -177,7 +208,11 @@ pub(super) fn write(page: &mut String, store: &StoreView, quotas: &[QuotaView]) 
             out.line("tidegate_store_standing", &labels, count);
         }
     }
-    out.family("tidegate_store_replicas", "gauge", "How many gateways share a quota group, this one included");
+    out.family(
+        "tidegate_store_replicas",
+        "gauge",
+        "How many gateways share a quota group, this one included",
+    );
     for (group, (_, replicas)) in &standings {
         out.line("tidegate_store_replicas", &[("group", *group)], *replicas);
     }
@@ -193,7 +228,10 @@ impl Page<'_> {
     fn line(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
         self.0.push_str(name);
         for (at, (label, value)) in labels.iter().enumerate() {
-            let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let escaped = value
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
             let before = if at == 0 { '{' } else { ',' };
             let _ = write!(self.0, "{before}{label}=\"{escaped}\"");
         }

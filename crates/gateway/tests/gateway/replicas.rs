@@ -83,7 +83,10 @@ async fn two_gateways_have_the_limit_of_one() {
         ] {
             assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
         }
-        assert!(metrics.contains("tidegate_store_call_seconds_bucket{le=\"+Inf\"}"), "{metrics}");
+        assert!(
+            metrics.contains("tidegate_store_call_seconds_bucket{le=\"+Inf\"}"),
+            "{metrics}"
+        );
     }
 }
 
@@ -101,15 +104,27 @@ async fn keys_that_are_passed_through_are_the_same_account_everywhere() {
         request
     };
     for gateway in &gateways {
-        assert_eq!(send(gateway.address(), with("Bearer canary-one")).await.status, 200);
+        assert_eq!(
+            send(gateway.address(), with("Bearer canary-one")).await.status,
+            200
+        );
     }
     for gateway in &gateways {
-        assert_eq!(send(gateway.address(), with("Bearer canary-one")).await.status, 429);
-        assert_eq!(send(gateway.address(), with("Bearer canary-two")).await.status, 200);
+        assert_eq!(
+            send(gateway.address(), with("Bearer canary-one")).await.status,
+            429
+        );
+        assert_eq!(
+            send(gateway.address(), with("Bearer canary-two")).await.status,
+            200
+        );
     }
     // Nothing in the store tells a key.
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut server.connect()).unwrap();
-    assert!(keys.len() > 2 && !keys.iter().any(|key| key.contains("canary")), "{keys:?}");
+    assert!(
+        keys.len() > 2 && !keys.iter().any(|key| key.contains("canary")),
+        "{keys:?}"
+    );
 }
 
 #[tokio::test]

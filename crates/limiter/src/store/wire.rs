@@ -18,6 +18,9 @@ use tidegate_core::ledger::{Ask, Call, Entry, JOINS, LimitName, Missed, Reply, S
 
 /// The script. It runs as it is: nothing is ever put into its text.
 pub const SCRIPT: &str = concat!(
+    include_str!("ledger/head.lua"),
+    include_str!("ledger/common.lua"),
+    include_str!("ledger/shared.lua"),
     include_str!("ledger/ring.lua"),
     include_str!("ledger/state.lua"),
     include_str!("ledger/line.lua"),

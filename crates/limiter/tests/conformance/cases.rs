@@ -87,7 +87,7 @@ fn who_goes_next_is_told_on_its_channel() {
     waits.asks = vec![ask(1, 1)];
     let (reply, _) = both.call(NOW + 1, &waits, "waits");
     assert_eq!(reply.granted, [false]);
-    let (_, wakenings) = both.call(NOW + 500_000, &call(6, 1, epoch, 5), "the limit is raised");
+    let (_, wakenings) = both.call(NOW + 200_000, &call(6, 1, epoch, 5), "the limit is raised");
     assert_eq!(wakenings.len(), 1);
     let message: String = heard
         .get_message()
@@ -253,10 +253,14 @@ fn the_commands_that_are_listed_are_enough() {
     let server = RedisServer::start();
     let mut both = Both::new(&server, "listed");
     let mut command = redis::cmd("ACL");
-    command
-        .arg("SETUSER")
-        .arg("ledger")
-        .arg(&["on", ">secret", "~tidegate:*", "&tidegate:wake:*", "-@all"]);
+    command.arg("SETUSER").arg("ledger").arg(&[
+        "on",
+        ">secret",
+        "~tidegate:*",
+        "resetchannels",
+        "&tidegate:wake:*",
+        "-@all",
+    ]);
     command
         .arg(COMMANDS)
         .query::<()>(&mut both.redis)
@@ -287,4 +291,74 @@ fn a_cluster_keeps_a_group_at_one_node() {
     {}
     World::new(Kind::Full, 4).run(&mut both, 600);
     World::new(Kind::Wide, 4).run(&mut both, 200);
+}
+
+/// Lets a replica call every 100 ms until its calls are common ones, and returns the next.
+fn settled(both: &mut Both, change: impl Fn(&mut Call)) -> Call {
+    let mut epoch = 0;
+    let mut next = Call::default();
+    for sequence in 1..=6 {
+        let now = NOW + sequence * 100_000;
+        next = call(5, sequence, epoch, 100);
+        next.time = now;
+        change(&mut next);
+        if sequence == 1 {
+            next.asks = vec![ask(1, 1)];
+        }
+        if sequence < 6 {
+            epoch = both.call(now, &next, "it settles").0.epoch;
+        }
+    }
+    next
+}
+
+// Found by traces.
+#[test]
+fn what_is_held_no_longer_is_not_given_back() {
+    let server = RedisServer::start();
+    let mut both = Both::new(&server, "lease");
+    let next = settled(&mut both, |call| {
+        call.lease = 50_000;
+        call.limits[0].held = 7;
+    });
+    both.call(next.time, &next, "after its lease");
+    let next = Call {
+        sequence: 7,
+        time: next.time + 10_000,
+        ..next
+    };
+    both.call(next.time, &next, "within its lease");
+    assert!(both.common > 0);
+}
+
+// Found by traces.
+#[test]
+fn what_is_said_of_a_moment_long_ago_changes_nothing_of_now() {
+    let server = RedisServer::start();
+    let mut both = Both::new(&server, "places");
+    let mut next = settled(&mut both, |_| {});
+    // Its bucket and its slot have the place of those that were charged: there are 640 and 64.
+    next.entries = vec![Entry::Refund {
+        limit: 0,
+        stamp: NOW + 100_000 - 640 * 100_000,
+        amount: 1,
+    }];
+    both.call(next.time, &next, "a refund");
+    assert!(both.common > 0);
+    let mut looks = Call {
+        sequence: 7,
+        time: next.time + 10_000,
+        wants_view: true,
+        ..next
+    };
+    looks.entries.clear();
+    let (reply, _) = both.call(looks.time, &looks, "a view");
+    assert_eq!(reply.totals, [1]);
+    looks.sequence = 8;
+    looks.entries = vec![Entry::Refund {
+        limit: 0,
+        stamp: NOW + 100_000,
+        amount: 1,
+    }];
+    assert_eq!(both.call(looks.time, &looks, "what was charged").0.totals, [0]);
 }

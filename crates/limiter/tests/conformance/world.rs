@@ -14,6 +14,8 @@ const MINUTE: u64 = 60 * SECOND;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Plain,
+    /// Everybody is let in, one after the other.
+    Calm,
     Wide,
     Full,
     Lossy,
@@ -34,6 +36,8 @@ pub(crate) struct Tally {
     /// Grants while the ledger learned, and answers of which the time was in doubt.
     pub(crate) tried: u64,
     pub(crate) doubted: u64,
+    /// Calls that the script answered by its part for common ones.
+    pub(crate) common: u64,
     /// A digest of all answers.
     pub(crate) digest: u64,
 }
@@ -52,6 +56,7 @@ impl Tally {
         self.facts += other.facts;
         self.tried += other.tried;
         self.doubted += other.doubted;
+        self.common += other.common;
     }
 
     fn count(&mut self, reply: &Reply, wakenings: usize) {
@@ -139,6 +144,7 @@ impl World {
             },
             trusts_empty: match kind {
                 Kind::Fresh => false,
+                Kind::Calm => true,
                 _ => rng.random_bool(0.8),
             },
             replicas: Vec::new(),
@@ -169,10 +175,14 @@ impl World {
     }
 
     fn pass_time(&mut self) {
-        let calm = if self.kind == Kind::Full { 1 } else { 3 };
-        let pause = match self.rng.random_range(0..1000_u32) {
-            0..700 => self.rng.random_range(0..60_000 * calm),
-            700..960 => self.rng.random_range(0..400_000 * calm),
+        let (short, most) = match self.kind {
+            Kind::Calm => (20_000, 990),
+            Kind::Full => (60_000, 1_000),
+            _ => (180_000, 1_000),
+        };
+        let pause = match self.rng.random_range(0..most) {
+            0..700_u32 => self.rng.random_range(0..short),
+            700..960 => self.rng.random_range(0..short * 7),
             960..990 => self.rng.random_range(0..5 * SECOND),
             990..997 => self.rng.random_range(0..MINUTE),
             997..999 => self.rng.random_range(0..10 * MINUTE),
@@ -183,11 +193,14 @@ impl World {
 
     /// What happens to the server, or to everybody.
     fn suffer(&mut self, both: &mut Both) {
+        if self.kind == Kind::Calm && self.chance(0.9) {
+            return;
+        }
         if self.chance(0.004) {
             let far = if self.chance(0.2) { 3_600 } else { 3 };
             self.step_of_server = self.rng.random_range(-far..=far) * SECOND.cast_signed() / 2;
         }
-        if self.chance(0.001) {
+        if self.kind != Kind::Calm && self.chance(0.001) {
             self.server = self.rng.random_range(0..4);
         }
         if self.chance(0.004) {
@@ -239,8 +252,11 @@ impl World {
             sequence: 0,
             epoch: 0,
             facts: 0,
-            clock: self.rng.random_range(-400_000..400_000),
-            knows_time: self.rng.random_bool(0.8),
+            clock: match self.kind {
+                Kind::Calm => self.rng.random_range(-100_000..20_000),
+                _ => self.rng.random_range(-400_000..400_000),
+            },
+            knows_time: self.kind == Kind::Calm || self.rng.random_bool(0.8),
             limits: self.limits.clone(),
             charged: Vec::new(),
             seen: Vec::new(),
@@ -280,6 +296,14 @@ impl World {
         }
         let (reply, wakenings) = both.call(server_time, &call, context);
         self.tally.count(&reply, wakenings.len());
+        if reply.now == 0 {
+            // Nothing was done.
+            self.replicas[at].sequence = self.replicas[at]
+                .missed
+                .last()
+                .map_or(call.sequence - 1, |last| last.sequence);
+            return;
+        }
         if self.chance(0.03) && call.sequence > 0 {
             // The answer never arrives.
             self.replicas[at].missed.push(call.clone());
@@ -344,7 +368,7 @@ impl World {
         let first_missed = missed.first().map(|call| call.sequence);
         let lost = self.replicas[at].lost;
         let mut sequence = self.replicas[at].sequence + 1;
-        if self.chance(0.0005) {
+        if self.kind != Kind::Calm && self.chance(0.0005) {
             sequence += 1;
         }
         // A day begins at midnight.
@@ -399,7 +423,7 @@ impl World {
             seed,
             limits,
         };
-        if self.chance(0.01) {
+        if self.kind != Kind::Calm && self.chance(0.01) {
             self.replicas[at].clock = self.rng.random_range(-3_000_000..3_000_000);
             self.replicas[at].knows_time = self.rng.random_bool(0.8);
         }
@@ -432,10 +456,12 @@ impl World {
         for _ in 0..self.rng.random_range(0..most) {
             let limit = self.rng.random_range(0..=limits.len());
             let amount = limits.get(limit).map_or(1, |terms| terms.amount);
-            let amount = self.rng.random_range(0..amount / 10 + 3);
+            let part = if self.kind == Kind::Calm { 1 << 20 } else { 10 };
+            let amount = self.rng.random_range(0..amount / part + 3);
             let charged = &mut self.replicas[at].charged;
             let known = (!charged.is_empty()).then(|| self.rng.random_range(0..charged.len()));
-            entries.push(match self.rng.random_range(0..100) {
+            let kinds = if self.kind == Kind::Calm { 76 } else { 100 };
+            entries.push(match self.rng.random_range(0..kinds) {
                 0..50 => {
                     let Some(known) = known else { continue };
                     let (name, stamp, amount) = charged.swap_remove(known);
@@ -506,6 +532,7 @@ impl World {
         let most = match self.kind {
             Kind::Wide => 64,
             Kind::Full => 20,
+            Kind::Calm => 1,
             _ => 4,
         };
         let count = if self.chance(0.3) {
@@ -513,7 +540,10 @@ impl World {
         } else {
             self.rng.random_range(0..=most)
         };
-        let heavy = self.rng.random_range(2..40_u64);
+        let heavy = match self.kind {
+            Kind::Calm => 100_000,
+            _ => self.rng.random_range(2..40_u64),
+        };
         let asks = (0..count).map(|_| {
             let rng = &mut self.rng;
             let tier = if rng.random_bool(0.5) {
@@ -524,7 +554,7 @@ impl World {
             let mut draw = |terms: &Terms, chance: f64| {
                 if !rng.random_bool(chance) {
                     0
-                } else if rng.random_bool(0.01) {
+                } else if rng.random_bool(if heavy > 40 { 0.0 } else { 0.01 }) {
                     terms.amount + rng.random_range(0..3)
                 } else {
                     rng.random_range(0..terms.amount / heavy + 2)
@@ -632,6 +662,7 @@ fn draw_limits(kind: Kind, rng: &mut Pcg64Mcg) -> Vec<Terms> {
         };
         let amount = match kind {
             Kind::Huge => rng.random_range(1 << 40..1 << 46),
+            Kind::Calm => rng.random_range(1 << 35..1 << 36),
             Kind::Full => rng.random_range(20..2_000),
             _ => rng.random_range(5..100_000),
         };

@@ -91,9 +91,18 @@ async fn slots_that_have_moved_are_followed() {
     let limiter = at_cluster(&nodes[0]);
     drop(soon("a permit", limiter.acquire(of(0))).await.unwrap());
     // Half of the slots without keys change sides: a node without slots would become a replica.
-    let ids: Vec<String> = nodes.iter().map(|node| told(node, &["CLUSTER", "MYID"])).collect();
-    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut nodes[0].connect()).unwrap();
-    let other: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut nodes[1].connect()).unwrap();
+    let ids: Vec<String> = nodes
+        .iter()
+        .map(|node| told(node, &["CLUSTER", "MYID"]))
+        .collect();
+    let keys: Vec<String> = redis::cmd("KEYS")
+        .arg("*")
+        .query(&mut nodes[0].connect())
+        .unwrap();
+    let other: Vec<String> = redis::cmd("KEYS")
+        .arg("*")
+        .query(&mut nodes[1].connect())
+        .unwrap();
     let key = keys.iter().chain(&other).next().unwrap();
     let held: u16 = redis::cmd("CLUSTER")
         .arg("KEYSLOT")
@@ -104,7 +113,12 @@ async fn slots_that_have_moved_are_followed() {
         for node in [&nodes[owner], &nodes[1 - owner]] {
             let mut pipe = redis::pipe();
             for slot in range.clone().filter(|slot| *slot != held) {
-                pipe.cmd("CLUSTER").arg("SETSLOT").arg(slot).arg("NODE").arg(&ids[owner]).ignore();
+                pipe.cmd("CLUSTER")
+                    .arg("SETSLOT")
+                    .arg(slot)
+                    .arg("NODE")
+                    .arg(&ids[owner])
+                    .ignore();
             }
             pipe.query::<()>(&mut node.connect()).unwrap();
         }
@@ -113,7 +127,10 @@ async fn slots_that_have_moved_are_followed() {
         drop(soon("a permit", limiter.acquire(of(number))).await.unwrap());
     }
     let status = limiter.store_status().unwrap();
-    assert!(status.errors.iter().any(|(error, _)| error.name() == "moved"), "{status:?}");
+    assert!(
+        status.errors.iter().any(|(error, _)| error.name() == "moved"),
+        "{status:?}"
+    );
     until("it is as it should be", || {
         limiter.store_status().unwrap().state == StoreState::Connected
     })
@@ -123,7 +140,9 @@ async fn slots_that_have_moved_are_followed() {
 #[tokio::test]
 async fn a_node_that_belongs_to_a_cluster_is_named() {
     let nodes = cluster().await;
-    let options = StoreOptions::redis(&nodes[0].tcp_url()).unwrap().trust_empty(true);
+    let options = StoreOptions::redis(&nodes[0].tcp_url())
+        .unwrap()
+        .trust_empty(true);
     let limiter = Limiter::with_store(groups(), options).unwrap();
     let waiters: Vec<_> = (0..16)
         .map(|number| {
@@ -149,7 +168,11 @@ struct Sentinel {
 impl Sentinel {
     fn start(server: &RedisServer) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let path = folder.path().join("sentinel.conf");
         let mut file = std::fs::File::create(&path).unwrap();
         writeln!(
@@ -166,7 +189,10 @@ impl Sentinel {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let is_ready = |line: String| line.contains("+monitor master main");
-        assert!(lines.by_ref().map_while(Result::ok).any(is_ready), "the sentinel does not start");
+        assert!(
+            lines.by_ref().map_while(Result::ok).any(is_ready),
+            "the sentinel does not start"
+        );
         std::thread::spawn(move || lines.count());
         Self {
             port,
@@ -179,7 +205,8 @@ impl Sentinel {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
         let mut cmd = redis::cmd(command[0]);
         cmd.arg(&command[1..]);
-        cmd.query::<redis::Value>(&mut client.get_connection().unwrap()).unwrap();
+        cmd.query::<redis::Value>(&mut client.get_connection().unwrap())
+            .unwrap();
     }
 }
 
@@ -195,7 +222,10 @@ async fn sentinels_are_asked_where_the_server_is() {
     let (mut first, second) = (RedisServer::start(), RedisServer::start());
     let sentinel = Sentinel::start(&first);
     let url = format!("redis://127.0.0.1:{}", sentinel.port);
-    let options = StoreOptions::redis(&url).unwrap().sentinel("main").trust_empty(true);
+    let options = StoreOptions::redis(&url)
+        .unwrap()
+        .sentinel("main")
+        .trust_empty(true);
     let limiter = Limiter::with_store(plan(100, HOUR), options).unwrap();
     drop(soon("a permit", limiter.acquire(request())).await.unwrap());
     let address = |server: &RedisServer| format!("127.0.0.1:{}", server.port());
@@ -210,7 +240,10 @@ async fn sentinels_are_asked_where_the_server_is() {
     })
     .await;
     // It has lost what the first knew, and says so.
-    until("what was lost is found out", || standing(&limiter) == Standing::Learning).await;
+    until("what was lost is found out", || {
+        standing(&limiter) == Standing::Learning
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -223,7 +256,9 @@ async fn a_name_that_sentinels_do_not_know_is_told() {
     until("it is told", || {
         let status = limiter.store_status().unwrap();
         status.state == StoreState::Unreachable
-            && status.error.is_some_and(|error| error.contains("know no server called other"))
+            && status
+                .error
+                .is_some_and(|error| error.contains("know no server called other"))
     })
     .await;
 }

@@ -7,17 +7,22 @@ use crate::allowance::Allowances;
 use crate::caller::{Priority, TenantId};
 use crate::decision::WaitReason;
 use crate::group::HOLD_MAX;
-use crate::ledger::{CallKey, Denial, Fact, HEADS_MAX, Reply, SILENT_AFTER, Status};
+use crate::ledger::{CLOCK_SLACK, CallKey, Denial, Fact, HEADS_MAX, Reply, SILENT_AFTER, Status};
 use crate::limit::LimitSource;
 use crate::output::{Notice, Standing};
 use crate::queue::Place;
 use crate::units::Dimension;
 
-/// Clocks may drift apart by so much, in microseconds, before ours is set again by the ledger's.
-const DRIFT_MAX: i64 = 50_000;
+/// Clocks drift: ours follows the ledger's by at most so much with every answer, in microseconds. Whoever followed at once
+/// would follow every step of a server's clock.
+const SLEW_MAX: i64 = 1_000;
 
 /// The ledger's time is another one if it is off by more, in microseconds.
-const SHIFT_MIN: u64 = 500_000;
+const SHIFT_MIN: u64 = 2 * CLOCK_SLACK;
+
+/// Of limits over longer windows, in microseconds, everybody's charges are remembered as last seen: if the ledger loses
+/// them, nobody waits for a day.
+const REMEMBERED_MIN: u64 = 3_600_000_000;
 
 /// A call at the moment at which something expires is made this much later, in microseconds.
 const AFTER: u64 = 1_000;
@@ -81,12 +86,19 @@ impl Group {
             self.lost(now, &sent, reply, measured, allowances, notices);
             return Vec::new();
         }
-        let is_off = shared
-            .offset
-            .is_none_or(|offset| (offset - measured).abs() > DRIFT_MAX);
-        if is_off && (is_exact || shared.offset.is_none()) {
-            shared.offset = Some(measured);
-        }
+        shared.offset = match shared.offset {
+            Some(offset) if is_exact => {
+                let off = measured.saturating_sub(offset);
+                let is_another = off.unsigned_abs() > SHIFT_MIN;
+                Some(offset.saturating_add(if is_another {
+                    off
+                } else {
+                    off.clamp(-SLEW_MAX, SLEW_MAX)
+                }))
+            }
+            Some(offset) => Some(offset),
+            None => Some(measured),
+        };
         shared.epoch = reply.epoch;
         shared.missed.clear();
         if now.saturating_sub(sent.first) <= TOUCH_MAX {
@@ -168,10 +180,10 @@ impl Group {
                     .map_or(1, |width| width.1)
             };
             shared.shift(shift, width_of);
+            shared.seen.clear();
             shared.offset = Some(measured);
         }
         shared.share = 0;
-        shared.is_member = false;
         shared.sequence = 0;
         shared.missed.clear();
         (shared.is_quiet, shared.wake_at) = (false, None);
@@ -231,6 +243,7 @@ impl Group {
     fn reflect(&mut self, now: u64, sent: &Sent, reply: &Reply, was_away: bool) {
         let Some(shared) = &mut self.shared else { return };
         let mut is_tight = false;
+        let mut fullest = 0;
         for (at, terms) in sent.call.limits.iter().enumerate() {
             let total = reply.totals.get(at).copied().unwrap_or(0);
             is_tight |= total.saturating_mul(10) >= terms.amount.saturating_mul(9);
@@ -262,6 +275,18 @@ impl Group {
                     }
                 }
                 meter.changes().for_each(drop);
+            }
+            if let Some(view) = view {
+                if terms.name.window() > REMEMBERED_MIN {
+                    shared.seen.insert(terms.name, view.clone());
+                }
+                let all: u64 = view.iter().map(|(_, amount)| amount).sum();
+                let full = u128::from(all) * 1_000_000 / u128::from(terms.amount.max(1));
+                if full >= fullest {
+                    fullest = full;
+                    let own = shared.own.range((terms.name, 0)..=(terms.name, u64::MAX));
+                    shared.part = (own.map(|(_, amount)| amount).sum::<u64>().min(all), all);
+                }
             }
             if is_held || view.is_some() {
                 let charged: u64 = view.map_or(0, |view| view.iter().map(|(_, amount)| amount).sum());

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{Asked, BEAT, Group, JOINS, Sent, length};
-use crate::ledger::{CLOCK_SLACK, Call, Entry, LimitName, MISSED_MAX, Missed, Seed, Terms};
+use crate::ledger::{Ask, CLOCK_SLACK, Call, Entry, LimitName, MISSED_MAX, Missed, Seed, Terms};
 use crate::limit::LimitSource;
 use crate::output::Standing;
 use crate::plan::TierPlan;
@@ -14,77 +14,33 @@ impl Group {
         self.note_changes(now);
         let is_in_use = self.is_in_use();
         let longest = self.longest();
-        {
-            let shared = self.shared.as_mut()?;
-            shared.is_announced = false;
-            if !shared.decides() && shared.missed.len() < MISSED_MAX {
-                shared.give_up();
-            }
-            if let Some(sent) = &mut shared.sent {
-                sent.last = now;
-                return Some(sent.call.clone());
-            }
-            if shared.is_gone(now, longest) {
-                shared.forget();
-            }
-            if !is_in_use && !shared.is_member && shared.asked.is_empty() {
-                return None;
-            }
+        let shared = self.shared.as_mut()?;
+        shared.is_announced = false;
+        if !shared.decides() && shared.missed.len() < MISSED_MAX {
+            shared.give_up();
         }
-        let leaves = self.shared.as_ref().is_some_and(|shared| shared.is_leaving)
-            || (!is_in_use && self.shared.as_ref().is_some_and(|shared| shared.asked.is_empty()));
-        let limits = self.terms();
-        let facts = self.facts();
+        if let Some(sent) = &mut shared.sent {
+            sent.last = now;
+            return Some(sent.call.clone());
+        }
+        if shared.is_gone(now, longest) {
+            shared.forget();
+        }
+        let asks_for_nobody = shared.asked.is_empty();
+        if !is_in_use && !shared.is_member && asks_for_nobody {
+            return None;
+        }
+        let leaves = asks_for_nobody && (shared.is_leaving || !is_in_use);
+        let (mut limits, facts) = (self.terms(), self.facts());
         let hold_until = self.hold_until;
         let shared = self.shared.as_mut()?;
-        if !shared.is_member {
-            shared.is_member = true;
-            shared.joins += 1;
-            shared.sequence = 0;
-            if shared.standing == Standing::Idle {
-                shared.standing = Standing::Joining;
-            }
-        }
-        let place = |name: LimitName| limits.iter().position(|terms| terms.name == name);
+        shared.join();
         if shared.has_lost {
             // What is said of our own charges is after all corrections: they must not count twice.
             shared.entries.clear();
         }
-        let mut entries = Vec::new();
-        for ((name, bucket), amount) in core::mem::take(&mut shared.entries) {
-            let Some(limit) = place(name) else { continue };
-            let stamp = bucket * limits[limit].width;
-            if amount > 0 {
-                let amount = amount.unsigned_abs();
-                entries.push(Entry::Charge { limit, stamp, amount });
-            } else if amount < 0 {
-                let amount = amount.unsigned_abs();
-                entries.push(Entry::Refund { limit, stamp, amount });
-            }
-        }
-        for ((tier, tenant), by) in core::mem::take(&mut shared.service) {
-            if by != 0 {
-                entries.push(Entry::Service { tier, tenant, by });
-            }
-        }
-        for (name, amount) in core::mem::take(&mut shared.used) {
-            if let Some(limit) = place(name) {
-                entries.push(Entry::Used { limit, amount });
-            }
-        }
-        for (name, amount, source) in facts {
-            if let Some(limit) = place(name)
-                && shared.told.get(&name) != Some(&(amount, source))
-                && (amount > 0 || shared.told.get(&name).is_some_and(|(told, _)| *told > 0))
-            {
-                shared.told.insert(name, (amount, source));
-                entries.push(Entry::Amount {
-                    limit,
-                    amount,
-                    source,
-                });
-            }
-        }
+        let mut entries = shared.corrections(&limits);
+        shared.tell(&limits, &facts, &mut entries);
         if hold_until > now && hold_until > shared.paused_until {
             shared.paused_until = hold_until;
             entries.push(Entry::Pause {
@@ -92,31 +48,15 @@ impl Group {
             });
         }
         let asked = core::mem::take(&mut shared.asked);
-        let aligned = |asked: &Asked| {
-            let mut ask = asked.ask.clone();
-            let of = |name: LimitName| asked.wants.iter().find(|want| want.0 == name);
-            ask.take = limits
-                .iter()
-                .map(|terms| of(terms.name).map_or(0, |want| want.1))
-                .collect();
-            ask.hold = limits
-                .iter()
-                .map(|terms| of(terms.name).map_or(0, |want| want.2))
-                .collect();
-            ask
-        };
-        let asks: Vec<_> = asked.iter().map(aligned).collect();
-        let mut limits = limits;
-        for terms in &mut limits {
+        let asks = asked.iter().map(|asked| aligned(asked, &limits)).collect();
+        for terms in limits.iter_mut().filter(|terms| terms.life == 0) {
             // Those who are asked for hold nothing before they are let in.
-            if terms.life == 0 {
-                terms.held = terms.held.saturating_sub(asked.len() as u64);
-            }
+            terms.held = terms.held.saturating_sub(asked.len() as u64);
         }
         shared.sequence += 1;
         let seed = core::mem::take(&mut shared.has_lost).then(|| Seed {
             own: shared.listed(&limits),
-            seen: Vec::new(),
+            seen: shared.seen_of(&limits),
             names: shared.names.clone(),
         });
         let call = Call {
@@ -124,8 +64,6 @@ impl Group {
             sequence: shared.sequence,
             epoch: shared.epoch,
             next_epoch: shared.next_epoch,
-            // Whoever carries the call knows.
-            server: 0,
             time: if shared.offset.is_some() {
                 shared.there(now)
             } else {
@@ -136,18 +74,18 @@ impl Group {
             lease: length(shared.plan.lease),
             tiers: tiers.map(|tier| tier.share_percent),
             trusts_empty: shared.plan.trusts_empty,
-            leaves: leaves && asks.is_empty(),
-            wants_view: shared.standing != Standing::Open || shared.sequence % 4 == 1,
+            leaves,
+            wants_view: shared.standing != Standing::Open || shared.sequence % VIEW_EVERY == 1,
             facts: shared.facts,
             limits,
             entries,
             asks,
             missed: shared.missed.clone(),
             seed,
+            ..Call::default()
         };
         shared.calls += 1;
-        shared.is_urgent = false;
-        shared.is_fresh = false;
+        (shared.is_urgent, shared.is_fresh) = (false, false);
         shared.beat_at = now + BEAT;
         shared.sent = Some(Sent {
             call: call.clone(),
@@ -206,6 +144,63 @@ impl Group {
 const LATE: u64 = 100_000 + 2 * CLOCK_SLACK;
 
 impl super::Shared {
+    /// Joins the ledger, if it is no member.
+    fn join(&mut self) {
+        if !self.is_member {
+            self.is_member = true;
+            self.joins += 1;
+            self.sequence = 0;
+            if self.standing == Standing::Idle {
+                self.standing = Standing::Joining;
+            }
+        }
+    }
+
+    /// Returns what the ledger has to be told of charges, of service and of what the provider counts.
+    fn corrections(&mut self, limits: &[Terms]) -> Vec<Entry> {
+        let place = |name: LimitName| limits.iter().position(|terms| terms.name == name);
+        let mut entries = Vec::new();
+        for ((name, bucket), by) in core::mem::take(&mut self.entries) {
+            let Some(limit) = place(name) else { continue };
+            let (stamp, amount) = (bucket * limits[limit].width, by.unsigned_abs());
+            match by {
+                1.. => entries.push(Entry::Charge { limit, stamp, amount }),
+                0 => {}
+                _ => entries.push(Entry::Refund { limit, stamp, amount }),
+            }
+        }
+        for ((tier, tenant), by) in core::mem::take(&mut self.service) {
+            if by != 0 {
+                entries.push(Entry::Service { tier, tenant, by });
+            }
+        }
+        for (name, amount) in core::mem::take(&mut self.used) {
+            if let Some(limit) = place(name) {
+                entries.push(Entry::Used { limit, amount });
+            }
+        }
+        entries
+    }
+
+    /// Tells of amounts that the ledger does not know from us.
+    fn tell(&mut self, limits: &[Terms], facts: &[(LimitName, u64, u64)], entries: &mut Vec<Entry>) {
+        for (name, amount, source) in facts.iter().copied() {
+            let Some(limit) = limits.iter().position(|terms| terms.name == name) else {
+                continue;
+            };
+            let told = self.told.get(&name).copied();
+            let is_news = amount > 0 || told.is_some_and(|(told, _)| told > 0);
+            if is_news && told != Some((amount, source)) {
+                self.told.insert(name, (amount, source));
+                entries.push(Entry::Amount {
+                    limit,
+                    amount,
+                    source,
+                });
+            }
+        }
+    }
+
     /// Gives up the answer that is awaited.
     pub(super) fn give_up(&mut self) {
         if let Some(sent) = self.sent.take() {
@@ -249,6 +244,18 @@ impl super::Shared {
         list
     }
 
+    /// Returns everybody's charges of the limits over long windows, as last seen.
+    fn seen_of(&self, limits: &[Terms]) -> Vec<(usize, u64, u64)> {
+        let place = |name: LimitName| limits.iter().position(|terms| terms.name == name);
+        let listed = self
+            .seen
+            .iter()
+            .filter_map(|(name, slots)| Some((place(*name)?, slots)));
+        listed
+            .flat_map(|(limit, slots)| slots.iter().map(move |(slot, amount)| (limit, *slot, *amount)))
+            .collect()
+    }
+
     /// Moves our own charges by so much, because the ledger's time is another one.
     pub(super) fn shift(&mut self, by: i64, width_of: impl Fn(LimitName) -> u64) {
         for ((name, bucket), amount) in core::mem::take(&mut self.own) {
@@ -256,6 +263,21 @@ impl super::Shared {
             let stamp = ((bucket + 1) * width - 1).saturating_add_signed(by);
             *self.own.entry((name, stamp / width)).or_default() += amount;
         }
+    }
+}
+
+/// Every so many calls, everybody's charges are asked for.
+const VIEW_EVERY: u64 = 4;
+
+/// Returns an ask by the limits of a call.
+fn aligned(asked: &Asked, limits: &[Terms]) -> Ask {
+    let of = |name: LimitName| asked.wants.iter().find(|want| want.0 == name);
+    let take = |terms: &Terms| of(terms.name).map_or(0, |want| want.1);
+    let hold = |terms: &Terms| of(terms.name).map_or(0, |want| want.2);
+    Ask {
+        take: limits.iter().map(take).collect(),
+        hold: limits.iter().map(hold).collect(),
+        ..asked.ask.clone()
     }
 }
 

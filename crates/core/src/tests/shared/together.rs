@@ -216,3 +216,24 @@ fn whoever_is_idle_leaves_and_comes_back() {
     rig.run(302.0);
     assert_eq!(rig.uses.len(), 3);
 }
+
+#[test]
+fn who_waits_elsewhere_is_reckoned_with() {
+    let mut rig = Rig::new(3, &shared(vec![limit(Dimension::Requests, 600)]));
+    for number in 0..2_400 {
+        rig.arrive(number % 3, f64::from(number as u32) * 0.05, ASK);
+    }
+    // In two minutes 2,400 have come and about 1,200 were sent: whoever comes last waits for two minutes.
+    rig.run(119.0);
+    let now = at(rig.now);
+    let request = Request::new(
+        QuotaKey::named(QUOTA),
+        Demand::input_only(Tokens::new(10)),
+        now + Duration::from_secs(3_600),
+    );
+    let Decision::Wait(ticket) = rig.nodes[0].engine.submit(now, request) else {
+        panic!("there is no room");
+    };
+    let wait = ticket.eta.since(now).as_secs_f64();
+    assert!((90.0..150.0).contains(&wait), "{wait} s");
+}

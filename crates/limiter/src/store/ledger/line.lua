@@ -1,249 +1,239 @@
 -- The line -----------------------------------------------------------------------------------------------------------
--- Requests are lists of numbers as they are kept: tier, tenant, cost, service, arrived, count, and limit, take and hold so
--- many times. `at` is the place of the count.
 
--- What is in use of each limit, as the line sees it.
-local totals = {}
+Line = {
+  -- Requests are lists of numbers as they are kept: tier, tenant, cost, service, arrived, count, and limit, take and hold so
+  -- many times. `at` is the place of the count.
 
--- Returns what is in use of a limit: charges, what is held, and what is kept for those who are cut off.
-local function total_of(now, ring)
-  local total = ring.live + ring.held + ring.kept + (ring.part > 0 and 1 or 0)
-  if missing_ones and now <= missing_ones.last + ring.life and ring.since <= missing_ones.last then
-    local limit, theirs = ring_limit(ring), missing_ones.shares
-    local whole = floor(limit / SHARES)
-    total = total + whole * theirs + floor(((limit - whole * SHARES) * theirs + SHARES - 1) / SHARES)
-  end
-  return total
-end
-
--- Returns why nobody is let in now, if that is so.
-local function closed(now)
-  if learning then
-    local may_try = learning.is_fresh and (learning.tried_at < 0 or less(now, learning.tried_at) >= TRIAL_LIFE)
-    if not may_try then return BY_LEARNING end
-  end
-  return now < ledger.paused_until and BY_PAUSE or nil
-end
-
-local function fits(list, at)
-  for k = at + 1, at + 3 * list[at], 3 do
-    local limit = ring_limit(ledger.rings[list[k]])
-    local weight = min(list[k + 1] + list[k + 2], limit)
-    if weight > 0 and totals[list[k]] + weight > limit then return false end
-  end
-  return true
-end
-
--- Returns when somebody will fit (0: nobody knows), and the limit that is the last to let them.
-local function earliest(now, list, at)
-  local latest, by = now, 0
-  for k = at + 1, at + 3 * list[at], 3 do
-    local ring = ledger.rings[list[k]]
-    local limit = ring_limit(ring)
-    local weight = min(list[k + 1] + list[k + 2], limit)
-    local over = totals[list[k]] + weight - limit
-    if weight > 0 and over > 0 then
-      local free = freed_at(ring, over)
-      if free == 0 then return 0, ring.name end
-      if free > latest or by == 0 then by = ring.name end
-      latest = max(latest, free)
+  -- Returns what is in use of a limit: charges, what is held, and what is kept for those who are cut off.
+  total_of = function(now, ring)
+    local total = ring.live + ring.held + ring.kept + (ring.part > 0 and 1 or 0)
+    if missing_ones and now <= missing_ones.last + ring.life and ring.since <= missing_ones.last then
+      local limit, theirs = Ring.limit(ring), missing_ones.shares
+      local whole = floor(limit / K.SHARES)
+      total = total + whole * theirs + floor(((limit - whole * K.SHARES) * theirs + K.SHARES - 1) / K.SHARES)
     end
-  end
-  return latest, by
-end
+    return total
+  end,
 
--- Returns what others may take of each limit before somebody who will fit at a moment.
-local function spare_before(moment, list, at)
-  local spare = {}
-  for k = at + 1, at + 3 * list[at], 3 do
-    local ring = ledger.rings[list[k]]
-    local limit = ring_limit(ring)
-    local left = less(totals[list[k]], freed_by(ring, moment)) + min(list[k + 1] + list[k + 2], limit)
-    spare[list[k]] = less(limit, left)
-  end
-  return spare
-end
-
--- Returns whether somebody who fits may go before the first who does not.
-local function passes(one, barrier)
-  if one.tier == barrier.tier and one.tenant ~= barrier.tenant and one.key + one.service > barrier.served then return false end
-  if barrier.moment == 0 then return false end
-  local list, at = one.list, one.at
-  for k = at + 1, at + 3 * list[at], 3 do
-    local spare = barrier.spare[list[k]]
-    if spare and list[k + 1] + list[k + 2] > spare then return false end
-  end
-  return true
-end
-
--- Puts the requests of one replica into the line.
-local function line_up(line, list, owner, waiter)
-  local ahead, at, order = {}, 1, 0
-  while list[at] do
-    local tier, tenant, service = list[at], list[at + 1], list[at + 3]
-    local flow = tier .. tenant
-    local before = ahead[flow] or 0
-    order = order + 1
-    line[#line + 1] = {
-      due = 1, tier = tier, tenant = tenant, flow = flow, cost = list[at + 2], service = service, arrived = list[at + 4],
-      key = tag_of(flow, tier) + before, owner = owner, order = order, list = list, at = at + 5, waiter = waiter,
-    }
-    ahead[flow] = before + service
-    at = at + 6 + 3 * list[at + 5]
-  end
-end
-
-local function goes_first(a, b)
-  if a.due ~= b.due then return a.due < b.due end
-  if a.tier ~= b.tier then return a.tier < b.tier end
-  if a.key ~= b.key then return a.key < b.key end
-  if a.arrived ~= b.arrived then return a.arrived < b.arrived end
-  if a.owner ~= b.owner then return a.owner < b.owner end
-  return a.order < b.order
-end
-
--- Puts the line in the order in which its requests are entitled to go.
-local function sort_line(line)
-  local first = {}
-  for i = 1, #line do
-    local one = line[i]
-    local best = first[one.tier]
-    if one.tier > 0 and ledger.credit[one.tier] > 0 and (not best or goes_first(one, best)) then first[one.tier] = one end
-  end
-  for i = 1, #line do
-    local one = line[i]
-    local best = first[one.tier]
-    if best and ledger.credit[one.tier] >= min(best.cost, WINDOW_COST) then one.due = 0 end
-  end
-  table.sort(line, goes_first)
-end
-
--- Counts the service of somebody who is let in while others wait.
-local function serve(one, first_key, waits)
-  local tier, flow = one.tier, one.flow
-  local virtual, credit, share_of = ledger.virtual, ledger.credit, { [0] = tier_0, tier_1, tier_2, tier_3 }
-  local tag = tag_of(flow, tier)
-  virtual[tier] = max(virtual[tier], min(tag, first_key[tier]))
-  local is_known = tags[flow]
-  if not is_known and ledger.tags >= TAGS_MAX then prune_tags() end
-  if is_known or ledger.tags < TAGS_MAX then
-    if not is_known then ledger.tags = ledger.tags + 1 end
-    put_tag(flow, tag + one.service)
-  end
-  for each = 0, 3 do
-    credit[each] = waits[each] and min(credit[each] + floor(one.cost * share_of[each] / 100), WINDOW_COST) or 0
-  end
-  credit[tier] = less(credit[tier], one.cost)
-end
-
--- Who is told to call, and when: replica, moment.
-local wakenings = {}
-
-local function wake(waiter, moment)
-  if waiter.woken == 0 or moment < waiter.woken then
-    waiter.woken = moment
-    wakenings[#wakenings + 1] = waiter.id
-    wakenings[#wakenings + 1] = moment
-  end
-end
-
--- What the caller was let take of each limit.
-local taken = {}
-
-local function grant(now, me, list, at)
-  for k = at + 1, at + 3 * list[at], 3 do
-    local ring, take, hold = ledger.rings[list[k]], list[k + 1], list[k + 2]
-    charge(ring, now, now, take)
-    taken[list[k]] = (taken[list[k]] or 0) + take
-    if hold > 0 then
-      local held = HELD + PER_RING * list[k]
-      me[held] = me[held] + hold
-      if me[LEFT] == 0 then ring.held = ring.held + hold end
+  -- Returns why nobody is let in now, if that is so.
+  closed = function(now)
+    if learning then
+      local may_try = learning.is_fresh and (learning.tried_at < 0 or less(now, learning.tried_at) >= K.TRIAL_LIFE)
+      if not may_try then return K.BY_LEARNING end
     end
-  end
-  if learning then learning.tried_at = now end
-end
+    return now < ledger.paused_until and K.BY_PAUSE or nil
+  end,
 
--- Returns everybody who wants to be let in, in order.
-local function form_line(others)
-  local lists, flows = {}, {}
-  if #others > 0 then
-    local fields = {}
-    for i = 1, #others do fields[i] = format('h%.0f', others[i].id) end
-    lists = redis_call('HMGET', KEYS[1], unpack(fields))
-    for i = 1, #others do
-      local list, at = { decode(lists[i]) }, 1
-      lists[i] = list
-      while list[at] do
-        flows[#flows + 1] = list[at] .. list[at + 1]
-        at = at + 6 + 3 * list[at + 5]
+  fits = function(list, at)
+    for k = at + 1, at + 3 * list[at], 3 do
+      local limit = Ring.limit(ledger.rings[list[k]])
+      local weight = min(list[k + 1] + list[k + 2], limit)
+      if weight > 0 and run.totals[list[k]] + weight > limit then return false end
+    end
+    return true
+  end,
+
+  -- Returns when somebody will fit (0: nobody knows), and the limit that is the last to let them.
+  earliest = function(now, list, at)
+    local latest, by = now, 0
+    for k = at + 1, at + 3 * list[at], 3 do
+      local ring = ledger.rings[list[k]]
+      local limit = Ring.limit(ring)
+      local weight = min(list[k + 1] + list[k + 2], limit)
+      local over = run.totals[list[k]] + weight - limit
+      if weight > 0 and over > 0 then
+        local free = Ring.freed_at(ring, over)
+        if free == 0 then return 0, ring.name end
+        if free > latest or by == 0 then by = ring.name end
+        latest = max(latest, free)
       end
     end
-    load_tags(flows)
-  end
-  local line = {}
-  for i = 1, #others do line_up(line, lists[i], others[i].id, others[i]) end
-  line_up(line, asks, replica)
-  if #line > 1 then sort_line(line) end
-  return line
-end
+    return latest, by
+  end,
 
--- Lets those of the caller's requests in whose turn it is, and finds out who goes next. Returns who was let in, by order
--- (nil: not), why the first that was not was not, by which limit, and when to call again.
-local function pass(now, me)
-  local others, granted = {}, {}
-  local denial, denied_by, wake_at = BY_NONE, 0, 0
-  for i = 1, #ledger.waiters do
-    local waiter = ledger.waiters[i]
-    if less(now, waiter.beat) <= SILENT_AFTER then others[#others + 1] = waiter end
-  end
-  if #asks == 0 and #others == 0 then return granted, denial, denied_by, wake_at end
-  local line = form_line(others)
-  local is_contended = #others > 0 or #line > 1
-  local waits, first_key = {}, {}
-  for i = 1, #line do
-    local one = line[i]
-    waits[one.tier] = true
-    first_key[one.tier] = min(first_key[one.tier] or one.key, one.key)
-  end
-  for i = 1, #ledger.rings do totals[i] = total_of(now, ledger.rings[i]) end
-  local is_known, barrier = acquaintance(now, me), nil
-  for i = 1, #line do
-    local one = line[i]
-    local list, at, is_own = one.list, one.at, not one.waiter
-    local shut = closed(now)
-    if not is_known(one.owner) then
-      if is_own and denial == BY_NONE then denial = BY_LEARNING end
-    elseif not shut and fits(list, at) and (not barrier or passes(one, barrier)) then
-      for k = at + 1, at + 3 * list[at], 3 do
-        local weight = list[k + 1] + list[k + 2]
-        totals[list[k]] = totals[list[k]] + weight
-        if barrier and barrier.spare[list[k]] then barrier.spare[list[k]] = less(barrier.spare[list[k]], weight) end
-      end
-      if is_own then
-        grant(now, me, list, at)
-        if is_contended then serve(one, first_key, waits) end
-        granted[one.order] = true
-      else
-        wake(one.waiter, now)
-      end
-    elseif barrier then
-      if is_own and denial == BY_NONE then denial = shut or BY_LINE end
-    else
-      local moment, by = earliest(now, list, at)
-      if moment > 0 then moment = max(moment, ledger.paused_until) end
-      barrier = {
-        tier = one.tier, tenant = one.tenant, served = one.key + one.service, moment = moment,
-        spare = spare_before(moment, list, at),
+  -- Returns what others may take of each limit before somebody who will fit at a moment.
+  spare_before = function(moment, list, at)
+    local spare = {}
+    for k = at + 1, at + 3 * list[at], 3 do
+      local ring = ledger.rings[list[k]]
+      local limit = Ring.limit(ring)
+      local left = less(run.totals[list[k]], Ring.freed_by(ring, moment)) + min(list[k + 1] + list[k + 2], limit)
+      spare[list[k]] = less(limit, left)
+    end
+    return spare
+  end,
+
+  -- Returns whether somebody who fits may go before the first who does not.
+  passes = function(one, barrier)
+    if one.tier == barrier.tier and one.tenant ~= barrier.tenant and one.key + one.service > barrier.served then return false end
+    if barrier.moment == 0 then return false end
+    local list, at = one.list, one.at
+    for k = at + 1, at + 3 * list[at], 3 do
+      local spare = barrier.spare[list[k]]
+      if spare and list[k + 1] + list[k + 2] > spare then return false end
+    end
+    return true
+  end,
+
+  -- Puts the requests of one replica into the line.
+  line_up = function(now, line, list, owner, waiter)
+    local ahead, at, order = {}, 1, 0
+    while list[at] do
+      local tier, tenant, service = list[at], list[at + 1], list[at + 3]
+      local flow = tier .. tenant
+      local before = ahead[flow] or 0
+      order = order + 1
+      line[#line + 1] = {
+        due = 1, tier = tier, tenant = tenant, flow = flow, cost = list[at + 2], service = service, arrived = list[at + 4],
+        key = Tags.of(now, flow, tier) + before, owner = owner, order = order, list = list, at = at + 5, waiter = waiter,
       }
-      if is_own then
-        denial, denied_by = shut or BY_LIMIT, by
-        if shut ~= BY_LEARNING then wake_at = moment end
-      elseif moment > 0 and shut ~= BY_LEARNING then
-        wake(one.waiter, moment)
+      ahead[flow] = before + service
+      at = at + 6 + 3 * list[at + 5]
+    end
+  end,
+
+  goes_first = function(a, b)
+    if a.due ~= b.due then return a.due < b.due end
+    if a.tier ~= b.tier then return a.tier < b.tier end
+    if a.key ~= b.key then return a.key < b.key end
+    if a.arrived ~= b.arrived then return a.arrived < b.arrived end
+    if a.owner ~= b.owner then return a.owner < b.owner end
+    return a.order < b.order
+  end,
+
+  -- Puts the line in the order in which its requests are entitled to go.
+  sort = function(line)
+    local first = {}
+    for i = 1, #line do
+      local one = line[i]
+      local best = first[one.tier]
+      if one.tier > 0 and ledger.credit[one.tier] > 0 and (not best or Line.goes_first(one, best)) then first[one.tier] = one end
+    end
+    for i = 1, #line do
+      local one = line[i]
+      local best = first[one.tier]
+      if best and ledger.credit[one.tier] >= min(best.cost, K.WINDOW_COST) then one.due = 0 end
+    end
+    table.sort(line, Line.goes_first)
+  end,
+
+  -- Counts the service of somebody who is let in while others wait.
+  serve = function(now, one, first_key, waits)
+    local tier, flow = one.tier, one.flow
+    local virtual, credit, share_of = ledger.virtual, ledger.credit, { [0] = tier_0, tier_1, tier_2, tier_3 }
+    local tag = Tags.of(now, flow, tier)
+    virtual[tier] = max(virtual[tier], min(tag, first_key[tier]))
+    Tags.put(now, flow, tag + one.service)
+    for each = 0, 3 do
+      credit[each] = waits[each] and min(credit[each] + floor(one.cost * share_of[each] / 100), K.WINDOW_COST) or 0
+    end
+    credit[tier] = less(credit[tier], one.cost)
+  end,
+
+  wake = function(waiter, moment)
+    if waiter.woken == 0 or moment < waiter.woken then
+      waiter.woken = moment
+      run.wakenings[#run.wakenings + 1] = waiter.id
+      run.wakenings[#run.wakenings + 1] = moment
+    end
+  end,
+
+  grant = function(now, me, list, at)
+    for k = at + 1, at + 3 * list[at], 3 do
+      local ring, take, hold = ledger.rings[list[k]], list[k + 1], list[k + 2]
+      Ring.charge(ring, now, now, take)
+      run.taken[list[k]] = (run.taken[list[k]] or 0) + take
+      if hold > 0 then
+        local held = K.HELD + K.PER_RING * list[k]
+        me[held] = me[held] + hold
+        if me[K.LEFT] == 0 then ring.held = ring.held + hold end
       end
     end
-  end
-  return granted, denial, denied_by, wake_at
-end
+    if learning then learning.tried_at = now end
+  end,
+
+  -- Returns everybody who wants to be let in, in order.
+  form = function(now, others)
+    local lists, flows = {}, {}
+    if #others > 0 then
+      local fields = {}
+      for i = 1, #others do fields[i] = format('h%.0f', others[i].id) end
+      lists = redis_call('HMGET', KEYS[1], unpack(fields))
+      for i = 1, #others do
+        local list, at = { decode(lists[i]) }, 1
+        lists[i] = list
+        while list[at] do
+          flows[#flows + 1] = list[at] .. list[at + 1]
+          at = at + 6 + 3 * list[at + 5]
+        end
+      end
+      Tags.load(flows)
+    end
+    local line = {}
+    for i = 1, #others do Line.line_up(now, line, lists[i], others[i].id, others[i]) end
+    Line.line_up(now, line, asks, replica)
+    if #line > 1 then Line.sort(line) end
+    return line
+  end,
+
+  -- Lets those of the caller's requests in whose turn it is, and finds out who goes next. Returns who was let in, by order
+  -- (nil: not), why the first that was not was not, by which limit, and when to call again.
+  pass = function(now, me)
+    local others, granted = {}, {}
+    local denial, denied_by, wake_at = K.BY_NONE, 0, 0
+    for i = 1, #ledger.waiters do
+      local waiter = ledger.waiters[i]
+      if less(now, waiter.beat) <= K.SILENT_AFTER then others[#others + 1] = waiter end
+    end
+    if #asks == 0 and #others == 0 then return granted, denial, denied_by, wake_at end
+    local line = Line.form(now, others)
+    local is_contended = #others > 0 or #line > 1
+    local waits, first_key = {}, {}
+    for i = 1, #line do
+      local one = line[i]
+      waits[one.tier] = true
+      first_key[one.tier] = min(first_key[one.tier] or one.key, one.key)
+      if is_contended then Tags.put(now, one.flow, Tags.of(now, one.flow, one.tier)) end
+    end
+    for i = 1, #ledger.rings do run.totals[i] = Line.total_of(now, ledger.rings[i]) end
+    local is_known, barrier = Replica.acquaintance(now, me), nil
+    for i = 1, #line do
+      local one = line[i]
+      local list, at, is_own = one.list, one.at, not one.waiter
+      local shut = Line.closed(now)
+      if not is_known(one.owner) then
+        if is_own and denial == K.BY_NONE then denial = K.BY_LEARNING end
+      elseif not shut and Line.fits(list, at) and (not barrier or Line.passes(one, barrier)) then
+        for k = at + 1, at + 3 * list[at], 3 do
+          local weight = list[k + 1] + list[k + 2]
+          run.totals[list[k]] = run.totals[list[k]] + weight
+          if barrier and barrier.spare[list[k]] then barrier.spare[list[k]] = less(barrier.spare[list[k]], weight) end
+        end
+        if is_own then
+          Line.grant(now, me, list, at)
+          if is_contended then Line.serve(now, one, first_key, waits) end
+          granted[one.order] = true
+        else
+          Line.wake(one.waiter, now)
+        end
+      elseif barrier then
+        if is_own and denial == K.BY_NONE then denial = shut or K.BY_LINE end
+      else
+        local moment, by = Line.earliest(now, list, at)
+        if moment > 0 then moment = max(moment, ledger.paused_until) end
+        barrier = {
+          tier = one.tier, tenant = one.tenant, served = one.key + one.service, moment = moment,
+          spare = Line.spare_before(moment, list, at),
+        }
+        if is_own then
+          denial, denied_by = shut or K.BY_LIMIT, by
+          if shut ~= K.BY_LEARNING then wake_at = moment end
+        elseif moment > 0 and shut ~= K.BY_LEARNING then
+          Line.wake(one.waiter, moment)
+        end
+      end
+    end
+    return granted, denial, denied_by, wake_at
+  end,
+}
 
