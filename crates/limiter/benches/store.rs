@@ -16,7 +16,11 @@ const ROUNDS: usize = 20_000;
 
 fn main() {
     let server = RedisServer::start();
-    let describe = || Limiter::builder().requests_per_minute(100_000_000).tokens_per_minute(u64::MAX >> 20);
+    let describe = || {
+        Limiter::builder()
+            .requests_per_minute(100_000_000)
+            .tokens_per_minute(u64::MAX >> 20)
+    };
     measure("alone", describe(), None);
     let options = |url: &str| Some(StoreOptions::redis(url).unwrap().trust_empty(true));
     measure("with a store, by TCP", describe(), options(&server.tcp_url()));

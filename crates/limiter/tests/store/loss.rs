@@ -41,7 +41,7 @@ async fn without_the_store_a_share_goes_on_and_with_it_the_rest() {
     }
     server.kill();
     // Half of what expires may be used again, by the only replica.
-    soon("a permit of the share", limiter.acquire(request()))
+    let permit = soon("a permit of the share", limiter.acquire(request()))
         .await
         .unwrap();
     assert_eq!(standing(&limiter), Standing::Sharing);
