@@ -20,7 +20,7 @@ help:
 
 ## setup: install what building and testing need, where it is missing
 .PHONY: setup
-setup: rust system-packages .venv/ready .venv-llamaindex/ready .venv-providers/ready
+setup: rust system-packages redis-server .venv/ready .venv-llamaindex/ready .venv-providers/ready
 
 .PHONY: rust
 rust:
@@ -36,6 +36,11 @@ system-packages:
 	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
 	python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3 python3-venv"; \
 	[ -z "$$missing" ] || $(MAKE) --no-print-directory apt PACKAGES="$$missing"
+
+# A real server for the tests of limits that replicas share; each starts its own.
+.PHONY: redis-server
+redis-server:
+	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory apt PACKAGES=redis-server
 
 .PHONY: apt
 apt:
@@ -108,13 +113,14 @@ sim: rust
 	cargo run --locked --release --quiet --package tidegate-sim -- profiles --seed $(SEED)
 	cargo run --locked --release --quiet --package tidegate-sim -- order --seed $(SEED)
 
-## bench: the table of budgets, nginx beside it in the same run (PARTS="engine throughput latency streams connections memory")
+## bench: the table of budgets, nginx beside it in the same run, and of the shared ledger beside INCR (PARTS="engine throughput latency streams connections memory")
 .PHONY: bench
-bench: rust system-packages
+bench: rust system-packages redis-server
 	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || ! command -v apt-get >/dev/null \
 	  || $(MAKE) --no-print-directory apt PACKAGES=nginx-light \
 	  || echo 'nginx could not be installed: its rows will be missing'
 	ulimit -n "$$(ulimit -Hn)" && cargo bench --locked --package tidegate-gateway --bench budget -- $(PARTS)
+	cargo bench --locked --package tidegate --features redis --bench ledger
 
 ## bless: rewrite golden files and generated references
 .PHONY: bless

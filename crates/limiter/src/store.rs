@@ -20,7 +20,13 @@
 //! The script is run with `EVALSHA` (`SCRIPT LOAD` where it is not known), and itself uses `HMGET`, `HGET`, `HGETALL`, `HSET`,
 //! `HDEL`, `BITFIELD_RO`, `BITFIELD`, `GETRANGE`, `DEL`, `PEXPIRE`, `PUBLISH` and `TIME`. A user for it needs these, keys
 //! `<prefix>:*` and channels `<prefix>:wake:*`. Redis 6.2 and later and Valkey 7.2 and later have all of them.
-
+//!
+//! # The script
+//!
+//! It is put together of the files in `ledger/`: `head` (the layout, and the call), `common` (the call as most are, answered
+//! at a third of the cost), and then, for all others, `shared` (what functions share), `ring` (charges), `state` (the ledger,
+//! its replicas, the service of flows), `line` (whose turn it is), `answer` and `write`. `tests/conformance` holds it to its
+//! definition; Redis 6.2, 7.0 and 8.2 and Valkey 8.1 and 9.1 have passed it.
 //!
 //! # The driver
 //!
