@@ -21,7 +21,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for number in 1..=20 {
         let permit = limiter
             .acquire_tokens(Tokens::new(400), Some(Tokens::new(100)))
-            .await?;
+            .await
+            .map_err(|refusal| format!("refused: {:?}", refusal.reason))?;
         println!("{number}: sent after {:?}", permit.waited());
         // … call the provider …
         permit.settle(Usage {

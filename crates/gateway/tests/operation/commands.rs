@@ -29,6 +29,10 @@ fn check_says_what_a_configuration_means() {
     let output = tidegate(&["check", "--config", "tidegate.toml"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     golden::check("crates/gateway/tests/golden/check.txt", text(&output.stdout));
+    let output = tidegate(&["check", "--config", "replicas.toml"]);
+    let line =
+        "  limits shared through 127.0.0.1:6379, prefix tidegate; without it 50 % of each quota for 45s\n";
+    assert!(text(&output.stdout).contains(line), "{}", text(&output.stdout));
 }
 
 #[test]

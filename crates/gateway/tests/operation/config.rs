@@ -118,7 +118,13 @@ fn every_configuration_in_the_guides_parses() {
             let text = block.split("```").next().unwrap();
             let text = text.replace("keys_file = \"keys.toml\"", &keys_file);
             let name = format!("{}, block {at}", path.display());
-            let config = Config::from_toml_with(&text, &name, |_| Ok("sk-test".to_owned()));
+            let config = Config::from_toml_with(&text, &name, |variable| {
+                Ok(match (variable, text.contains("rediss://")) {
+                    ("REDIS_URL", true) => "rediss://user:password@host:6380".to_owned(),
+                    ("REDIS_URL", false) => "redis://user:password@host:6379".to_owned(),
+                    _ => "sk-test".to_owned(),
+                })
+            });
             let config = config.unwrap_or_else(|error| panic!("{error}"));
             if at == 0 {
                 assert_eq!(config.warnings, [], "{name}");
@@ -153,6 +159,16 @@ queue_bytes_max = "2MiB"
 max_wait = "7s"
 auth = "keys"
 tenant_header = "X-Tenant"
+[store]
+redis = "redis://host"
+nodes = ["other:6379"]
+cluster = true
+prefix = "other"
+on_store_loss = "share"
+share = 0.25
+share_for = "7s"
+lease = "8s"
+trust_empty = true
 [[tenants]]
 name = "a"
 key = "env:KEY"
@@ -738,6 +754,7 @@ const WRONG: &[&str] = &[
     "[store]\nredis = \"env:EMPTY\"",
     "[store]\nredis = \"redis://host\"\nnodes = [\"b:6379\"]",
     "[store]\nredis = \"redis://host\"\nnodes = [\"b:0\"]\ncluster = true",
+    "[store]\nredis = \"redis://host\"\nnodes = [\"redis://user:sk-canary-7f3a9c51@b:6379\"]\ncluster = true",
     "[store]\nredis = \"redis://host/1\"\ncluster = true",
     "[store]\nredis = \"unix:///run/redis\"\ncluster = true",
     "[store]\nredis = \"redis://host\"\ncluster = true\nsentinel = \"main\"",
@@ -867,6 +884,7 @@ const WRONG: &[&str] = &[
 
 /// Allowed, but doubtful.
 const DOUBTFUL: &[&str] = &[
+    "[store]\nredis = \"redis://user:sk-canary-7f3a9c51@host\"\non_store_loss = \"closed\"\nshare = 0.5",
     "[[tenants]]\nname = \"a\"\nmodels = [\"gpt-4o\", \"unheard-of\", \"a*\"]\ndollars_per_day = 1",
     "[[upstreams]]\nprovider = \"openai\"\napi_key = \"sk-canary-7f3a9c51\"",
     "[[upstreams]]\nprovider = \"openai\"\napi_key = \"env:KEY\"\nbase_url = \"http://far.example\"",
@@ -906,7 +924,8 @@ fn everything_wrong_is_said_with_its_place_and_its_cure() {
 fn secrets_are_not_in_what_is_printed() {
     let text = format!(
         "[server]\nadmin_token = \"env:TOKEN\"\n[[upstreams]]\nprovider = \"openai\"\napi_key = \"{CANARY}\"\n\
-         [[upstreams]]\nprovider = \"anthropic\"\napi_key = \"env:KEY\""
+         [[upstreams]]\nprovider = \"anthropic\"\napi_key = \"env:KEY\"\n\
+         [store]\nredis = \"rediss://{CANARY}:{CANARY}@host\""
     );
     let config = read(&text).unwrap();
     assert_eq!(config.upstreams[0].api_key.as_ref().unwrap().expose(), CANARY);

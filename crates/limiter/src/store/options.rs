@@ -60,8 +60,8 @@ pub(super) enum Topology {
     Cluster,
 }
 
-/// What is wrong with [`StoreOptions`]. No password and no URL is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is wrong with [`StoreOptions`]. No password and no URL is in what is shown of it.
+#[derive(Clone, PartialEq, Eq)]
 pub enum StoreProblem {
     /// The URL has no scheme, or one that is not known.
     Scheme,
@@ -73,7 +73,7 @@ pub enum StoreProblem {
     Credentials,
     /// The database in the URL is not a number.
     Database,
-    /// A further node is not `host:port`.
+    /// A further node is not `host:port`. What stands there may be a URL with a password, so it is shown only if it cannot be.
     Node(String),
     /// There are several nodes, but neither a cluster nor sentinels.
     Nodes,
@@ -111,6 +111,10 @@ impl fmt::Display for StoreProblem {
             Self::Database => {
                 f.write_str("after the host, a store's URL has the number of a database: 0 to 65535")
             }
+            // It may be a URL with a password.
+            Self::Node(node) if node.contains(['@', '/']) || node.len() > 100 => {
+                f.write_str("a further node is `host:port`, without scheme, user and password")
+            }
             Self::Node(node) => write!(f, "`{node}` is not a node: write host:port"),
             Self::Nodes => f.write_str("several nodes are either a cluster or sentinels: say which"),
             Self::ClusterDatabase => f.write_str("a cluster has no database but 0"),
@@ -126,6 +130,12 @@ impl fmt::Display for StoreProblem {
                 f.write_str("certificates are given, but the store's URL does not begin with rediss://")
             }
         }
+    }
+}
+
+impl fmt::Debug for StoreProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreProblem({self})")
     }
 }
 

@@ -1,9 +1,11 @@
 //! Limiters that share their limits through a real Redis. Each test has a server of its own.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod loss;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
 mod sharing;
+mod tls;
 mod topology;
 
 use std::time::Duration;

@@ -8,7 +8,8 @@ use crate::config::{Secret, defaults};
 
 /// Where several gateways share their limits: Redis from 6.2 or Valkey from 7.2. All that use the same server and prefix share
 /// the quota groups of the same name, so they should have the same limits; see the
-/// [guide](../guides/replicas.md). It stays as it was at the start when the configuration is read anew.
+/// [guide](../guides/replicas.md). Another store than at the start needs a
+/// new start: a reload that changes it is refused.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Store")]
