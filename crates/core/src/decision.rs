@@ -46,6 +46,8 @@ pub struct Permit {
     pub valid_until: Timestamp,
     /// How many attempts were made for this request, this one included.
     pub attempt: u32,
+    /// What it has waited for, if it has waited for anything but the answer of the ledger that replicas share.
+    pub reason: Option<WaitReason>,
 }
 
 /// A place in the queue.

@@ -8,7 +8,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use crate::allowance::{Allowances, Allowed, Hold};
-use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId};
+use crate::decision::{Decision, Permit, PermitId, Refusal, RefusalReason, Ticket, TicketId, WaitReason};
 use crate::group::{Desk, Entry, Group, InFlight, Step};
 use crate::limit::Limit;
 use crate::memory::Gap;
@@ -144,7 +144,10 @@ impl Engine {
             Entry::Admit(waiting) => {
                 let arrival = self.arrivals + 1;
                 self.arrivals = arrival;
-                Decision::Admit(self.launch(index, arrival, waiting))
+                Decision::Admit(Permit {
+                    reason: None,
+                    ..self.launch(index, arrival, waiting)
+                })
             }
             Entry::Wait(flow, waiting, expected) => {
                 if let Some(reason) = self.make_room(index, flow, &waiting) {
@@ -510,6 +513,7 @@ impl Engine {
         granted: u64,
         valid_until: u64,
     ) -> Permit {
+        let reason = Some(waiting.reason).filter(|reason| *reason != WaitReason::Store);
         let group = &mut self.groups[index as usize];
         let flight = group.launch(self.now, granted, index, arrival, waiting);
         let attempt = flight.attempt;
@@ -530,6 +534,7 @@ impl Engine {
             granted: Timestamp::from_micros(granted),
             valid_until: Timestamp::from_micros(valid_until),
             attempt,
+            reason,
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tidegate::StoreStatus;
 use tidegate_core::Snapshot;
 use tokio::time::Instant;
 
@@ -19,7 +20,7 @@ pub(crate) use self::names::Names;
 use crate::config::Config;
 use crate::limit_api::LimitBoard;
 use crate::metrics::{
-    AllowanceView, CallerNames, Metrics, QuotaView, RunView, allowances, named_views, runs,
+    AllowanceView, CallerNames, Metrics, QuotaView, RunView, StoreView, allowances, named_views, runs,
 };
 use crate::state::StateStatus;
 
@@ -32,6 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub struct AdminState {
     metrics: Arc<Metrics>,
     look: Box<dyn Fn() -> Snapshot + Send + Sync>,
+    store: Box<dyn Fn() -> Option<StoreStatus> + Send + Sync>,
     looked: Mutex<Option<(Instant, Arc<Look>)>>,
     started: Instant,
     listening: AtomicBool,
@@ -49,6 +51,7 @@ struct Look {
     quotas: Vec<QuotaView>,
     allowances: Vec<AllowanceView>,
     runs: Vec<RunView>,
+    store: Option<StoreView>,
 }
 
 /// The configuration that is in force, and what became of the last attempt to replace it.
@@ -76,20 +79,22 @@ impl AdminState {
         config: Arc<Config>,
         look: impl Fn() -> Snapshot + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Self::with_board(metrics, config, Arc::default(), look)
+        Self::with_board(metrics, config, Arc::default(), look, || None)
     }
 
-    /// The same, with what providers told of their limits.
+    /// The same, with what providers told of their limits, and with the store.
     pub(crate) fn with_board(
         metrics: Arc<Metrics>,
         config: Arc<Config>,
         board: Arc<LimitBoard>,
         look: impl Fn() -> Snapshot + Send + Sync + 'static,
+        store: impl Fn() -> Option<StoreStatus> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
             metrics,
             look: Box::new(look),
+            store: Box::new(store),
             looked: Mutex::new(None),
             started: now,
             listening: AtomicBool::new(false),
@@ -173,6 +178,11 @@ impl AdminState {
         Arc::clone(&loaded.config)
     }
 
+    fn metrics_page(&self) -> String {
+        let look = self.look();
+        self.metrics.render(&look.quotas, look.store.as_ref())
+    }
+
     fn look(&self) -> Arc<Look> {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, look)) = &*looked
@@ -188,7 +198,9 @@ impl AdminState {
         for (view, quota) in quotas.iter_mut().zip(&snapshot.quotas) {
             view.serves = self.names.of(quota.key.account);
         }
+        let store = (self.store)().map(|status| StoreView::new(snapshot.now, status, &quotas));
         let look = Arc::new(Look {
+            store,
             quotas,
             allowances: allowances(&snapshot, &names),
             runs: runs(&snapshot, &names),

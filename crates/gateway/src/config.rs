@@ -21,6 +21,7 @@ mod read;
 mod routes;
 mod schema;
 mod secret;
+mod store;
 mod tenants;
 mod upstream;
 
@@ -52,12 +53,13 @@ pub(crate) use model::ModelTable;
 pub use preset::{PresetInfo, presets, presets_page};
 pub use problem::{ConfigError, Problem};
 pub use raw::{
-    RawConfig, RawLimits, RawPrice, RawPriorities, RawRetry, RawRoute, RawRuns, RawServer, RawTenant,
-    RawUpstream,
+    RawConfig, RawLimits, RawPrice, RawPriorities, RawRetry, RawRoute, RawRuns, RawServer, RawStore,
+    RawTenant, RawUpstream,
 };
 pub use routes::{Route, RouteClues};
 pub use schema::{reference, schema};
 pub use secret::Secret;
+pub use store::Store;
 pub use tenants::{Tenant, TenantKey};
 pub(crate) use upstream::is_name;
 
@@ -82,6 +84,8 @@ pub struct Config {
     pub tiers: [TierPlan; 4],
     /// What a run of an agent may use.
     pub runs: RunPlan,
+    /// Where limits are shared with other gateways; `None`: nowhere.
+    pub store: Option<Store>,
     /// The prices that go before the program's own.
     prices: PriceTable,
     /// Where the configuration came from, in words: a file's name, `flags` or `defaults`.
@@ -363,6 +367,8 @@ impl Config {
             routes: self.routes.iter().map(Route::plan).collect(),
             tiers: self.tiers,
             runs: self.runs,
+            // The limiter knows how, by its store.
+            shared: None,
         }
     }
 
@@ -509,6 +515,12 @@ impl AccountHasher {
             salt,
             salted,
         }
+    }
+
+    /// Makes the one that all gateways have which share their limits under this prefix.
+    pub fn of_store(prefix: &str) -> Self {
+        let hash = Sha256::new().chain_update("tidegate accounts of ").chain_update(prefix);
+        Self::with_salt(hash.finalize().into())
     }
 
     /// Returns the salt.

@@ -5,6 +5,7 @@
 //! [`crate::config::Group::index`]. Labels come from the configuration and from enums, never from a request.
 
 mod quota;
+mod store;
 mod tenant;
 mod usage;
 
@@ -21,6 +22,7 @@ use crate::config::{Config, Group};
 use quota::QuotaGauges;
 pub use quota::{CapView, LimitView, OutputView, QuotaView, WaitingView, views};
 pub(crate) use quota::{named_views, window};
+pub use store::{NodeView, StandingView, StoreView};
 use tenant::{TenantCounters, TenantMetrics};
 pub use usage::{AllowanceView, BudgetView, RunView, ShareView, SpentView};
 pub(crate) use usage::{CallerNames, allowances, runs};
@@ -318,8 +320,8 @@ impl Metrics {
         self.log_lines_dropped.clone()
     }
 
-    /// Writes everything in Prometheus' text format, with the quota groups as they are now.
-    pub fn render(&self, quotas: &[QuotaView]) -> String {
+    /// Writes everything in Prometheus' text format, with the quota groups and the store as they are now.
+    pub fn render(&self, quotas: &[QuotaView], store: Option<&StoreView>) -> String {
         let mut gauges = self.quota.lock().unwrap_or_else(PoisonError::into_inner);
         gauges.fill(quotas);
         let families = self.registry.gather();
@@ -334,6 +336,9 @@ impl Metrics {
             {
                 page.truncate(before);
             }
+        }
+        if let Some(store) = store {
+            store::write(&mut page, store, quotas);
         }
         page
     }

@@ -33,7 +33,7 @@ use tidegate::Permit;
 use tidegate_core::provider::Dialect;
 use tidegate_core::{
     Bytes as ByteCount, Demand, Owner, Refusal, Request as LimiterRequest, RequestClass, RunStep, TenantId,
-    Tokens, Usage,
+    Tokens, Usage, WaitReason,
 };
 use tokio::time::Instant;
 
@@ -334,6 +334,10 @@ impl Exchange<'_> {
         let now = limiter.now();
         let admission = limiter
             .acquire_noting(asked, |ticket| {
+                if ticket.reason == WaitReason::Store {
+                    // It is the next, and its turn is as soon as the store has answered.
+                    return;
+                }
                 attempts.turn = Some(Turn::of(ticket, now));
                 attempts.limited_by = Some(ticket.reason.name());
             })

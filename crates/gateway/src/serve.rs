@@ -90,9 +90,12 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new());
         let site = Site::new(config, &metrics)?;
         let state = server.state_file.as_deref().map(StateKeeper::open).transpose()?;
-        let accounts = state
-            .as_ref()
-            .map_or_else(AccountHasher::default, |(state, _)| state.accounts());
+        let accounts = match (&site.config.store, &state) {
+            // The same for all gateways.
+            (Some(store), _) => AccountHasher::of_store(&store.prefix),
+            (None, Some((state, _))) => state.accounts(),
+            (None, None) => AccountHasher::default(),
+        };
         let (shared, keeper) =
             start_keeper(site, metrics, accounts, Arc::clone(&connections), connections_max)?;
         let state = state.map(|(state, past)| {
@@ -160,12 +163,15 @@ impl Gateway {
     }
 
     /// Puts another configuration in force for requests that come from now on. Listeners, workers and connection bounds
-    /// stay as they were at the start.
+    /// stay as they were at the start; one with another store is refused.
     ///
     /// # Errors
     ///
     /// Returns what stands in its way; the old configuration stays in force then.
     pub fn reload(&self, config: Config) -> Result<(), SiteError> {
+        if self.shared.site().1.config.store != config.store {
+            return Err(SiteError::StoreChanged);
+        }
         self.shared.replace(Site::new(config, &self.shared.metrics)?);
         Ok(())
     }
@@ -213,13 +219,9 @@ impl Gateway {
         self.shared.phases.advance(Phase::Draining);
     }
 
-    /// Waits until the drain is over.
+    /// Waits until the drain is over, and other gateways at the same store know it.
     pub async fn drained(&self) {
-        self.shared.phases.reached(Phase::Draining).await;
-        tokio::select! {
-            () = self.shared.phases.reached(Phase::Ended) => {}
-            _ = self.connections.acquire_many(self.connections_max) => {}
-        }
+        self.shared.phases.reached(Phase::Ended).await;
     }
 
     /// Ends at once and waits for the threads.
@@ -322,16 +324,29 @@ fn start_keeper(
         .name("tidegate-limiter".to_owned())
         .spawn(move || {
             runtime.block_on(async {
-                let limiter = Limiter::new(site.config.plan());
+                let limiter = match &site.config.store {
+                    None => Ok(Limiter::new(site.config.plan())),
+                    Some(store) => Limiter::with_store(site.config.plan(), store.options.clone()),
+                };
+                let limiter = match limiter {
+                    Ok(limiter) => limiter,
+                    Err(problem) => {
+                        let _ = sender.send(Err(SiteError::Store { problem }));
+                        return;
+                    }
+                };
                 let shared = Arc::new(Shared::new(limiter, metrics, site, accounts));
-                if sender.send(Arc::clone(&shared)).is_ok() {
+                if sender.send(Ok(Arc::clone(&shared))).is_ok() {
                     keep(&shared, &connections, connections_max).await;
                 }
             });
         })?;
-    let shared = receiver.recv().map_err(|_| StartError::Lost)?;
+    let shared = receiver.recv().map_err(|_| StartError::Lost)??;
     Ok((shared, thread))
 }
+
+/// How long the store may take to hear that this gateway leaves.
+const LEAVE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Waits for the drain and keeps its times: first the queue is closed, then streams are cut.
 async fn keep(shared: &Shared, connections: &Semaphore, connections_max: u32) {
@@ -355,7 +370,13 @@ async fn keep(shared: &Shared, connections: &Semaphore, connections_max: u32) {
     };
     tokio::select! {
         () = ended => {}
-        () = times => shared.phases.advance(Phase::Ended),
+        () = times => {
+            let has_store = shared.limiter.store_status().is_some();
+            if has_store && !shared.limiter.leave(LEAVE_PATIENCE).await {
+                tracing::warn!("the store did not hear that this gateway leaves: its share is kept for a while");
+            }
+            shared.phases.advance(Phase::Ended);
+        }
     }
 }
 

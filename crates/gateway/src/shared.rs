@@ -36,13 +36,14 @@ pub(crate) struct Shared {
 impl Shared {
     /// Puts the first configuration in force.
     pub(crate) fn new(limiter: Limiter, metrics: Arc<Metrics>, site: Site, accounts: AccountHasher) -> Self {
-        let look = limiter.clone();
+        let (look, status) = (limiter.clone(), limiter.clone());
         let limits = Arc::new(LimitBoard::default());
         let admin = AdminState::with_board(
             Arc::clone(&metrics),
             Arc::clone(&site.config),
             Arc::clone(&limits),
             move || look.snapshot(),
+            move || status.store_status(),
         );
         Self {
             limiter,

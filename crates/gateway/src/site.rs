@@ -7,6 +7,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, crypto};
 use rustls_platform_verifier::Verifier;
 use thiserror::Error;
+use tidegate::StoreProblem;
 use tokio_rustls::TlsConnector;
 
 use crate::config::{Authorities, Config, Http2, Scheme, Upstream};
@@ -66,6 +67,15 @@ pub enum SiteError {
         /// What the platform said.
         source: rustls::Error,
     },
+    /// The store cannot be used as it is configured.
+    #[error("[store]: {problem}")]
+    Store {
+        /// What is wrong with it.
+        problem: StoreProblem,
+    },
+    /// Another store cannot be put in force while requests are under way.
+    #[error("[store] is another than at the start: start the program anew to change it")]
+    StoreChanged,
 }
 
 /// The most idle connections of one worker to one upstream.

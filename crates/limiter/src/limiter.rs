@@ -13,11 +13,11 @@ use std::time::Duration;
 #[cfg(feature = "redis")]
 use tidegate_core::QuotaId;
 #[cfg(feature = "redis")]
-use tidegate_core::ledger::{Call, Reply};
+use tidegate_core::ledger::{Call, CallKey, Reply};
 use tidegate_core::{
     Decision, Demand, Engine, Limit, Notice, Outcome, Output, Permit as Grant, Plan, QuotaKey, Refusal,
     RefusalReason, Request, RunId, RunSnapshot, SharedPlan, Snapshot, Standing, Ticket, TicketId, Timestamp,
-    Tokens,
+    Tokens, WaitReason,
 };
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
@@ -49,6 +49,7 @@ pub(crate) struct Shared {
     /// Tells the task that calls the ledgers that a call is due.
     wanted: Arc<Notify>,
     /// Tells whoever leaves that all calls were answered.
+    #[cfg(feature = "redis")]
     called_all: Notify,
     #[cfg(feature = "redis")]
     store: OnceLock<Store>,
@@ -61,6 +62,7 @@ struct State {
     armed: Option<Timestamp>,
     /// The groups of which a call to their ledger is due.
     due: Vec<QuotaKey>,
+    #[cfg(feature = "redis")]
     is_leaving: bool,
 }
 
@@ -113,6 +115,7 @@ impl Limiter {
             waiting: HashMap::new(),
             armed: None,
             due: Vec::new(),
+            #[cfg(feature = "redis")]
             is_leaving: false,
         };
         let sooner = Arc::new(Notify::new());
@@ -122,6 +125,7 @@ impl Limiter {
             sooner: Arc::clone(&sooner),
             timer: Mutex::new(None),
             wanted: Arc::new(Notify::new()),
+            #[cfg(feature = "redis")]
             called_all: Notify::new(),
             #[cfg(feature = "redis")]
             store: OnceLock::new(),
@@ -184,7 +188,11 @@ impl Limiter {
         }
         .wait()
         .await?;
-        Ok(Permit::new(self.clone(), grant, came, Some(reason)))
+        let reason = match reason {
+            WaitReason::Store => grant.reason,
+            reason => Some(reason),
+        };
+        Ok(Permit::new(self.clone(), grant, came, reason))
     }
 
     /// Waits until a request with so many input tokens, and at most `output` generated ones, may be sent under the
@@ -393,8 +401,8 @@ impl Shared {
     }
 
     /// Hands back what the ledger answered.
-    pub(crate) fn answer(&self, quota: QuotaKey, sequence: u64, reply: &Reply) {
-        self.command(|engine, now| engine.answer(now, quota, sequence, reply));
+    pub(crate) fn answer(&self, quota: QuotaKey, call: CallKey, reply: &Reply) {
+        self.command(|engine, now| engine.answer(now, quota, call, reply));
     }
 
     /// The ledger says that a group's first request goes next.

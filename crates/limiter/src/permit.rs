@@ -46,7 +46,7 @@ impl Permit {
         waited(self.came, self.grant.granted)
     }
 
-    /// Returns what the request waited for, if it waited.
+    /// Returns what the request waited for, if it waited for anything but the answer of a store that is shared.
     pub fn limited_by(&self) -> Option<WaitReason> {
         self.reason
     }

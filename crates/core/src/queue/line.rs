@@ -605,7 +605,7 @@ impl Queue {
     /// Says what somebody waits for, if they did not wait for something of their own before.
     pub(crate) fn note_reason(&mut self, slot: u32, reason: WaitReason) {
         if let Some(place) = self.place_mut(slot)
-            && place.waiting.reason == WaitReason::Line
+            && matches!(place.waiting.reason, WaitReason::Line | WaitReason::Store)
         {
             place.waiting.reason = reason;
         }

@@ -172,7 +172,7 @@ fn respond(state: &AdminState, method: &Method, path: &str, headers: &HeaderMap)
         "/metrics" => page(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            state.metrics.render(&state.look().quotas),
+            state.metrics_page(),
         ),
         _ => match status::page(state) {
             Ok(text) => json_page(StatusCode::OK, text),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{AdminState, Readiness};
 use crate::config::Upstream;
 use crate::limit_api::LimitBoard;
-use crate::metrics::{AllowanceView, QuotaView, RunView, window};
+use crate::metrics::{AllowanceView, QuotaView, RunView, StoreView, window};
 use crate::state::StateStatus;
 
 /// The most groups and accounts on one page.
@@ -28,6 +28,9 @@ struct Status<'a> {
     /// What survives a restart; absent where nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     state_file: Option<StateFileStatus<'a>>,
+    /// Where limits are shared with other gateways; absent where they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<&'a StoreView>,
     upstreams: Vec<UpstreamStatus<'a>>,
     /// How many groups and accounts there are; `quotas` lists those with the most waiting requests first.
     quotas_in_use: usize,
@@ -155,6 +158,7 @@ pub(super) fn page(state: &AdminState) -> serde_json::Result<String> {
             }),
         },
         state_file: state.state.get().map(|status| state_file(status)),
+        store: look.store.as_ref(),
         upstreams: config
             .upstreams
             .iter()

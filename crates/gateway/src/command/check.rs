@@ -8,7 +8,7 @@ use tidegate_core::{
 };
 
 use super::CommandError;
-use crate::config::{Auth, Config, ConfigArgs, Route, Tenant, Upstream, duration};
+use crate::config::{Auth, Config, ConfigArgs, Route, Store, Tenant, Upstream, duration};
 use crate::provider::dollars;
 
 /// Arguments of `tidegate check`.
@@ -50,6 +50,9 @@ fn report(config: &Config) -> String {
         None => page.push_str("  admin off\n"),
     }
     caller_lines(&mut page, config);
+    if let Some(store) = &config.store {
+        store_line(&mut page, store);
+    }
     for upstream in &config.upstreams {
         upstream_lines(&mut page, upstream);
     }
@@ -96,6 +99,21 @@ fn run_line(page: &mut String, runs: &RunPlan) {
     if !parts.is_empty() {
         let _ = writeln!(page, "a run of an agent: at most {}", parts.join(", "));
     }
+}
+
+/// Says where limits are shared, and what is done without it.
+fn store_line(page: &mut String, store: &Store) {
+    let loss = if store.share > 0.0 {
+        format!(
+            "without it {} % of each quota for {}",
+            (store.share * 1e4).round() / 1e2,
+            duration::display(store.share_for)
+        )
+    } else {
+        "without it nobody is let in".to_owned()
+    };
+    let server = store.options.describe();
+    let _ = writeln!(page, "  limits shared through {server}, prefix {}; {loss}", store.prefix);
 }
 
 /// Says who may ask.

@@ -16,7 +16,7 @@ use super::field::{ByteText, DurationText, Field, FromToml, Held, Origin, Table}
 use super::limits::patterns;
 use super::problem::{Problem, nearest};
 use super::raw::{RawConfig, RawPrice, RawRetry, RawServer};
-use super::{Admin, Auth, Config, Secret, Server, allowance, defaults, duration, routes, tenants, upstream};
+use super::{Admin, Auth, Config, Secret, Server, allowance, defaults, duration, routes, store, tenants, upstream};
 use crate::keys::{self, Key};
 use crate::prices::PriceTable;
 use crate::provider::AuthStyle;
@@ -139,6 +139,7 @@ impl Checker<'_> {
             routes: routes::check(self, &raw.routes),
             tiers: allowance::tiers(self, &raw.priorities),
             runs: allowance::runs(self, &raw.runs),
+            store: store::check(self, raw),
             prices: self.prices(&raw.prices),
             source: source.to_owned(),
             warnings: Vec::new(),

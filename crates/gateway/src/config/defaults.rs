@@ -56,6 +56,14 @@ pub const RETRY_HORIZON: &str = "90s";
 pub const RETRY_BUDGET_PERCENT: u64 = 20;
 /// `retry.budget_floor`.
 pub const RETRY_BUDGET_FLOOR: u64 = 100;
+/// `store.prefix`.
+pub const STORE_PREFIX: &str = "tidegate";
+/// `store.share`.
+pub const STORE_SHARE: f64 = 0.5;
+/// `store.share_for`: with the usual share, a killed one of three gateways strands a sixth of a quota for less than two minutes.
+pub const STORE_SHARE_FOR: &str = "45s";
+/// `store.lease`.
+pub const STORE_LEASE: &str = "30s";
 /// `tenants.weight`.
 pub const WEIGHT: u64 = 1;
 /// `tenants.priority`.

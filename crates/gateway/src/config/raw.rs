@@ -8,8 +8,10 @@ use super::{Secret, defaults};
 use crate::provider::{Provider, Scope};
 
 mod callers;
+mod store;
 
 pub use callers::{RawPrice, RawPriorities, RawRoute, RawRuns, RawTenant};
+pub use store::RawStore;
 
 /// The configuration file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -20,6 +22,8 @@ pub struct RawConfig {
     pub server: RawServer,
     /// When failed attempts are tried again.
     pub retry: RawRetry,
+    /// Where several gateways share their limits. Without it limits live in this process alone.
+    pub store: Table<RawStore>,
     /// The accounts or deployments that requests go to. Without any there are two, `openai` and `anthropic`, which pass
     /// clients' own keys through and learn their limits from the answers.
     pub upstreams: Vec<Table<RawUpstream>>,

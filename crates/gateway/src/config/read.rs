@@ -17,7 +17,7 @@ use super::{RawConfig, schema};
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Keys that people look for under another name.
-const OTHER_NAMES: [(&str, &str); 27] = [
+const OTHER_NAMES: [(&str, &str); 32] = [
     ("requests_per_minute", "rpm"),
     ("tokens_per_minute", "tpm"),
     ("max_parallel_requests", "concurrent"),
@@ -45,13 +45,12 @@ const OTHER_NAMES: [(&str, &str); 27] = [
     ("api_keys", "keys"),
     ("path", "paths"),
     ("operation", "operations"),
+    ("url", "redis"),
+    ("redis_url", "redis"),
+    ("host", "redis"),
+    ("tls_ca", "ca_file"),
+    ("master", "sentinel"),
 ];
-
-/// Sections that other versions have.
-const NOT_YET: [(&str, &str); 1] = [(
-    "store",
-    "remove the section: until then limits live in one process; run a single instance per account",
-)];
 
 /// Reads a file's text. It is wiped from memory when dropped, because keys may stand in it.
 ///
@@ -214,11 +213,6 @@ fn unknown<'a>(
     known: impl Iterator<Item = &'a str> + Clone,
 ) -> Finding {
     let shown: String = name.chars().take(40).collect();
-    if path.is_empty()
-        && let Some((_, help)) = NOT_YET.iter().find(|(section, _)| *section == name)
-    {
-        return Finding::new(origin, format!("`{shown}` is not supported yet")).help(help);
-    }
     let place = if path.is_empty() {
         String::new()
     } else {

@@ -36,6 +36,7 @@ pub fn reference() -> String {
         ("[priorities]", "Priorities"),
         ("[runs]", "Runs"),
         ("[[prices]]", "Price"),
+        ("[store]", "Store"),
         ("[retry]", "Retry"),
     ];
     for (title, name) in sections {

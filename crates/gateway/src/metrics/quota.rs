@@ -10,6 +10,7 @@ use tidegate_core::{
     Tokens, WaitReason, WaitingSnapshot,
 };
 
+use super::store::StandingView;
 use super::usage::{self, CallerNames, ShareView};
 use super::{OTHER, group_label, registered};
 use crate::config::{Config, duration};
@@ -18,7 +19,7 @@ use crate::config::{Config, duration};
 const LINE_SHOWN: usize = 100;
 
 /// A quota group, or one account of it, as it is at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct QuotaView {
     /// The upstream's name.
     pub upstream: String,
@@ -51,6 +52,9 @@ pub struct QuotaView {
     /// How long the quota is still spent, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spent_ms: Option<u64>,
+    /// How it stands to the store that is shared with other gateways, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<StandingView>,
     /// The limits that are known, configured and learned.
     pub limits: Vec<LimitView>,
     /// How long outputs are, for each model and endpoint that enough is known of.
@@ -199,6 +203,10 @@ pub(crate) fn named_views(snapshot: &Snapshot, config: &Config, names: &CallerNa
                 steady_ms: pace.steady_until.and_then(|until| ahead(snapshot.now, until)),
             }),
             spent_ms: quota.spent_until.and_then(|until| ahead(snapshot.now, until)),
+            store: quota
+                .store
+                .as_ref()
+                .map(|store| StandingView::new(snapshot.now, store)),
             limits: quota
                 .limits
                 .iter()

@@ -147,8 +147,12 @@ impl Call<'_> {
         permit: Permit,
         attempts: &mut Attempts,
     ) -> Result<Received, Unanswered> {
-        attempts.queued = permit.waited();
         attempts.limited_by = permit.limited_by().map(|reason| reason.name());
+        // Whoever has only asked the store has not been in line.
+        attempts.queued = match attempts.limited_by {
+            Some(_) => permit.waited(),
+            None => Duration::ZERO,
+        };
         let mut unsent = Unsent(Some(permit));
         let mut kept: Option<Lease> = None;
         let mut last: Option<Received> = None;

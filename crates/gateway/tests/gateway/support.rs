@@ -460,7 +460,7 @@ impl RawClient {
 
 /// Adds up the series of the metrics page that begin with `start`.
 pub(crate) fn counted(gateway: &Gateway, start: &str) -> f64 {
-    let page = gateway.metrics().render(&[]);
+    let page = gateway.metrics().render(&[], None);
     let series = page.lines().filter(|line| line.starts_with(start));
     series
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())

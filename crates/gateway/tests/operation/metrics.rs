@@ -55,7 +55,7 @@ fn everything_is_counted_under_its_name() {
     drop(listed.in_flight());
     let connection = metrics.connection();
 
-    let page = metrics.render(&views(&snapshot::busy(), &config));
+    let page = metrics.render(&views(&snapshot::busy(), &config), None);
     drop((in_flight, connection));
     let page = page.replace(env!("CARGO_PKG_VERSION"), "VERSION");
     golden::check("crates/gateway/tests/golden/metrics.txt", &page);
@@ -70,7 +70,7 @@ fn a_reload_goes_on_counting() {
             .group(0)
             .finished(RequestOutcome::Success);
     }
-    let page = metrics.render(&[]);
+    let page = metrics.render(&[], None);
     let line = "tidegate_requests_total{model=\"gpt-4o\",outcome=\"success\",upstream=\"openai\"} 2";
     assert!(page.lines().any(|got| got == line), "{page}");
 }
@@ -78,9 +78,9 @@ fn a_reload_goes_on_counting() {
 #[test]
 fn quota_gauges_show_the_moment_alone() {
     let metrics = Metrics::new();
-    let busy = metrics.render(&views(&snapshot::busy(), &config()));
+    let busy = metrics.render(&views(&snapshot::busy(), &config()), None);
     assert!(busy.contains("tidegate_quota_used"), "{busy}");
-    let idle = metrics.render(&[]);
+    let idle = metrics.render(&[], None);
     assert!(!idle.contains("tidegate_quota_used{"), "{idle}");
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::{FromRedisValue, PushInfo, PushKind};
-use tidegate_core::ledger::Status;
+use tidegate_core::ledger::{CallKey, Status};
 use tidegate_core::{QuotaId, QuotaKey};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -92,7 +92,7 @@ enum Done {
     Checked(Address, Link, Duration, Result<Option<Server>, Fault>),
     Called {
         quota: QuotaKey,
-        sequence: u64,
+        call: CallKey,
         address: Address,
         link: Link,
         took: Duration,
@@ -229,7 +229,7 @@ impl Driver {
                 let result = link.clone().call(&place, &call, time, is_asking).await;
                 Done::Called {
                     quota,
-                    sequence: call.sequence,
+                    call: call.key(),
                     address,
                     link,
                     took: start.elapsed(),
@@ -306,7 +306,7 @@ impl Driver {
             }
             Done::Called {
                 quota,
-                sequence,
+                call,
                 address,
                 link,
                 took,
@@ -317,7 +317,7 @@ impl Driver {
                 match reply {
                     Ok((reply, _)) => {
                         if let Some(limiter) = self.limiter.upgrade() {
-                            limiter.answer(quota, sequence, &reply);
+                            limiter.answer(quota, call, &reply);
                         }
                         if matches!(reply.status, Status::Lost | Status::Stale) {
                             // Once or twice in a row is what happens. More would go round and round.

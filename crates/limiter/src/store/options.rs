@@ -30,7 +30,7 @@ use super::address::{Address, Url};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct StoreOptions {
     nodes: Vec<Address>,
     problem: Option<StoreProblem>,

@@ -130,7 +130,7 @@ pub struct StoreNode {
 }
 
 /// How long answers took.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RoundTrips {
     /// How many took at most as long as the bound of the same place in [`RoundTrips::BOUNDS`], but longer than the one before.
     pub counts: [u64; Self::BOUNDS.len()],

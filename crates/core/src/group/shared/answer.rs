@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::{ASKS_MAX, ASKS_MIN, Asked, BEAT, Group, SERVICE_BITS, Sent, TOUCH_MAX};
 use crate::allowance::Allowances;
 use crate::caller::{Priority, TenantId};
+use crate::decision::WaitReason;
 use crate::group::HOLD_MAX;
 use crate::ledger::{CallKey, Denial, Fact, HEADS_MAX, Reply, SILENT_AFTER, Status};
 use crate::limit::LimitSource;
@@ -293,6 +294,11 @@ impl Group {
             if !reply.granted.get(index).copied().unwrap_or(false) {
                 if let Some(asked) = asked {
                     self.undo(now, asked, !has_view, allowances);
+                    if let Some(reason) = self.denied_for(reply)
+                        && self.queue.holds(asked.slot, asked.arrival)
+                    {
+                        self.queue.note_reason(asked.slot, reason);
+                    }
                     denied.push((asked.slot, asked.arrival));
                 }
                 continue;
@@ -343,6 +349,21 @@ impl Group {
         shared.wake_at = (reply.wake_at > 0).then(|| shared.here(reply.wake_at).max(now) + AFTER);
         shared.beat_at = shared.beat_at.max(sent.first + BEAT);
         lets
+    }
+
+    /// Returns what those wait for whom the ledger did not let go.
+    fn denied_for(&self, reply: &Reply) -> Option<WaitReason> {
+        Some(match reply.denial {
+            Denial::None => return None,
+            Denial::Limit => {
+                let mut meters = self.meters.iter();
+                let meter = meters.find(|meter| meter.ledger_name().number() == reply.denied_by)?;
+                WaitReason::Limit(meter.name())
+            }
+            Denial::Line => WaitReason::Line,
+            Denial::Pause => WaitReason::Hold,
+            Denial::Learning => WaitReason::Learning,
+        })
     }
 
     /// Gives back what was let go for somebody who has left.
