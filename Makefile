@@ -122,6 +122,12 @@ bench: rust system-packages redis-server
 	ulimit -n "$$(ulimit -Hn)" && cargo bench --locked --package tidegate-gateway --bench budget -- $(PARTS)
 	cargo bench --locked --package tidegate --features redis --bench ledger
 
+## replicas: gateways sharing limits through one Redis while things go wrong, one table (PARTS="killed frozen clock")
+.PHONY: replicas
+replicas: rust system-packages
+	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory apt PACKAGES=redis-server
+	cargo bench --locked --package tidegate-gateway --bench replicas -- $(PARTS)
+
 ## bless: rewrite golden files and generated references
 .PHONY: bless
 bless: rust
