@@ -126,7 +126,7 @@ bench: rust system-packages redis-server
 .PHONY: replicas
 replicas: rust system-packages
 	@command -v redis-server >/dev/null || $(MAKE) --no-print-directory apt PACKAGES=redis-server
-	cargo bench --locked --package tidegate-gateway --bench replicas -- $(PARTS)
+	ulimit -n "$$(ulimit -Hn)" && cargo bench --locked --package tidegate-gateway --bench replicas -- $(PARTS)
 
 ## bless: rewrite golden files and generated references
 .PHONY: bless
