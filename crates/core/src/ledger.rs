@@ -37,7 +37,7 @@
 //!   for it says what time it is there: if that is off by more than twice [`CLOCK_SLACK`] the moments of its own charges, and
 //!   of what it will refund, are shifted by as much (to the end of a bucket, so that none is too early). Then it calls with
 //!   number 1 and a seed. Its own charges are after all corrections, so this call has no corrections of charges. Names are
-//!   those of the latest answer that had any; none if it was cut off. Views of a ledger that learns do not replace what it
+//!   those of the latest answer that had any; none if it was not in touch for [`NAMES_KEPT`], or for a life. Views of a ledger that learns do not replace what it
 //!   saw before.
 //! * **Gone.** Whose contact is longer ago than share_life (or lease) and the longest life joins anew, as another, within
 //!   ten seconds more.
@@ -58,17 +58,18 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 pub use call::{Ask, Call, CallKey, Entry, LimitName, Missed, Seed, Terms};
-pub use member::SILENT_AFTER;
+pub use member::{NAMES_KEPT, SILENT_AFTER};
 pub use reply::{Denial, Fact, Reply, Status, Wakening};
 
-use learning::{Learning, Missing, WINDOW_MAX};
+pub(crate) use learning::WINDOW_MAX;
+use learning::{Learning, Missing};
 use line::Fairness;
 use member::{Head, Member, SHARES};
 use ring::Ring;
 
 /// The server's clock and a replica's idea of it may differ by this much, in microseconds: a clock that steps moves the
 /// ledger's time by no more. Lives of charges have to be longer by twice as much.
-pub const CLOCK_SLACK: u64 = 250_000;
+pub const CLOCK_SLACK: u64 = 100_000;
 
 /// Two calls that are off by the same, but for so much and a 64th, show that the server's clock has jumped, in microseconds.
 const CLOCK_JITTER: u64 = 50_000;

@@ -213,7 +213,8 @@ pub struct SharedPlan {
     /// Whether a ledger of which nobody knows anything is taken to be new. Else it may have been lost, and nobody is let in
     /// until a window has passed or the provider's headers tell what is in use.
     pub trusts_empty: bool,
-    /// How long a permit is valid at least: it was given by the ledger one round trip before it is known.
+    /// How long a permit is valid at least: it was given by the ledger one round trip before it is known. Where answers come
+    /// later, up to 250 ms: every limit's window is kept longer by as much.
     pub permit_ttl: Duration,
 }
 
@@ -226,7 +227,7 @@ impl Default for SharedPlan {
             share_life: Duration::from_secs(45),
             lease: Duration::from_secs(30),
             trusts_empty: false,
-            permit_ttl: Duration::from_millis(250),
+            permit_ttl: Duration::from_millis(100),
         }
     }
 }

@@ -33,6 +33,11 @@ const BEAT: u64 = 300_000;
 const ASKS_MAX: usize = 64;
 const ASKS_MIN: usize = 4;
 
+/// Where permits come too late they are valid for longer, at most so long, in microseconds, until so many answers in a row
+/// took less than half of the usual time.
+const PERMIT_TTL_MAX: u64 = 250_000;
+const PROMPT_ENOUGH: u32 = 1_000;
+
 /// An answer that took longer says nothing about being in touch, in microseconds.
 const TOUCH_MAX: u64 = 1_000_000;
 
@@ -130,6 +135,9 @@ pub(crate) struct Shared {
     /// Whether the call whose answer is awaited is to be made again, although it was answered.
     repeats: bool,
     calls: u64,
+    /// How long a permit is valid where answers come in time, and how many came well in time since one did not.
+    usual_ttl: u64,
+    prompt: u32,
     /// What was charged by us, and by everybody, of the limit that is used most.
     part: (u64, u64),
 }
@@ -174,6 +182,8 @@ impl Shared {
             is_leaving: false,
             repeats: false,
             calls: 0,
+            usual_ttl: micros(plan.permit_ttl),
+            prompt: 0,
             part: (1, 1),
         }
     }
@@ -227,10 +237,11 @@ impl Group {
         let Some(plan) = plan else { return };
         match &mut self.shared {
             Some(shared) => shared.plan = plan,
-            None => {
-                self.shared = Some(alloc::boxed::Box::new(Shared::new(now, plan, process, jitter)));
-                self.permit_ttl = self.permit_ttl.max(micros(plan.permit_ttl));
-            }
+            None => self.shared = Some(alloc::boxed::Box::new(Shared::new(now, plan, process, jitter))),
+        }
+        self.permit_ttl = self.permit_ttl.max(micros(plan.permit_ttl));
+        if let Some(shared) = &mut self.shared {
+            (shared.usual_ttl, shared.prompt) = (self.permit_ttl, 0);
         }
         for meter in &mut self.meters {
             meter.keep_journal();

@@ -135,8 +135,8 @@ pub struct Seed {
     pub own: Vec<(usize, u64, u64)>,
     /// Everybody's charges as it last saw them in a view of an open ledger, in slots of ten buckets: limit, slot, amount.
     pub seen: Vec<(usize, u64, u64)>,
-    /// The replicas that it was last told of. None if it was cut off (not in touch for twice
-    /// [`SILENT_AFTER`](super::SILENT_AFTER)) when it learned of the loss: there may be others, of whom it knows nothing.
+    /// The replicas that it was last told of. None if it was not in touch for [`NAMES_KEPT`](super::NAMES_KEPT), or for as long
+    /// as charges live, when it learned of the loss: there may be others, of whom it knows nothing.
     pub names: Vec<u64>,
 }
 

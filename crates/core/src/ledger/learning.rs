@@ -13,7 +13,7 @@ use crate::units::Dimension;
 const LEARNING_MIN: u64 = 1_000_000;
 
 /// Windows longer than this, in microseconds, are not waited for: a day's use is only known from those who saw it.
-pub(super) const WINDOW_MAX: u64 = 3_600_000_000;
+pub(crate) const WINDOW_MAX: u64 = 3_600_000_000;
 
 /// One request is let through to see what the provider says, and another if nothing came of it for so long, in
 /// microseconds.

@@ -281,8 +281,8 @@ impl Ledger {
         }
     }
 
-    /// Returns whether everybody who is not surely cut off knows that a replica is there: if the ledger is lost, somebody has
-    /// to say that its charges are missing.
+    /// Returns whether everybody who may still say who is there knows that a replica is: if the ledger is lost, somebody has to
+    /// say that its charges are missing.
     fn is_known(&self, now: u64, caller: u64) -> bool {
         let born = self.members.get(&caller).map_or(0, |member| member.born);
         let mut others = self.members.iter().filter(|(id, member)| {

@@ -14,8 +14,12 @@ use super::ring::Ring;
 /// passed over.
 pub const SILENT_AFTER: u64 = 1_000_000;
 
-/// A replica that was not in touch for so long, in microseconds, surely knows that it is not.
-pub(super) const CUT_OFF_AFTER: u64 = 3 * SILENT_AFTER;
+/// For so long after it was last in touch, in microseconds, a replica can say who was there: nobody new is let in meanwhile
+/// whom it does not know. A store that starts anew takes that long at most.
+pub const NAMES_KEPT: u64 = 10 * SILENT_AFTER;
+
+/// A replica that was not in touch for so long, in microseconds, surely knows that others may have come.
+pub(super) const CUT_OFF_AFTER: u64 = NAMES_KEPT + SILENT_AFTER;
 
 /// A replica that has left is remembered for so long, in microseconds, so that a late call of it does no harm.
 pub(super) const LEFT_KEPT: u64 = 60_000_000;

@@ -23,9 +23,9 @@ fn it_is_over_after_a_second_once_everybody_has_said_what_they_know() {
         bench.seeds(&mut peers[0], &[(stamp, 60)], &[1, 2]).status,
         Status::Learning
     );
-    bench.now += 200_000;
+    bench.now += 90_000;
     assert_eq!(bench.seeds(&mut peers[1], &[], &[1, 2]).status, Status::Learning);
-    bench.now += 400_000;
+    bench.now += 510_000;
     assert!(!bench.gets(&mut peers[0], 10));
     bench.now += 500_000;
     let reply = bench.beat(&mut peers[0]);

@@ -23,7 +23,7 @@ const START: u64 = 100_000 * SECOND;
 
 /// A window, for how long its charges live, and the length of a bucket.
 const WINDOW: u64 = 10 * SECOND;
-const LIFE: u64 = WINDOW + SECOND;
+const LIFE: u64 = WINDOW + 400_000;
 const WIDTH: u64 = 100_000;
 
 /// How long a share is used; how long holds of a silent replica stay.

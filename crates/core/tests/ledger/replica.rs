@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_core::ledger::{CLOCK_SLACK, NAMES_KEPT};
+
 use super::*;
 
 /// A grant is used within so long of its call's sending.
-pub(super) const VALID: u64 = 250_000;
+pub(super) const VALID: u64 = 100_000;
 
 const BEAT: u64 = 300_000;
 const RESEND: u64 = 250_000;
@@ -409,7 +411,7 @@ impl Replica {
         if is_exact
             && self
                 .offset
-                .is_none_or(|offset| (offset - measured).abs() > 500_000)
+                .is_none_or(|offset| (offset - measured).abs() > 2 * CLOCK_SLACK as i64)
         {
             self.offset = Some(measured);
         }
@@ -477,11 +479,14 @@ impl Replica {
         let cut_off = self.alone.is_some()
             || self.closed
             || self.contact.is_none_or(|contact| now - contact > 2 * SECOND);
-        if cut_off {
+        let can_name = self
+            .contact
+            .is_some_and(|contact| now - contact <= NAMES_KEPT.min(self.life()));
+        if !can_name {
             self.names.clear();
         }
         let shift = self.offset.map_or(0, |offset| measured - offset);
-        if shift.abs() > 500_000 {
+        if shift.unsigned_abs() > 2 * CLOCK_SLACK {
             // The ledger's time is another one.
             self.offset = Some(measured);
             for (_, _, stamp, _) in &mut self.refunds {

@@ -1,5 +1,7 @@
 //! Shares: what is kept for replicas that are silent, so that they can go on.
 
+use tidegate_core::ledger::NAMES_KEPT;
+
 use super::*;
 
 /// Two replicas with a share each, and how much of the limit of 100 is used, by the first.
@@ -201,7 +203,7 @@ fn nobody_is_let_in_before_the_others_know_of_it() {
 }
 
 #[test]
-fn nobody_waits_for_those_who_are_surely_cut_off() {
+fn nobody_waits_for_those_who_cannot_say_any_more_who_is_there() {
     let (mut bench, _) = Bench::with(100, 2);
     let mut joiner = Peer::new(3);
     bench.now += 2 * SECOND;
@@ -209,8 +211,11 @@ fn nobody_waits_for_those_who_are_surely_cut_off() {
     let mut call = bench.next(&mut joiner);
     call.asks = vec![ask(10)];
     assert_eq!(bench.send(&call).now, 0);
-    bench.now += 1_100_000;
-    assert_eq!(bench.send(&call).granted, [true]);
+    bench.now += NAMES_KEPT - 2 * SECOND;
+    assert_eq!(bench.send(&call).granted, [false]);
+    joiner.epoch = bench.ledger.clone().call(bench.now, &call).0.epoch;
+    bench.now += SECOND + 1;
+    assert!(bench.gets(&mut joiner, 10));
 }
 
 #[test]

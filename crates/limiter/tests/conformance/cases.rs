@@ -87,7 +87,7 @@ fn who_goes_next_is_told_on_its_channel() {
     waits.asks = vec![ask(1, 1)];
     let (reply, _) = both.call(NOW + 1, &waits, "waits");
     assert_eq!(reply.granted, [false]);
-    let (_, wakenings) = both.call(NOW + 200_000, &call(6, 1, epoch, 5), "the limit is raised");
+    let (_, wakenings) = both.call(NOW + 90_000, &call(6, 1, epoch, 5), "the limit is raised");
     assert_eq!(wakenings.len(), 1);
     let message: String = heard
         .get_message()

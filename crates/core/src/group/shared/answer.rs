@@ -2,12 +2,14 @@
 
 use alloc::vec::Vec;
 
-use super::{ASKS_MAX, ASKS_MIN, Asked, BEAT, Group, SERVICE_BITS, Sent, TOUCH_MAX};
+use super::{
+    ASKS_MAX, ASKS_MIN, Asked, BEAT, Group, PERMIT_TTL_MAX, PROMPT_ENOUGH, SERVICE_BITS, Sent, TOUCH_MAX,
+};
 use crate::allowance::Allowances;
 use crate::caller::{Priority, TenantId};
 use crate::decision::WaitReason;
 use crate::group::HOLD_MAX;
-use crate::ledger::{CLOCK_SLACK, CallKey, Denial, Fact, HEADS_MAX, Reply, SILENT_AFTER, Status};
+use crate::ledger::{CLOCK_SLACK, CallKey, Denial, Fact, HEADS_MAX, NAMES_KEPT, Reply, SILENT_AFTER, Status, WINDOW_MAX};
 use crate::limit::LimitSource;
 use crate::output::{Notice, Standing};
 use crate::queue::Place;
@@ -17,12 +19,12 @@ use crate::units::Dimension;
 /// would follow every step of a server's clock.
 const SLEW_MAX: i64 = 1_000;
 
+/// A ledger that does not know what time it is is called again after so long, in microseconds: soon after somebody who knows
+/// has called.
+const DOUBT: u64 = CLOCK_SLACK / 2;
+
 /// The ledger's time is another one if it is off by more, in microseconds.
 const SHIFT_MIN: u64 = 2 * CLOCK_SLACK;
-
-/// Of limits over longer windows, in microseconds, everybody's charges are remembered as last seen: if the ledger loses
-/// them, nobody waits for a day.
-const REMEMBERED_MIN: u64 = 3_600_000_000;
 
 /// A call at the moment at which something expires is made this much later, in microseconds.
 const AFTER: u64 = 1_000;
@@ -57,7 +59,7 @@ impl Group {
         shared.is_announced = false;
         if reply.now == 0 {
             // The ledger does not know what time it is: the same call is made again soon.
-            shared.beat_at = now + BEAT;
+            shared.beat_at = now + DOUBT;
             shared.repeats = true;
             self.stand(Standing::Learning, notices);
             return Vec::new();
@@ -124,6 +126,7 @@ impl Group {
         self.believe(now, &reply.facts, notices);
         self.reflect(now, &sent, reply, was_away);
         let lets = self.divide(now, &sent, reply, allowances);
+        self.heed_delay(now.saturating_sub(sent.first), reply.granted.contains(&true));
         self.adopt_tags(&sent, reply);
         if is_in_touch {
             if was_away {
@@ -157,12 +160,11 @@ impl Group {
         for asked in &sent.asked {
             self.undo(now, asked, true, allowances);
         }
+        let shortest = self.learned_after();
         let Some(shared) = &mut self.shared else { return };
-        let is_cut_off = !shared.decides()
-            || shared
-                .contact
-                .is_none_or(|contact| now.saturating_sub(contact) > 2 * SILENT_AFTER);
-        if is_cut_off {
+        let silent = shared.contact.map(|contact| now.saturating_sub(contact));
+        let is_cut_off = !shared.decides() || silent.is_none_or(|silent| silent > 2 * SILENT_AFTER);
+        if silent.is_none_or(|silent| silent > NAMES_KEPT.min(shortest)) {
             // Others may have come since who are not known here.
             shared.names.clear();
         }
@@ -277,7 +279,8 @@ impl Group {
                 meter.changes().for_each(drop);
             }
             if let Some(view) = view {
-                if terms.name.window() > REMEMBERED_MIN {
+                // If the ledger loses them, nobody waits for a day.
+                if terms.name.window() > WINDOW_MAX {
                     shared.seen.insert(terms.name, view.clone());
                 }
                 let all: u64 = view.iter().map(|(_, amount)| amount).sum();
@@ -307,6 +310,22 @@ impl Group {
         }
         shared.is_tight = is_tight || reply.denial != Denial::None;
         let _ = was_away;
+    }
+
+    /// Lets permits be valid for longer where they come too late. The ledger is told with the next call, before it gives any.
+    fn heed_delay(&mut self, took: u64, has_granted: bool) {
+        let Some(shared) = &mut self.shared else { return };
+        if took > self.permit_ttl && has_granted {
+            self.permit_ttl = (self.permit_ttl * 2).min(PERMIT_TTL_MAX).max(self.permit_ttl);
+            shared.prompt = 0;
+        } else if took > shared.usual_ttl / 2 {
+            shared.prompt = 0;
+        } else {
+            shared.prompt = shared.prompt.saturating_add(1);
+            if shared.prompt >= PROMPT_ENOUGH {
+                self.permit_ttl = shared.usual_ttl;
+            }
+        }
     }
 
     /// Parts those who may go from those who may not yet.

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{Asked, BEAT, Group, JOINS, Sent, length};
-use crate::ledger::{Ask, CLOCK_SLACK, Call, Entry, LimitName, MISSED_MAX, Missed, Seed, Terms};
+use crate::ledger::{Ask, CLOCK_SLACK, Call, Entry, LimitName, MISSED_MAX, Missed, Seed, Terms, WINDOW_MAX};
 use crate::limit::LimitSource;
 use crate::output::Standing;
 use crate::plan::TierPlan;
@@ -135,6 +135,16 @@ impl Group {
         let lives = self
             .meters
             .iter()
+            .map(|meter| meter.window().saturating_add(meter.margin()));
+        lives.max().unwrap_or(0)
+    }
+
+    /// Returns after how long a ledger that has lost charges lets requests in, whoever is missing.
+    pub(super) fn learned_after(&self) -> u64 {
+        let lives = self
+            .meters
+            .iter()
+            .filter(|meter| meter.ledger_name().window() <= WINDOW_MAX)
             .map(|meter| meter.window().saturating_add(meter.margin()));
         lives.max().unwrap_or(0)
     }

@@ -21,7 +21,7 @@ local function common_call()
   if sequence ~= me[1] + 1 or me[6] ~= 0 or me[14] ~= 0 or me[11] == 0 then return end
   local raw = max(server_time + c[4], 0)
   local off, now = their_time - raw, max(raw, c[3])
-  if off > 250000 or off < -250000 then return end
+  if off > 100000 or off < -100000 then return end
   -- Sums are right, nothing expires, nobody pauses; it was heard of lately, is in touch, and holds what it held.
   if now >= c[17] or now >= c[23] or c[6] > now or now - me[3] > SILENT_AFTER then return end
   if now - me[4] > SILENT_AFTER or now - me[5] > SILENT_AFTER or now - me[3] > me[9] then return end

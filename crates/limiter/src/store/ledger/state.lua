@@ -304,7 +304,7 @@ Replica = {
     return member[K.AT] ~= 0 and member[K.AT] or member[K.TOLD_AT]
   end,
 
-  -- Returns a function that says whether everybody who is not surely cut off knows that a replica is there.
+  -- Returns a function that says whether everybody who may still say who is there knows that a replica is.
   acquaintance = function(now, me)
     if ledger.known == 1 then return function() return true end end
     -- The two who were told longest ago: a replica need not know of itself.
