@@ -422,6 +422,12 @@ impl Group {
         if let Some(slot) = self.queue.expired(now.max(hopeless)) {
             return self.expire(now, slot, allowances);
         }
+        if let Some((slot, expected)) = self.surprised(now, allowances)
+            && let Some(place) = self.queue.remove(slot)
+        {
+            let refusal = expected.refusal(now, place.waiting.request.caller, RefusalReason::Deadline);
+            return Step::Expire(slot, place, refusal);
+        }
         if let Some(step) = self.shed(now) {
             return step;
         }

@@ -114,7 +114,11 @@ impl Ledger {
     /// Answers a call at a time of the server's clock, and tells who else should call.
     pub fn call(&mut self, server_time: u64, call: &Call) -> (Reply, Vec<Wakening>) {
         let Some(now) = self.time(server_time, call) else {
-            return (self.brief(0, Status::Learning), Vec::new());
+            // Whoever knows the time tells it when it calls.
+            return (
+                self.brief(0, Status::Learning),
+                self.introduce(self.last, call.replica),
+            );
         };
         if self.epoch == 0 {
             self.begin(now, server_time, call, call.epoch == 0);
@@ -166,7 +170,13 @@ impl Ledger {
             self.missing = None;
         }
         self.make_up(now, call);
+        let is_new = !self.members.contains_key(&call.replica);
         self.meet(now, call);
+        let mut wakenings = if is_new && !call.leaves {
+            self.introduce(now, call.replica)
+        } else {
+            Vec::new()
+        };
         for entry in &call.entries {
             self.enter(now, call, entry);
         }
@@ -216,7 +226,20 @@ impl Ledger {
             )
         };
         self.part(now, call, asks, &mut reply);
-        (reply, pass.wakenings)
+        wakenings.extend(pass.wakenings);
+        (reply, wakenings)
+    }
+
+    /// Lets the others call at once: nobody new is let in before they know of it.
+    fn introduce(&self, now: u64, caller: u64) -> Vec<Wakening> {
+        let others = self.members.iter();
+        let there = others.filter(|(id, member)| **id != caller && member.is_there(now));
+        there
+            .map(|(id, _)| Wakening {
+                replica: *id,
+                at: now,
+            })
+            .collect()
     }
 
     /// Makes up for calls whose answers were given up.

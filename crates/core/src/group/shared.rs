@@ -14,6 +14,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::eta::{Expectation, at_best};
 use super::{Group, LOOK_AGAIN};
 use crate::allowance::{Allowances, Allowed, Hold, Verdict};
 use crate::caller::Caller;
@@ -123,6 +124,8 @@ pub(crate) struct Shared {
     wake_at: Option<u64>,
     /// Those who wait and of whom the ledger knows: place and arrival.
     registered: Vec<(u32, u64)>,
+    /// Those who came when it was not known what others had charged, and were not let in: place and arrival.
+    surprised: Vec<(u32, u64)>,
     /// When it has to be called again, whatever happens.
     beat_at: u64,
     /// Whether something has to be told at once.
@@ -175,6 +178,7 @@ impl Shared {
             asks_max: ASKS_MAX,
             wake_at: None,
             registered: Vec::new(),
+            surprised: Vec::new(),
             beat_at: now,
             is_urgent: false,
             is_tight: false,
@@ -396,6 +400,33 @@ impl Group {
         }
     }
 
+    /// Returns somebody who came when it was not known what others had charged, and will be too late for it, as would have
+    /// been told at once.
+    pub(super) fn surprised(&mut self, now: u64, allowances: &mut Allowances) -> Option<(u32, Expectation)> {
+        while let Some((slot, arrival)) = self.shared.as_mut()?.surprised.pop() {
+            if !self.queue.holds(slot, arrival) {
+                continue;
+            }
+            let Some(place) = self.queue.place(slot) else {
+                continue;
+            };
+            let (flow, waiting) = (place.flow, place.waiting.clone());
+            let mut before = (Charge::ZERO, 0);
+            let line = self.queue.flow(flow).into_iter().flat_map(|flow| flow.in_order());
+            for (_, _, other) in line.take_while(|(_, _, other)| *other != slot) {
+                if let Some(other) = self.queue.place(other) {
+                    before.0.add(&other.waiting.charge);
+                    before.1 += other.waiting.cost;
+                }
+            }
+            let expected = self.expect_behind(now, flow, before, &waiting, false, allowances);
+            if at_best(now, expected.eta, expected.reason) > waiting.deadline {
+                return Some((slot, expected));
+            }
+        }
+        None
+    }
+
     /// Gathers what was charged and given back, for the ledger to be told.
     pub(crate) fn note_changes(&mut self, now: u64) {
         let Some(shared) = &mut self.shared else { return };
@@ -515,15 +546,19 @@ impl Group {
         true
     }
 
-    /// The ledger says that the first of those who wait here goes next.
+    /// The ledger says that the first of those who wait here goes next, or that it wants to be called.
     pub(crate) fn wakened(&mut self, now: u64, replica: u64, at: u64) {
         if let Some(shared) = &mut self.shared
             && shared.replica() == replica
-            && shared.is_quiet
         {
             let at = shared.here(at).max(now);
             let at = if at > now { at + WAKE_AFTER } else { now };
-            shared.wake_at = Some(shared.wake_at.map_or(at, |known| known.min(at)));
+            if shared.is_quiet {
+                shared.wake_at = Some(shared.wake_at.map_or(at, |known| known.min(at)));
+            } else if at <= now {
+                // Somebody new is there, or nobody else knows the time.
+                shared.is_urgent = true;
+            }
         }
     }
 

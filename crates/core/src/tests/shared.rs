@@ -13,7 +13,7 @@ use crate::{
     TicketId, Usage,
 };
 
-/// From a replica to the ledger, one way, in microseconds.
+/// The usual way from a replica to the ledger, in microseconds.
 const WAY: u64 = 100;
 /// A driver takes a call without an answer for lost after this, in microseconds.
 const PATIENCE: u64 = 1_000_000;
@@ -124,6 +124,8 @@ struct Rig {
     is_frozen: bool,
     held: Vec<Event>,
     clock: i64,
+    /// From a replica to the ledger, one way, in microseconds.
+    way: u64,
     server_calls: u64,
     /// Whether the provider's answers tell how many of 600 requests are left, all but those of the last minute.
     tells: bool,
@@ -155,6 +157,7 @@ impl Rig {
             is_frozen: false,
             held: Vec::new(),
             clock: 0,
+            way: WAY,
             server_calls: 0,
             tells: false,
         }
@@ -279,12 +282,12 @@ impl Rig {
                         .position(|node| node.is_alive && node.engine.process() == wakening.replica / 4_096);
                     if let Some(node) = to {
                         let (replica, at) = (wakening.replica, wakening.at);
-                        self.after(WAY, Event::Wakened { node, replica, at });
+                        self.after(self.way, Event::Wakened { node, replica, at });
                     }
                 }
                 let key = call.key();
                 self.after(
-                    WAY,
+                    self.way,
                     Event::Return {
                         node,
                         life,
@@ -424,7 +427,7 @@ impl Rig {
             },
         );
         self.after(
-            WAY,
+            self.way,
             Event::Reach {
                 node: number,
                 life,

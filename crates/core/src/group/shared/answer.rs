@@ -9,7 +9,9 @@ use crate::allowance::Allowances;
 use crate::caller::{Priority, TenantId};
 use crate::decision::WaitReason;
 use crate::group::HOLD_MAX;
-use crate::ledger::{CLOCK_SLACK, CallKey, Denial, Fact, HEADS_MAX, NAMES_KEPT, Reply, SILENT_AFTER, Status, WINDOW_MAX};
+use crate::ledger::{
+    CLOCK_SLACK, CallKey, Denial, Fact, HEADS_MAX, NAMES_KEPT, Reply, SILENT_AFTER, Status, WINDOW_MAX,
+};
 use crate::limit::LimitSource;
 use crate::output::{Notice, Standing};
 use crate::queue::Place;
@@ -306,6 +308,9 @@ impl Group {
             }
         }
         if !reply.names.is_empty() {
+            let is_known = |name| shared.names.contains(name);
+            // The next call says that this one was heard: whoever is new waits for that.
+            shared.is_urgent |= !shared.names.is_empty() && !reply.names.iter().all(is_known);
             shared.names.clone_from(&reply.names);
         }
         shared.is_tight = is_tight || reply.denial != Denial::None;
@@ -330,7 +335,7 @@ impl Group {
 
     /// Parts those who may go from those who may not yet.
     fn divide(&mut self, now: u64, sent: &Sent, reply: &Reply, allowances: &mut Allowances) -> Vec<Let> {
-        let (mut lets, mut denied) = (Vec::new(), Vec::new());
+        let (mut lets, mut denied, mut surprised) = (Vec::new(), Vec::new(), Vec::new());
         let valid_until = sent.first.saturating_add(self.permit_ttl);
         let has_view = reply.view.is_some();
         for (index, ask) in sent.call.asks.iter().enumerate() {
@@ -342,6 +347,11 @@ impl Group {
                     if let Some(reason) = self.denied_for(reply)
                         && self.queue.holds(asked.slot, asked.arrival)
                     {
+                        let believed = self.queue.place(asked.slot).map(|place| place.waiting.reason);
+                        let is_explained = matches!(reply.denial, Denial::Limit | Denial::Line);
+                        if has_view && is_explained && believed == Some(WaitReason::Store) {
+                            surprised.push((asked.slot, asked.arrival));
+                        }
                         self.queue.note_reason(asked.slot, reason);
                     }
                     denied.push((asked.slot, asked.arrival));
@@ -390,7 +400,7 @@ impl Group {
             (granted * 2).clamp(ASKS_MIN, ASKS_MAX)
         };
         denied.truncate(HEADS_MAX);
-        shared.registered = denied;
+        (shared.registered, shared.surprised) = (denied, surprised);
         shared.wake_at = (reply.wake_at > 0).then(|| shared.here(reply.wake_at).max(now) + AFTER);
         shared.beat_at = shared.beat_at.max(sent.first + BEAT);
         lets

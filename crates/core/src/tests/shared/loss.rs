@@ -145,3 +145,20 @@ fn what_the_first_answer_tells_is_enough() {
     // The limit on tokens, which nobody knows, is not waited for.
     assert_eq!(rig.uses.len(), 20);
 }
+
+#[test]
+fn a_ledger_that_comes_back_empty_after_some_seconds_is_open_soon() {
+    for away in [3.0, 8.0, 15.0] {
+        let mut rig = busy_with(3, 8, false);
+        for node in 0..3 {
+            rig.befall(200.0, Deed::Cut(node));
+            rig.befall(200.0 + away, Deed::Join(node));
+        }
+        rig.befall(200.0 + away / 2.0, Deed::Wipe);
+        rig.run(400.0);
+        check(&rig, "out of reach, and then empty");
+        // Whoever was away for long does not know who else may have come.
+        let soon = used(&rig, 202.0 + away, 262.0 + away);
+        assert_eq!(soon >= 0.85, away < 10.0, "{soon} after {away} s");
+    }
+}

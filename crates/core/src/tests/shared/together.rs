@@ -237,3 +237,64 @@ fn who_waits_elsewhere_is_reckoned_with() {
     let wait = ticket.eta.since(now).as_secs_f64();
     assert!((90.0..150.0).contains(&wait), "{wait} s");
 }
+
+#[test]
+fn whoever_is_new_waits_for_a_few_round_trips() {
+    // Others call all the time, or only as often as they must.
+    for pause in [0.05, 20.0] {
+        let mut rig = Rig::new(4, &shared(vec![limit(Dimension::Requests, 600)]));
+        for number in 0..(30.0 / pause) as usize {
+            rig.arrive(number % 3, number as f64 * pause, ASK);
+        }
+        for node in 0..3 {
+            rig.arrive(node, 0.0, ASK);
+        }
+        let patient = Ask { tokens: 11, ..ASK };
+        rig.arrive(3, 10.01, patient);
+        rig.run(12.0);
+        let new = rig
+            .uses
+            .iter()
+            .find(|one| one.tokens == 11)
+            .expect("it was let in");
+        let waited = new.at - START.as_micros() - 10_010_000;
+        assert!(waited <= 60_000, "{waited} µs, others every {pause} s");
+    }
+}
+
+#[test]
+fn who_will_be_too_late_is_told_so_at_once() {
+    let mut rig = Rig::new(2, &shared(vec![limit(Dimension::Requests, 100)]));
+    rig.arrive(1, 0.0, ASK);
+    for _ in 0..99 {
+        rig.arrive(0, 1.0, ASK);
+    }
+    let impatient = Ask {
+        patience: Duration::from_secs(20),
+        ..ASK
+    };
+    rig.arrive(1, 2.05, impatient);
+    rig.run(2.06);
+    assert_eq!(rig.uses.len(), 100);
+    let (_, refusal) = rig.refused.first().expect("there is no room in time");
+    assert_eq!(refusal.reason, crate::RefusalReason::Deadline);
+    let wait = refusal
+        .retry_after
+        .expect("it is known when there is")
+        .as_secs_f64();
+    assert!((55.0..65.0).contains(&wait), "{wait} s");
+}
+
+#[test]
+fn a_store_that_is_far_away_is_used_nevertheless() {
+    let mut rig = Rig::new(3, &shared(vec![limit(Dimension::Requests, 600)]));
+    rig.way = 60_000;
+    for number in 0..2_400 {
+        rig.arrive(number % 3, f64::from(number as u32) * 0.08, ASK);
+    }
+    rig.run(180.0);
+    let most = rig.most(|_| 1);
+    assert!(most <= 600, "{most} in a minute");
+    let used = rig.between(60.0, 180.0).len();
+    assert!(used >= 1_140, "{used} of 1200 in two minutes");
+}

@@ -292,6 +292,7 @@ Answer = {
     if missing_ones and now > missing_ones.last + ledger.life then missing_ones = nil end
     Answer.read_flows()
     Answer.make_up(now, me)
+    if not me and not leaves then Replica.introduce(now, Replica.read_all()) end
     me = Answer.meet(now, me)
     local waited = Replica.stop_waiting(replica)
     Answer.enter(now, entries)

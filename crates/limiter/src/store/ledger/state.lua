@@ -210,6 +210,17 @@ Replica = {
     return members
   end,
 
+  -- Lets the others call at once: nobody new is let in before they know of it.
+  introduce = function(now, members)
+    for i = 1, #members do
+      local other = run.roll[2 * i - 1]
+      if other ~= replica and members[i] and Replica.is_there(members[i], now) then
+        run.wakenings[#run.wakenings + 1] = other
+        run.wakenings[#run.wakenings + 1] = now
+      end
+    end
+  end,
+
   -- Notes that a replica is there.
   enroll = function()
     local at = 1
