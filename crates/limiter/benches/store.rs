@@ -1,6 +1,7 @@
 //! How long it takes to be let in, alone and with a store on this machine, when nobody waits: `cargo bench -p tidegate --bench store`.
 //!
-//! The store's runtime is a thread of its own, as in the gateway; the one who asks is another.
+//! The store's runtime is a thread of its own, as in the gateway, and the one who asks is another; or both are on one, as in
+//! a program with one runtime.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 
 #[path = "../tests/redis_server/mod.rs"]
@@ -21,15 +22,32 @@ fn main() {
             .requests_per_minute(100_000_000)
             .tokens_per_minute(u64::MAX >> 20)
     };
-    measure("alone", describe(), None);
+    measure("alone", describe(), None, false);
     let options = |url: &str| Some(StoreOptions::redis(url).unwrap().trust_empty(true));
-    measure("with a store, by TCP", describe(), options(&server.tcp_url()));
-    measure("with a store, by its socket", describe(), options(&server.url()));
+    let (tcp, socket) = (server.tcp_url(), server.url());
+    measure("with a store, by TCP", describe(), options(&tcp), false);
+    measure("with a store, by its socket", describe(), options(&socket), false);
+    measure(
+        "with a store, by TCP, on one runtime",
+        describe(),
+        options(&tcp),
+        true,
+    );
+    measure(
+        "with a store, by its socket, on one runtime",
+        describe(),
+        options(&socket),
+        true,
+    );
+    println!(
+        "the script alone: {} µs in the mean, as the server counts",
+        script(&server)
+    );
     let times = round_trips(&server);
     print("PING alone, blocking, by its socket", times);
 }
 
-fn measure(name: &str, limiter: Builder, store: Option<StoreOptions>) {
+fn measure(name: &str, limiter: Builder, store: Option<StoreOptions>, is_one: bool) {
     let keeper = runtime();
     let limiter = keeper.block_on(async move {
         match store {
@@ -37,8 +55,13 @@ fn measure(name: &str, limiter: Builder, store: Option<StoreOptions>) {
             None => limiter.build(),
         }
     });
-    std::thread::spawn(move || keeper.block_on(std::future::pending::<()>()));
-    let times = runtime().block_on(async {
+    let asker = if is_one {
+        keeper
+    } else {
+        std::thread::spawn(move || keeper.block_on(std::future::pending::<()>()));
+        runtime()
+    };
+    let times = asker.block_on(async {
         let mut times = Vec::with_capacity(ROUNDS);
         for round in 0..ROUNDS + 1_000 {
             let start = Instant::now();
@@ -61,6 +84,22 @@ fn measure(name: &str, limiter: Builder, store: Option<StoreOptions>) {
     if let Some(status) = limiter.store_status() {
         println!("  of that the store: {:?} in the mean", status.round_trips.mean());
     }
+}
+
+/// Returns how long the server takes for a call.
+fn script(server: &RedisServer) -> String {
+    let info: String = redis::cmd("INFO")
+        .arg("commandstats")
+        .query(&mut server.connect())
+        .unwrap();
+    let line = info
+        .lines()
+        .find(|line| line.starts_with("cmdstat_evalsha:"))
+        .unwrap();
+    let value = line
+        .split(',')
+        .find_map(|part| part.strip_prefix("usec_per_call="));
+    value.unwrap().to_owned()
 }
 
 fn round_trips(server: &RedisServer) -> Vec<Duration> {

@@ -138,6 +138,8 @@ pub(crate) struct Shared {
     /// Whether the call whose answer is awaited is to be made again, although it was answered.
     repeats: bool,
     calls: u64,
+    /// When everybody's charges were last seen.
+    viewed_at: Option<u64>,
     /// How long a permit is valid where answers come in time, and how many came well in time since one did not.
     usual_ttl: u64,
     prompt: u32,
@@ -186,6 +188,7 @@ impl Shared {
             is_leaving: false,
             repeats: false,
             calls: 0,
+            viewed_at: None,
             usual_ttl: micros(plan.permit_ttl),
             prompt: 0,
             part: (1, 1),
@@ -272,6 +275,10 @@ impl Group {
             shared.wake_at = None;
             shared.is_quiet = false;
         }
+        if shared.is_fresh {
+            // The ledger knows of those who were asked for last: whoever waits is asked for again with the one who has come.
+            shared.registered.clear();
+        }
         if shared
             .registered
             .iter()
@@ -285,6 +292,14 @@ impl Group {
             shared.is_quiet = false;
         }
         shared.asked.len() >= shared.asks_max || (shared.is_quiet && !shared.is_fresh)
+    }
+
+    /// Returns whether the ledger knows who else asks for what is left: then nothing has to be kept for those who are not
+    /// here, for they wait elsewhere or go first when they come.
+    pub(super) fn others_are_known(&self) -> bool {
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| shared.decides() && shared.is_tight && shared.replicas > 1)
     }
 
     /// Somebody has come, or may go again: they may be let in, whoever was not.

@@ -240,7 +240,10 @@ impl Group {
             return self.cut(now, slot, limit);
         }
         let fits = self.fits(now, charge, need);
-        if fits && let Some(until) = self.leaves_no_room(now, candidate) {
+        if fits
+            && !self.others_are_known()
+            && let Some(until) = self.leaves_no_room(now, candidate)
+        {
             self.queue.note_reason(slot, WaitReason::Share);
             self.queue.block(slot, until, false);
             return Look::FlowWaits;

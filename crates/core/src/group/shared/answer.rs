@@ -246,6 +246,9 @@ impl Group {
     /// Makes the meters show what everybody has charged.
     fn reflect(&mut self, now: u64, sent: &Sent, reply: &Reply, was_away: bool) {
         let Some(shared) = &mut self.shared else { return };
+        if reply.view.is_some() {
+            shared.viewed_at = Some(now);
+        }
         let mut is_tight = false;
         let mut fullest = 0;
         for (at, terms) in sent.call.limits.iter().enumerate() {

@@ -75,7 +75,11 @@ impl Group {
             tiers: tiers.map(|tier| tier.share_percent),
             trusts_empty: shared.plan.trusts_empty,
             leaves,
-            wants_view: shared.standing != Standing::Open || shared.sequence % VIEW_EVERY == 1,
+            wants_view: shared.standing != Standing::Open
+                || shared.sequence == 1
+                || shared
+                    .viewed_at
+                    .is_none_or(|at| now.saturating_sub(at) >= VIEW_AFTER),
             facts: shared.facts,
             limits,
             entries,
@@ -276,8 +280,9 @@ impl super::Shared {
     }
 }
 
-/// Every so many calls, everybody's charges are asked for.
-const VIEW_EVERY: u64 = 4;
+/// Everybody's charges are asked for when they were not seen for so long, in microseconds. They are shown to whoever is not
+/// let in anyway, and looking at them costs the store more than all else.
+const VIEW_AFTER: u64 = BEAT;
 
 /// Returns an ask by the limits of a call.
 fn aligned(asked: &Asked, limits: &[Terms]) -> Ask {

@@ -90,7 +90,8 @@ fn tenants_have_their_shares_wherever_they_ask() {
         );
     }
     rig.run(600.0);
-    let uses = rig.between(60.0, 600.0);
+    // In the first moment replicas do not know of one another what they wait for, and make up for it in the next windows.
+    let uses = rig.between(0.0, 604.0);
     for (name, weight) in tenants {
         let share = uses.iter().filter(|used| used.tenant == name).count() as f64 / uses.len() as f64;
         let fair = f64::from(weight) / 6.0;
@@ -297,4 +298,40 @@ fn a_store_that_is_far_away_is_used_nevertheless() {
     assert!(most <= 600, "{most} in a minute");
     let used = rig.between(60.0, 180.0).len();
     assert!(used >= 1_140, "{used} of 1200 in two minutes");
+}
+
+#[test]
+fn tenants_have_their_shares_although_most_of_each_asks_at_one_replica() {
+    // Of a limit of seconds, as it is used: one after the other.
+    let tenants = [("steady", 3, 1.1), ("usual", 2, 1.2), ("greedy", 1, 1.5)];
+    for nodes in [1, 3, 8] {
+        let limit = Limit::rolling(Dimension::Requests, Duration::from_secs(10), amount(117));
+        let mut plan = shared(vec![limit]);
+        for (name, weight, _) in tenants {
+            plan.tenants.push(TenantPlan {
+                weight: core::num::NonZeroU32::new(weight).expect("positive"),
+                ..TenantPlan::new(name)
+            });
+        }
+        let mut rig = Rig::new(nodes, &plan);
+        for (own, (tenant, weight, demand)) in tenants.into_iter().enumerate() {
+            let pause = 10.0 * 6.0 / (f64::from(weight) * demand * 117.0);
+            for number in 0..(300.0 / pause) as usize {
+                // Half of them at a replica of its own, the others at all.
+                let node = if number % 2 == 0 { own } else { number / 2 } % nodes;
+                rig.arrive(node, number as f64 * pause, Ask { tenant, ..ASK });
+            }
+        }
+        rig.run(300.0);
+        let uses = rig.between(60.0, 300.0);
+        assert!(uses.len() >= 2_600, "{} of {nodes} replicas", uses.len());
+        for (name, weight, _) in tenants {
+            let share = uses.iter().filter(|used| used.tenant == name).count() as f64 / uses.len() as f64;
+            let fair = f64::from(weight) / 6.0;
+            assert!(
+                (share - fair).abs() <= 0.01 * fair,
+                "{name} has {share} of {fair} with {nodes} replicas"
+            );
+        }
+    }
 }
