@@ -10,10 +10,14 @@ mod redis_server;
 use std::time::Duration;
 
 use redis_server::RedisServer;
-use tidegate::{Builder, Limiter, StoreOptions, Tokens, Usage};
+use tidegate::{Builder, Dimension, Limiter, StoreOptions, Tokens, Usage};
 use tokio::time::Instant;
 
 const ROUNDS: usize = 20_000;
+
+/// So often what one gives back is waited for by the other, and so long before it does.
+const HAND_OVERS: usize = 500;
+const SETTLED: Duration = Duration::from_millis(20);
 
 fn main() {
     let server = RedisServer::start();
@@ -84,6 +88,39 @@ fn measure(name: &str, limiter: Builder, store: Option<StoreOptions>, is_one: bo
     if let Some(status) = limiter.store_status() {
         println!("  of that the store: {:?} in the mean", status.round_trips.mean());
     }
+}
+
+/// Measures how long after one replica has given back what it did not use the other, who waits for that, is let in.
+fn hand_over(url: &str) {
+    let keeper = runtime();
+    let replica = || async {
+        let options = StoreOptions::redis(url).unwrap().trust_empty(true);
+        let hour = Duration::from_secs(3_600);
+        let limiter = Limiter::builder().limit(Dimension::Requests, hour, 1);
+        limiter.build_with(options).unwrap()
+    };
+    let [one, other] = keeper.block_on(async { [replica().await, replica().await] });
+    std::thread::spawn(move || keeper.block_on(std::future::pending::<()>()));
+    let times = runtime().block_on(async {
+        let mut times = Vec::with_capacity(HAND_OVERS);
+        let (mut has, mut waits) = (&one, &other);
+        let mut permit = has.acquire_tokens(Tokens::new(10), None).await.unwrap();
+        for _ in 0..HAND_OVERS {
+            let waiting = waits.acquire_tokens(Tokens::new(10), None);
+            tokio::pin!(waiting);
+            // Long enough for the store to know of it.
+            assert!(tokio::time::timeout(SETTLED, &mut waiting).await.is_err());
+            let start = Instant::now();
+            permit.not_sent();
+            permit = waiting.await.unwrap();
+            times.push(start.elapsed());
+            (has, waits) = (waits, has);
+        }
+        let _ = has;
+        permit.not_sent();
+        times
+    });
+    print("what one gives back, the other has after", times);
 }
 
 /// Returns how long the server takes for a call.
