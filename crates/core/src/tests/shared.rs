@@ -380,6 +380,7 @@ impl Rig {
                         self.call(number);
                     }
                 }
+                Output::CallEscrow => {}
                 Output::Notice { notice, .. } => {
                     if let crate::Notice::Store { standing } = notice {
                         self.nodes[number].standings.push(standing);
