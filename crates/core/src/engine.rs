@@ -345,6 +345,7 @@ impl Engine {
                 Owner::Tenant(tenant) => group.queue.unblock_tenant(tenant),
                 Owner::Route(route) => group.queue.unblock_route(route),
             }
+            group.is_fresh_again();
             self.pump(index);
         }
     }

@@ -215,7 +215,11 @@ impl Book {
             spent: claim.spent,
             need,
             least: claim.least,
-            since: if need > 0 && grant >= claim.least { now } else { since },
+            since: if need > 0 && grant >= claim.least {
+                now
+            } else {
+                since
+            },
             seen: now,
             until: now + lasts,
             woken: 0,
@@ -228,7 +232,9 @@ impl Book {
         }
         if grant < need {
             // Whoever does not know of it may have more than they need.
-            let others = self.of(claim.name).filter(|((_, replica), _)| *replica != call.replica);
+            let others = self
+                .of(claim.name)
+                .filter(|((_, replica), _)| *replica != call.replica);
             let idle = others.filter(|(_, part)| part.has > 0 && !part.is_pressed);
             let idle: Vec<_> = idle.map(|(key, _)| *key).collect();
             for key in idle {
@@ -301,7 +307,9 @@ impl Books {
         for claims in &call.owners {
             let mut wakes = Vec::new();
             let book = self.0.entry(claims.owner).or_default();
-            reply.owners.push(book.call(server_time, call, claims, &mut wakes));
+            reply
+                .owners
+                .push(book.call(server_time, call, claims, &mut wakes));
             let wakes = wakes.into_iter().map(|replica| Wakening {
                 owner: claims.owner,
                 replica,

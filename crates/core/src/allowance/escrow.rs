@@ -293,7 +293,13 @@ impl Allowance {
     }
 
     /// Makes what is said of it in a call, and keeps to it from now on.
-    fn claims(&mut self, now: u64, plan: &SharedPlan, is_leaving: bool, demanded: &Demanded) -> (Claims, bool) {
+    fn claims(
+        &mut self,
+        now: u64,
+        plan: &SharedPlan,
+        is_leaving: bool,
+        demanded: &Demanded,
+    ) -> (Claims, bool) {
         let limits = self.limited(now, micros(plan.lease), demanded);
         let mut holding = self.holding.take().unwrap_or_default();
         let patience = micros(plan.share_life);
@@ -568,7 +574,9 @@ impl Allowances {
                 continue;
             };
             let limits = allowance.limited(now, lease, &Demanded::default());
-            let Some(holding) = &mut allowance.holding else { continue };
+            let Some(holding) = &mut allowance.holding else {
+                continue;
+            };
             holding.note(sent.at, claims, (grants.epoch, &grants.limits), &limits);
             let is_used = limits.iter().any(|limit| limit.used > 0);
             let next = if sent.call.leaves {
@@ -581,7 +589,10 @@ impl Allowances {
             let found = core::mem::take(&mut allowance.waiters).into_iter();
             waiters.extend(found.map(|group| (group, owner)));
             let known = allowance.holding.as_ref().and_then(|holding| holding.call_at);
-            let is_denied = allowance.holding.as_ref().is_some_and(|holding| holding.is_denied);
+            let is_denied = allowance
+                .holding
+                .as_ref()
+                .is_some_and(|holding| holding.is_denied);
             self.call_at(place, if is_denied { next } else { earlier(known, next) });
         }
         waiters
@@ -593,7 +604,10 @@ impl Allowances {
         let Some(place) = self.index.get(&owner).copied() else {
             return;
         };
-        let known = self.list.get_mut(place as usize).and_then(|own| own.holding.as_mut());
+        let known = self
+            .list
+            .get_mut(place as usize)
+            .and_then(|own| own.holding.as_mut());
         let Some(holding) = known else { return };
         holding.is_woken = is_under_way;
         for part in &mut holding.parts {

@@ -9,7 +9,9 @@ use crate::allowance::Allowances;
 use crate::caller::{Priority, TenantId};
 use crate::decision::WaitReason;
 use crate::group::HOLD_MAX;
-use crate::ledger::{CLOCK_SLACK, CallKey, Denial, Fact, HEADS_MAX, NAMES_KEPT, Reply, SILENT_AFTER, Status, WINDOW_MAX};
+use crate::ledger::{
+    CLOCK_SLACK, CallKey, Denial, Fact, HEADS_MAX, NAMES_KEPT, Reply, SILENT_AFTER, Status, WINDOW_MAX,
+};
 use crate::limit::LimitSource;
 use crate::output::{Notice, Standing};
 use crate::queue::Place;
