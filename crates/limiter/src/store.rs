@@ -42,6 +42,7 @@ mod link;
 mod options;
 mod server;
 mod status;
+mod subject;
 mod whereabouts;
 #[doc(hidden)]
 pub mod wire;
@@ -55,6 +56,7 @@ use tokio::task::AbortHandle;
 pub use fault::StoreError;
 pub use options::{StoreOptions, StoreProblem};
 pub use status::{RoundTrips, StoreNode, StoreState, StoreStatus};
+pub(crate) use subject::Subject;
 
 use crate::limiter::Shared;
 use driver::Driver;
