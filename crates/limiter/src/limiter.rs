@@ -435,6 +435,11 @@ impl Shared {
         self.command(|engine, now| engine.escrow_wakened(now, owner));
     }
 
+    /// A server of the store was connected to.
+    pub(crate) fn escrow_reached(&self) {
+        self.command(Engine::escrow_reached);
+    }
+
     /// No call is due, and none is under way.
     pub(crate) fn has_called_all(&self) {
         let state = self.lock();

@@ -616,18 +616,23 @@ impl Allowances {
         self.call_by(place, now);
     }
 
-    /// Gives back whatever is not in use, because the process ends.
-    pub(crate) fn leave(&mut self, now: u64) {
-        let Some(escrow) = &mut self.escrow else { return };
-        escrow.is_leaving = true;
+    /// The store was connected to: it may have lost what this replica has, and is told.
+    pub(crate) fn escrow_reached(&mut self, now: u64) {
         for place in 0..self.list.len() {
-            let has_part = |holding: &Holding| holding.epoch != 0 && !holding.parts.is_empty();
-            if self.list[place].holding.as_deref().is_some_and(has_part)
+            let holding = self.list[place].holding.as_deref();
+            if holding.is_some_and(|holding| holding.epoch != 0)
                 && let Ok(place) = u32::try_from(place)
             {
                 self.call_by(place, now);
             }
         }
+    }
+
+    /// Gives back whatever is not in use, because the process ends.
+    pub(crate) fn leave(&mut self, now: u64) {
+        let Some(escrow) = &mut self.escrow else { return };
+        escrow.is_leaving = true;
+        self.escrow_reached(now);
     }
 }
 

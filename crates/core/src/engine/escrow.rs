@@ -45,6 +45,14 @@ impl Engine {
         self.announce_escrow();
     }
 
+    /// A server of the store was connected to. It may have lost what this replica has of the limits of tenants and routes, so
+    /// calls are made that say it.
+    pub fn escrow_reached(&mut self, now: Timestamp) {
+        self.pass(now);
+        self.allowances.escrow_reached(self.now);
+        self.announce_escrow();
+    }
+
     /// Tells the driver that a call is due, if one is.
     pub(super) fn announce_escrow(&mut self) {
         if self.allowances.announces(self.now) {

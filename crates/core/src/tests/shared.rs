@@ -134,6 +134,8 @@ struct Rig {
     server_calls: u64,
     /// Whether the provider's answers tell how many of 600 requests are left, all but those of the last minute.
     tells: bool,
+    /// Whether calls to the book, and its answers, are lost, late and doubled: by this number, which changes each time.
+    noise: Option<u64>,
 }
 
 impl Rig {
@@ -166,6 +168,7 @@ impl Rig {
             clock: 0,
             server_calls: 0,
             tells: false,
+            noise: None,
         }
     }
 

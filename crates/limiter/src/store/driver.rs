@@ -388,6 +388,9 @@ impl Driver {
                 self.learned(address, server.as_ref());
                 self.prove(address);
                 self.board.met(address, server);
+                if let Some(limiter) = self.limiter.upgrade() {
+                    limiter.escrow_reached();
+                }
             }
             Err(fault) => self.failed(address, &fault),
         }

@@ -14,11 +14,13 @@ pub(super) enum Event {
     Reach {
         node: usize,
         life: u32,
+        number: u64,
         call: Call,
     },
     Return {
         node: usize,
         life: u32,
+        number: u64,
         sequence: u64,
         reply: Reply,
     },
@@ -42,6 +44,33 @@ pub(super) struct Driver {
 }
 
 impl Rig {
+    /// Draws a number below `most`, where there is noise.
+    fn draw(&mut self, most: u64) -> Option<u64> {
+        let noise = self.noise.as_mut()?;
+        *noise ^= *noise << 13;
+        *noise ^= *noise >> 7;
+        *noise ^= *noise << 17;
+        Some((*noise >> 11) % most)
+    }
+
+    /// Sends something one way: once and soon, or, where there is noise, late, twice or not at all.
+    fn send(&mut self, event: Event) {
+        let times = match self.draw(100) {
+            Some(0..8) => 0,
+            Some(8..16) => 2,
+            _ => 1,
+        };
+        for _ in 0..times {
+            let way = match self.draw(100) {
+                None => WAY,
+                Some(0..80) => WAY + self.draw(2_000).unwrap_or(0),
+                Some(80..98) => self.draw(1_500_000).unwrap_or(0),
+                Some(_) => self.draw(20_000_000).unwrap_or(0),
+            };
+            self.after(way, super::Event::Escrow(event.clone()));
+        }
+    }
+
     pub(super) fn call_book(&mut self, number: usize) {
         let now = self.now;
         let node = &mut self.nodes[number];
@@ -58,18 +87,22 @@ impl Rig {
             Some(call)
         };
         node.book.numbers += 1;
-        let (life, lost) = (node.life, node.book.numbers);
-        node.book.waits_for = Some(lost);
+        let (life, count) = (node.life, node.book.numbers);
+        node.book.waits_for = Some(count);
         let lost = super::Event::Escrow(Event::Lost {
             node: number,
             life,
-            number: lost,
+            number: count,
         });
         match call {
             Some(call) => {
                 self.after(PATIENCE, lost);
-                let node = number;
-                self.after(WAY, super::Event::Escrow(Event::Reach { node, life, call }));
+                self.send(Event::Reach {
+                    node: number,
+                    life,
+                    number: count,
+                    call,
+                });
             }
             None => self.after(AGAIN, lost),
         }
@@ -79,28 +112,34 @@ impl Rig {
     pub(super) fn happen_in_escrow(&mut self, event: Event) {
         let now = self.now;
         match event {
-            Event::Reach { node, life, call } => {
+            Event::Reach {
+                node,
+                life,
+                number,
+                call,
+            } => {
                 let (reply, wakenings) = self.books.call(now.saturating_add_signed(self.clock), &call);
                 for wakening in wakenings {
                     let mut nodes = self.nodes.iter();
                     let is_it = |node: &Node| node.is_alive && node.engine.process() == wakening.replica;
                     if let Some(node) = nodes.position(is_it) {
                         let owner = wakening.owner;
-                        self.after(WAY, super::Event::Escrow(Event::Wakened { node, owner }));
+                        self.send(Event::Wakened { node, owner });
                     }
                 }
                 let sequence = call.sequence;
-                let back = Event::Return {
+                self.send(Event::Return {
                     node,
                     life,
+                    number,
                     sequence,
                     reply,
-                };
-                self.after(WAY, super::Event::Escrow(back));
+                });
             }
             Event::Return {
                 node,
                 life,
+                number,
                 sequence,
                 reply,
             } => {
@@ -108,8 +147,11 @@ impl Rig {
                 if of.life != life || of.is_cut || !of.is_alive {
                     return;
                 }
-                of.book.waits_for = None;
                 of.engine.escrow_answer(at(now), sequence, &reply);
+                if of.book.waits_for == Some(number) {
+                    of.book.waits_for = None;
+                    self.call_book(node);
+                }
                 self.drain(node);
             }
             Event::Wakened { node, owner } => {
@@ -341,4 +383,55 @@ fn a_request_larger_than_its_part_waits_and_one_larger_than_the_limit_never_goes
     let own = rig.nodes[0].engine.snapshot(at(rig.now)).allowances[0].clone();
     assert_eq!(own.limits[0].limit.amount, 100);
     assert_eq!(own.escrow.expect("it has a part").limits[0].value(), 90);
+}
+
+/// Whatever is lost, late or doubled, and whoever ends, is cut off or leaves: never is more in use than the limits allow.
+#[test]
+fn nothing_is_used_twice_whatever_happens_to_messages_and_replicas() {
+    let mut all = 0;
+    for seed in 1..=40_u64 {
+        let limits = vec![
+            limit(Dimension::Requests, [1, 5, 12, 40][seed as usize % 4]),
+            limit(Dimension::Tokens, 700),
+        ];
+        let mut rig = Rig::new(3 + seed as usize % 2, &tenant(limits.clone(), Vec::new()));
+        rig.noise = Some(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let patience = Duration::from_secs(30);
+        let mut at = 0.0;
+        while at < 900.0 {
+            at += rig.draw(2_000_000).unwrap_or(0) as f64 / 1e6;
+            let node = rig.draw(4).unwrap_or(0) as usize % rig.nodes.len();
+            let tokens = 1 + rig.draw(if seed % 3 == 0 { 60 } else { 400 }).unwrap_or(0);
+            rig.arrive(
+                node,
+                at,
+                Ask {
+                    tokens,
+                    patience,
+                    ..OF_A
+                },
+            );
+            match rig.draw(300) {
+                Some(0) => {
+                    let until = at + rig.draw(150).unwrap_or(0) as f64;
+                    rig.befall(at, Deed::Cut(node));
+                    rig.befall(until, Deed::Join(node));
+                }
+                Some(1) if node == 0 => rig.befall(at, Deed::Kill(0)),
+                Some(2) => rig.befall(at, Deed::Leave(node)),
+                Some(3) => {
+                    let step = rig.draw(20_000_000).unwrap_or(0) as i64 - 10_000_000;
+                    rig.befall(at, Deed::Step(step));
+                }
+                _ => {}
+            }
+        }
+        rig.run(1_000.0);
+        let most = rig.most_within(60_000_000 - LATE, |_| 1);
+        assert!(most <= limits[0].amount.get(), "seed {seed}: {most} requests");
+        let most = rig.most_within(60_000_000 - LATE, |used| used.tokens);
+        assert!(most <= 700, "seed {seed}: {most} tokens");
+        all += rig.uses.len();
+    }
+    assert!(all > 3_000, "{all}");
 }
