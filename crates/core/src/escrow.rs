@@ -144,23 +144,7 @@ impl Book {
     fn claim(&mut self, call: &Call, claim: &Claim, wakes: &mut Vec<u64>) -> Grant {
         let now = self.clock;
         let key = (claim.name, call.replica);
-        let (mut elsewhere, mut spent, mut shorts) = (0, 0, Vec::new());
-        for (&(_, replica), part) in self.of(claim.name) {
-            if replica == call.replica {
-                continue;
-            }
-            elsewhere += part.has;
-            spent += part.spent;
-            let needs = part.keep + part.need;
-            if part.since > 0 && now - part.seen <= FRESH && part.has < needs {
-                shorts.push(Short {
-                    since: part.since,
-                    replica,
-                    least: (part.keep + part.least).saturating_sub(part.has),
-                    missing: needs - part.has,
-                });
-            }
-        }
+        let (elsewhere, spent, mut shorts) = self.others(claim.name, call.replica);
         let before = self.parts.get(&key).copied();
         if let Some(part) = before.filter(|part| part.sequence == call.sequence) {
             return Grant {
@@ -231,20 +215,42 @@ impl Book {
             self.wake((claim.name, replica), wakes);
         }
         if grant < need {
-            // Whoever does not know of it may have more than they need.
-            let others = self
-                .of(claim.name)
-                .filter(|((_, replica), _)| *replica != call.replica);
-            let idle = others.filter(|(_, part)| part.has > 0 && !part.is_pressed);
-            let idle: Vec<_> = idle.map(|(key, _)| *key).collect();
-            for key in idle {
-                self.wake(key, wakes);
-            }
+            self.wake_idle(claim.name, call.replica, wakes);
         }
         Grant {
             has,
             is_pressed,
             spent,
+        }
+    }
+
+    /// Returns what all but one replica have of a limit, what they have spent of it, and who of them is short.
+    fn others(&self, name: LimitName, but: u64) -> (u64, u64, Vec<Short>) {
+        let now = self.clock;
+        let (mut has, mut spent, mut shorts) = (0, 0, Vec::new());
+        for (&(_, replica), part) in self.of(name).filter(|((_, replica), _)| *replica != but) {
+            has += part.has;
+            spent += part.spent;
+            let needs = part.keep + part.need;
+            if part.since > 0 && now - part.seen <= FRESH && part.has < needs {
+                shorts.push(Short {
+                    since: part.since,
+                    replica,
+                    least: (part.keep + part.least).saturating_sub(part.has),
+                    missing: needs - part.has,
+                });
+            }
+        }
+        (has, spent, shorts)
+    }
+
+    /// Tells those to call who have something and do not know that one is short: they may have more than they need.
+    fn wake_idle(&mut self, name: LimitName, short: u64, wakes: &mut Vec<u64>) {
+        let others = self.of(name).filter(|((_, replica), _)| *replica != short);
+        let idle = others.filter(|(_, part)| part.has > 0 && !part.is_pressed);
+        let idle: Vec<_> = idle.map(|(key, _)| *key).collect();
+        for key in idle {
+            self.wake(key, wakes);
         }
     }
 

@@ -230,7 +230,9 @@ impl Driver {
             self.asking.remove(&subject);
             let request = match place {
                 None => limiter.escrow_call().map(Request::Escrow),
-                Some((quota, place)) => limiter.call(quota).map(|call| Request::Group(quota, place, call)),
+                Some((quota, place)) => limiter
+                    .call(quota)
+                    .map(|call| Request::Group(quota, place, Box::new(call))),
             };
             let Some(request) = request else { continue };
             self.busy.insert(subject);

@@ -24,7 +24,7 @@ pub(crate) enum Subject {
 /// A call that is to be made.
 pub(super) enum Request {
     Escrow(EscrowCall),
-    Group(QuotaKey, Arc<Place>, Call),
+    Group(QuotaKey, Arc<Place>, Box<Call>),
 }
 
 /// A call that was made, as its answer is understood.

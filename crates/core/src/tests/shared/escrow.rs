@@ -194,7 +194,8 @@ fn arrive_evenly(rig: &mut Rig, per_minute: usize, minutes: usize, node: impl Fn
 #[test]
 fn a_tenants_limit_holds_over_all_replicas_and_is_used() {
     let few = Duration::from_secs(20);
-    let choices: [(&str, fn(usize) -> usize); 3] = [
+    type Choice = fn(usize) -> usize;
+    let choices: [(&str, Choice); 3] = [
         ("one after the other", |number| number % 3),
         ("all at one", |_| 1),
         ("each for ten minutes", |number| (number / 300) % 3),
