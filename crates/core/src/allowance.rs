@@ -4,6 +4,7 @@
 
 mod budget;
 mod escrow;
+mod holding;
 mod memory;
 
 use alloc::boxed::Box;
@@ -13,7 +14,8 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 
 use self::budget::Account;
-use self::escrow::{Escrow, Holding};
+use self::escrow::Escrow;
+use self::holding::Holding;
 use crate::caller::{Caller, TenantId};
 use crate::charge::Charge;
 use crate::decision::{Refusal, RefusalReason, WaitReason};
