@@ -30,6 +30,8 @@
 //! half times the limit is used in the first [`NEW_FOR`], and no more than twice the limit after it.
 
 mod call;
+#[cfg(test)]
+mod tests;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

@@ -436,3 +436,34 @@ fn nothing_is_used_twice_whatever_happens_to_messages_and_replicas() {
     }
     assert!(all > 3_000, "{all}");
 }
+
+#[test]
+fn what_a_book_keeps_is_not_recalled_besides() {
+    let budget = Budget {
+        unit: BudgetUnit::Tokens,
+        period: Period::Month,
+        amount: 100,
+    };
+    let plan = tenant(vec![limit(Dimension::Requests, 10)], vec![budget]);
+    let mut rig = Rig::new(1, &plan);
+    rig.arrive(0, 0.0, OF_A);
+    rig.run(2.0);
+    assert_eq!(rig.uses.len(), 1);
+    let memory = rig.nodes[0].engine.remember(at(rig.now));
+    assert_eq!(memory.allowances.len(), 1);
+    let mut alone = Engine::new(
+        at(rig.now),
+        Plan {
+            shared: None,
+            ..plan.clone()
+        },
+        1,
+    );
+    let mut shared = Engine::new(at(rig.now), plan, 1);
+    for (engine, own) in [(&mut alone, 1), (&mut shared, 0)] {
+        engine
+            .recall(at(rig.now), &memory)
+            .expect("it is of this version");
+        assert_eq!(engine.snapshot(at(rig.now)).allowances.len(), own);
+    }
+}
