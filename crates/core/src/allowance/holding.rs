@@ -273,6 +273,7 @@ impl Allowance {
     }
 
     pub(super) fn escrow_snapshot(&mut self, now: u64) -> Option<EscrowSnapshot> {
+        self.holding.as_ref()?;
         let limits = self.limited(now, 0, &Demanded::default());
         let holding = self.holding.as_ref()?;
         let meters = self.meters.iter().map(crate::meter::Meter::ledger_name);
