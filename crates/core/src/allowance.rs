@@ -3,14 +3,19 @@
 //! These limits are ours, so they need no margin: they are exact, and settled to what was really used.
 
 mod budget;
+mod escrow;
+mod holding;
 mod memory;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use core::time::Duration;
 
 use self::budget::Account;
+use self::escrow::Escrow;
+use self::holding::Holding;
 use crate::caller::{Caller, TenantId};
 use crate::charge::Charge;
 use crate::decision::{Refusal, RefusalReason, WaitReason};
@@ -118,6 +123,8 @@ struct Allowance {
     accounts: Vec<Account>,
     /// Quota groups in which somebody waits for this allowance.
     waiters: BTreeSet<u32>,
+    /// What this replica has of it, where several share it.
+    holding: Option<Box<Holding>>,
 }
 
 /// All limits and budgets of tenants and routes.
@@ -131,12 +138,15 @@ pub(crate) struct Allowances {
     /// What holds for each tenant that is not listed.
     each_other: Option<TenantPlan>,
     routes: BTreeMap<crate::caller::RouteId, Vec<Limit>>,
+    /// How they are shared with other replicas, if they are.
+    escrow: Option<Box<Escrow>>,
 }
 
 impl Allowances {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan, process: u64) -> Self {
         let mut allowances = Self::default();
         allowances.adopt(plan);
+        allowances.share(plan.shared, process);
         allowances
     }
 
@@ -153,8 +163,10 @@ impl Allowances {
     }
 
     /// Follows another version of the plan; what was used stays used.
-    pub(crate) fn reconfigure(&mut self, now: u64, plan: &Plan) {
+    pub(crate) fn reconfigure(&mut self, now: u64, plan: &Plan, process: u64) {
         self.adopt(plan);
+        self.share(plan.shared, process);
+        let is_shared = self.is_shared();
         let mut list = core::mem::take(&mut self.list);
         for allowance in &mut list {
             let (limits, budgets) = match allowance.owner {
@@ -164,7 +176,7 @@ impl Allowances {
                 }
                 Owner::Route(route) => (self.routes.get(&route).map_or(&[][..], Vec::as_slice), &[][..]),
             };
-            let older = core::mem::replace(&mut allowance.meters, meters(now, limits));
+            let older = core::mem::replace(&mut allowance.meters, meters(now, limits, is_shared));
             for meter in &mut allowance.meters {
                 let same = |old: &&Meter| old.dimension() == meter.dimension();
                 let nearest = older.iter().filter(same);
@@ -260,12 +272,14 @@ impl Allowances {
             owner,
             turn: 0,
             lasting: Lasting::default(),
-            meters: meters(now, limits),
+            meters: meters(now, limits, self.escrow.is_some()),
             accounts: budgets.iter().map(|budget| Account::new(now, *budget)).collect(),
             waiters: BTreeSet::new(),
+            holding: None,
         };
         if self.list.len() >= ALLOWANCES_MAX && !self.is_listed(owner) {
             if let Some(place) = self.unneeded(now) {
+                self.call_no_more(place);
                 let before = &mut self.list[place as usize];
                 allowance.turn = before.turn.wrapping_add(1);
                 self.index.remove(&before.owner);
@@ -331,12 +345,19 @@ impl Allowances {
             return latest;
         }
         for entry in allowed.0 {
+            let until = self.escrow.as_ref().map(|escrow| {
+                let holding = self.entry(entry).and_then(|own| own.holding.as_deref());
+                escrow.until_of(holding)
+            });
             let Some(allowance) = self.entry_mut(entry) else {
                 continue;
             };
-            let verdict = allowance.verdict(now, charge, hold);
+            let verdict = allowance.verdict(now, charge, hold, until.map(|until| now < until));
             if !matches!(verdict, Verdict::Now) {
                 allowance.waiters.insert(group);
+                if until.is_some() {
+                    self.ask_for_more(now, entry);
+                }
             }
             latest = match (latest, verdict) {
                 (Verdict::Refuse(_), _) | (_, Verdict::Now) => latest,
@@ -401,6 +422,9 @@ impl Allowances {
             for account in &mut allowance.accounts {
                 account.hold(now, hold);
             }
+        }
+        if self.is_shared() {
+            self.note_taken(now, allowed, charge, hold);
         }
     }
 
@@ -467,6 +491,9 @@ impl Allowances {
                 account.settle(now, hold, used.as_ref());
             }
         }
+        if self.is_shared() {
+            self.note_ended(now, allowed);
+        }
     }
 
     /// Returns the groups in which somebody waits for one of these allowances, and forgets them: they look again.
@@ -497,6 +524,7 @@ impl Allowances {
                     .iter()
                     .map(|account| account.snapshot(now))
                     .collect(),
+                escrow: allowance.escrow_snapshot(now),
             }
         };
         self.list.iter_mut().map(one).collect()
@@ -525,6 +553,7 @@ impl Allowance {
     fn is_unused(&mut self, now: u64) -> bool {
         self.advance(now);
         self.waiters.is_empty()
+            && self.holding.as_ref().is_none_or(|holding| holding.has_nothing())
             && self.meters.iter().all(|meter| meter.used() == 0)
             && self.accounts.iter_mut().all(|account| account.is_unused(now))
     }
@@ -542,28 +571,50 @@ impl Allowance {
         }
     }
 
-    fn verdict(&mut self, now: u64, charge: &Charge, hold: Hold) -> Verdict {
+    /// Returns whether a request may go. Where replicas share the limits, `is_usable` says whether what this one has may be used.
+    fn verdict(&mut self, now: u64, charge: &Charge, hold: Hold, is_usable: Option<bool>) -> Verdict {
         self.advance(now);
         let mut latest = Verdict::Now;
+        let mut holding = is_usable.map(|is_usable| (self.holding.get_or_insert_default(), is_usable));
         for account in &mut self.accounts {
-            match account.verdict(now, hold) {
+            let name = account.name(now);
+            let elsewhere = holding.as_ref().map_or(0, |(holding, _)| holding.spent(name));
+            match account.verdict(now, hold, elsewhere) {
                 Verdict::Now => {}
                 refuse @ Verdict::Refuse(_) => return refuse,
                 other => latest = other,
+            }
+            if let (Verdict::Now, Some((holding, is_usable))) = (latest, &mut holding) {
+                let (used, held) = account.in_use(now);
+                let weight = account.part(hold).max(1);
+                if !holding.has_room(*is_usable, name, used.saturating_add(held), weight) {
+                    latest = Verdict::Event(WaitReason::Budget);
+                }
             }
         }
         for meter in &self.meters {
             let weight = charge.amount(meter.dimension()).value();
             let limit = meter.name();
+            let reason = match self.owner {
+                Owner::Tenant(_) => WaitReason::Tenant(limit),
+                Owner::Route(_) => WaitReason::Route(limit),
+            };
             match meter.earliest(now, 0, weight, &Need::default()) {
-                Earliest::At(at) if at <= now => {}
+                Earliest::At(at) if at <= now => {
+                    if let Some((holding, is_usable)) = &mut holding
+                        && weight > 0
+                        && !holding.has_room(*is_usable, meter.ledger_name(), meter.used(), weight)
+                    {
+                        latest = Verdict::Event(reason);
+                    }
+                }
                 Earliest::At(at) => match latest {
                     Verdict::Later(other, _) if other >= at => {}
                     Verdict::Event(_) => {}
-                    _ => latest = Verdict::Later(at, self.reason(limit)),
+                    _ => latest = Verdict::Later(at, reason),
                 },
                 Earliest::Event if matches!(latest, Verdict::Event(_)) => {}
-                Earliest::Event => latest = Verdict::Event(self.reason(limit)),
+                Earliest::Event => latest = Verdict::Event(reason),
                 Earliest::Never => {
                     return Verdict::Refuse(Refusal {
                         limit: Some(limit),
@@ -578,8 +629,15 @@ impl Allowance {
 }
 
 /// Makes the meters of limits that are ours.
-fn meters(now: u64, limits: &[Limit]) -> Vec<Meter> {
+fn meters(now: u64, limits: &[Limit], is_shared: bool) -> Vec<Meter> {
     let margin = Margin::new(MarginPolicy::Fixed(Duration::ZERO));
-    let meter = |limit: &Limit| Meter::new(now, *limit, Taking::AtOnce, &margin);
+    let meter = |limit: &Limit| {
+        let mut meter = Meter::new(now, *limit, Taking::AtOnce, &margin);
+        if is_shared && meter.is_bucket() {
+            // A part of a limit is a part of what is in use, which a bucket does not know.
+            meter.keep_rolling();
+        }
+        meter
+    };
     limits.iter().map(meter).collect()
 }

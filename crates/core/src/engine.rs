@@ -1,5 +1,6 @@
 //! The engine: quota groups, permits, and the contract of commands, outputs and timeouts.
 
+mod escrow;
 mod line;
 mod memory;
 mod store;
@@ -74,8 +75,9 @@ struct Slot {
 impl Engine {
     /// Makes an engine. Equal plans, seeds and calls give equal answers.
     pub fn new(now: Timestamp, plan: Plan, seed: u64) -> Self {
+        let process = Jitter::new(seed).next() % PROCESSES + 1;
         Self {
-            allowances: Allowances::new(&plan),
+            allowances: Allowances::new(&plan, process),
             runs: Runs::default(),
             plan,
             now: now.as_micros().min(NOW_MAX),
@@ -91,7 +93,7 @@ impl Engine {
             jitter: Jitter::new(seed),
             gap: None,
             closed: false,
-            process: Jitter::new(seed).next() % PROCESSES + 1,
+            process,
         }
     }
 
@@ -329,7 +331,13 @@ impl Engine {
         if allowed == Allowed::NONE {
             return;
         }
-        for (index, owner) in self.allowances.waiters(allowed) {
+        let waiters = self.allowances.waiters(allowed);
+        self.wake_all(waiters);
+    }
+
+    /// Lets those look again who wait in these groups for an allowance of these owners.
+    fn wake_all(&mut self, waiters: Vec<(u32, Owner)>) {
+        for (index, owner) in waiters {
             let Some(group) = self.groups.get_mut(index as usize) else {
                 continue;
             };
@@ -337,6 +345,7 @@ impl Engine {
                 Owner::Tenant(tenant) => group.queue.unblock_tenant(tenant),
                 Owner::Route(route) => group.queue.unblock_route(route),
             }
+            group.is_fresh_again();
             self.pump(index);
         }
     }
@@ -370,7 +379,7 @@ impl Engine {
         self.pass(now);
         self.take_back_all();
         self.plan = plan;
-        self.allowances.reconfigure(self.now, &self.plan);
+        self.allowances.reconfigure(self.now, &self.plan, self.process);
         for group in &mut self.groups {
             group.share(self.now, self.plan.shared, self.process, &mut self.jitter);
             group.advance(self.now);
@@ -417,7 +426,7 @@ impl Engine {
         }
     }
 
-    // The ledger that replicas share: engine/store.rs.
+    // What replicas share: engine/store.rs and engine/escrow.rs.
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Timestamp) {
@@ -428,6 +437,7 @@ impl Engine {
             }
             self.pump(index);
         }
+        self.announce_escrow();
     }
 
     /// Returns the next thing that has to be passed on.
@@ -437,8 +447,12 @@ impl Engine {
 
     /// Returns when [`Engine::handle_timeout`] wants to be called, and why.
     pub fn poll_timeout(&self) -> Option<(Timestamp, Wake)> {
-        let &(at, index) = self.wakes.first()?;
-        let (_, wake) = self.groups.get(index as usize)?.wake?;
+        let of_groups = self.wakes.first().and_then(|&(at, index)| {
+            let (_, wake) = self.groups.get(index as usize)?.wake?;
+            Some((at, wake))
+        });
+        let of_escrow = self.allowances.escrow_wake().map(|at| (at, Wake::Store));
+        let (at, wake) = of_groups.into_iter().chain(of_escrow).min()?;
         Some((Timestamp::from_micros(at), wake))
     }
 
@@ -600,6 +614,9 @@ impl Engine {
             group.note_changes(now);
             if group.announces(now) {
                 self.outputs.push_back(Output::Call { quota: group.key });
+            }
+            if self.allowances.announces(now) {
+                self.outputs.push_back(Output::CallEscrow);
             }
         }
         let wake = if group.queue.is_empty() && group.shared.is_none() {

@@ -19,6 +19,7 @@ mod caller;
 mod charge;
 mod decision;
 mod engine;
+pub mod escrow;
 mod estimate;
 mod forecast;
 mod group;
@@ -72,9 +73,9 @@ pub use request::{Demand, Request, RequestClass};
 pub use run::{RunId, RunStep};
 pub use signal::{Cause, READINGS_MAX, RateLimited, Reading, Readings, UpstreamSignal, Verdict};
 pub use snapshot::{
-    AllowanceSnapshot, BudgetSnapshot, CapEffect, CongestionSnapshot, Growth, LimitSnapshot, OutputSnapshot,
-    Owner, QuotaSnapshot, RUNS_SHOWN, RunSnapshot, SHARES_SHOWN, ShareSnapshot, Snapshot, StoreSnapshot,
-    Totals, WAITING_SHOWN, WaitingSnapshot,
+    AllowanceSnapshot, BudgetSnapshot, CapEffect, CongestionSnapshot, EscrowSnapshot, Growth, LimitSnapshot,
+    OutputSnapshot, Owner, QuotaSnapshot, RUNS_SHOWN, RunSnapshot, SHARES_SHOWN, ShareSnapshot, Snapshot,
+    StoreSnapshot, Totals, WAITING_SHOWN, WaitingSnapshot,
 };
 pub use time::Timestamp;
 pub use units::{Amount, Bytes, Dimension, Tokens};

@@ -29,6 +29,8 @@ pub enum Output {
         /// Which group.
         quota: QuotaKey,
     },
+    /// A call about the limits of tenants and routes is due: [`crate::Engine::escrow_call`] makes it.
+    CallEscrow,
     /// Something that people want to know.
     Notice {
         /// The quota group that it is about.

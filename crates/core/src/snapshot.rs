@@ -183,6 +183,23 @@ pub struct AllowanceSnapshot {
     pub limits: Vec<LimitSnapshot>,
     /// Its budgets.
     pub budgets: Vec<BudgetSnapshot>,
+    /// What this replica has of them, where several share them and it has asked for any.
+    pub escrow: Option<EscrowSnapshot>,
+}
+
+/// What one replica has of limits and budgets that several share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EscrowSnapshot {
+    /// How much of each limit it may use in all, in their order. The limits' own amounts are those of all replicas together.
+    pub limits: Vec<Amount>,
+    /// How much of each budget, in their order and units.
+    pub budgets: Vec<Amount>,
+    /// What other replicas have used of each budget, as far as is known.
+    pub spent_elsewhere: Vec<Amount>,
+    /// Whether others are short of it.
+    pub is_pressed: bool,
+    /// When the latest call was sent that the store has answered.
+    pub contact: Option<Timestamp>,
 }
 
 /// Who has limits of its own.

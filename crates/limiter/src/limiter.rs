@@ -11,14 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 #[cfg(feature = "redis")]
-use tidegate_core::QuotaId;
-#[cfg(feature = "redis")]
 use tidegate_core::ledger::{Call, CallKey, Reply};
 use tidegate_core::{
     Decision, Demand, Engine, Limit, Notice, Outcome, Output, Permit as Grant, Plan, QuotaKey, Refusal,
     RefusalReason, Request, RunId, RunSnapshot, SharedPlan, Snapshot, Standing, Ticket, TicketId, Timestamp,
     Tokens, WaitReason,
 };
+#[cfg(feature = "redis")]
+use tidegate_core::{Owner, QuotaId, escrow};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
@@ -26,7 +26,7 @@ use crate::builder::{Builder, DEFAULT_QUOTA};
 use crate::clock::Clock;
 use crate::permit::Permit;
 #[cfg(feature = "redis")]
-use crate::store::{Store, StoreOptions, StoreProblem, StoreStatus};
+use crate::store::{Store, StoreOptions, StoreProblem, StoreStatus, Subject};
 
 /// The answer that a waiting request gets.
 type Answer = Result<Grant, Refusal>;
@@ -60,8 +60,9 @@ struct State {
     waiting: HashMap<TicketId, oneshot::Sender<Answer>>,
     /// When the timer task wakes up by itself.
     armed: Option<Timestamp>,
-    /// The groups of which a call to their ledger is due.
+    /// The groups of which a call to their ledger is due, and whether one about the limits of tenants and routes is.
     due: Vec<QuotaKey>,
+    escrow_is_due: bool,
     #[cfg(feature = "redis")]
     is_leaving: bool,
 }
@@ -115,6 +116,7 @@ impl Limiter {
             waiting: HashMap::new(),
             armed: None,
             due: Vec::new(),
+            escrow_is_due: false,
             #[cfg(feature = "redis")]
             is_leaving: false,
         };
@@ -357,6 +359,10 @@ impl Shared {
                     state.due.push(quota);
                     self.wanted.notify_one();
                 }
+                Output::CallEscrow => {
+                    state.escrow_is_due = true;
+                    self.wanted.notify_one();
+                }
                 Output::Notice { quota, notice } => {
                     log(
                         state.engine.name(quota.id).unwrap_or_default(),
@@ -390,9 +396,13 @@ impl Shared {
         self.lock().engine.name(id).map(str::to_owned)
     }
 
-    /// Adds the groups of which a call is due.
-    pub(crate) fn take_due(&self, due: &mut BTreeSet<QuotaKey>) {
-        due.extend(self.lock().due.drain(..));
+    /// Adds what a call is due about.
+    pub(crate) fn take_due(&self, due: &mut BTreeSet<Subject>) {
+        let mut state = self.lock();
+        due.extend(state.due.drain(..).map(Subject::Group));
+        if std::mem::take(&mut state.escrow_is_due) {
+            due.insert(Subject::Escrow);
+        }
     }
 
     /// Makes the call to a group's ledger.
@@ -410,10 +420,30 @@ impl Shared {
         self.command(|engine, now| engine.wakened(now, quota, replica, at));
     }
 
+    /// Makes the call about the limits of tenants and routes.
+    pub(crate) fn escrow_call(&self) -> Option<escrow::Call> {
+        self.command(Engine::escrow_call)
+    }
+
+    /// Hands back what was answered to it.
+    pub(crate) fn escrow_answer(&self, sequence: u64, reply: &escrow::Reply) {
+        self.command(|engine, now| engine.escrow_answer(now, sequence, reply));
+    }
+
+    /// The store says that this process should call about an owner.
+    pub(crate) fn escrow_wakened(&self, owner: Owner) {
+        self.command(|engine, now| engine.escrow_wakened(now, owner));
+    }
+
+    /// A server of the store was connected to.
+    pub(crate) fn escrow_reached(&self) {
+        self.command(Engine::escrow_reached);
+    }
+
     /// No call is due, and none is under way.
     pub(crate) fn has_called_all(&self) {
         let state = self.lock();
-        if state.is_leaving && state.due.is_empty() {
+        if state.is_leaving && state.due.is_empty() && !state.escrow_is_due {
             self.called_all.notify_waiters();
         }
     }

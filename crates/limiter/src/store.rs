@@ -1,32 +1,35 @@
-//! Limits that replicas share: the ledger of each quota group, in Redis.
+//! Limits that replicas share: the ledger of each quota group, and the books of tenants and routes, in Redis.
 //!
-//! [`tidegate_core::ledger`] defines what the ledger does. A script in Lua does the same inside Redis, one call at a time, so
-//! that what one replica sees is never older than what another did. [`wire`] says how calls and replies travel.
+//! [`tidegate_core::ledger`] defines what the ledger does, and [`tidegate_core::escrow`] what a book does. Scripts in Lua do the
+//! same inside Redis, one call at a time, so that what one replica sees is never older than what another did. [`wire`] says how
+//! calls and replies travel.
 //!
 //! # Keys
 //!
 //! The keys of a group have one hash tag, so a cluster keeps them at one node. All expire a day after the last charge in
-//! them counts no more.
+//! them counts no more. So it is with the books of all tenants and routes; each expires ten minutes after the last part in it.
 //!
 //! | Key | Type | |
 //! |---|---|---|
 //! | `<prefix>:{<group>}:state` | hash | how the ledger stands, and its replicas |
 //! | `<prefix>:{<group>}:tags` | hash | the service of flows that were served while others waited |
 //! | `<prefix>:{<group>}:r:<n>` | string | the charges of limit n, in cells of eight bytes |
-//! | `<prefix>:wake:<process>` | channel | tells a process which of its replicas should call, and when: `<group> <replica> <moment>` |
+//! | `<prefix>:{escrow}:t<tenant>`, `…:r<route>` | hash | what each replica has of the limits and budgets of a tenant or route, by its number in hex |
+//! | `<prefix>:wake:<process>` | channel | tells a process which of its replicas should call, and when: `<group> <replica> <moment>`; or that it should call about a tenant or route: `escrow t<tenant>` |
 //!
 //! # Commands
 //!
-//! The script is run with `EVALSHA` (`SCRIPT LOAD` where it is not known), and itself uses `HMGET`, `HGET`, `HGETALL`, `HSET`,
+//! The scripts are run with `EVALSHA` (`SCRIPT LOAD` where they are not known), and themselves use `HMGET`, `HGET`, `HGETALL`, `HSET`,
 //! `HDEL`, `BITFIELD_RO`, `BITFIELD`, `GETRANGE`, `DEL`, `PEXPIRE`, `PUBLISH` and `TIME`. A user for it needs these, keys
 //! `<prefix>:*` and channels `<prefix>:wake:*`. Redis 6.2 and later and Valkey 7.2 and later have all of them.
 //!
-//! # The script
+//! # The scripts
 //!
-//! It is put together of the files in `ledger/`: `head` (the layout, and the call), `common` (the call as most are, answered
+//! That of tenants and routes is `escrow.lua`. That of ledgers is put together of the files in `ledger/`: `head` (the layout, and the call), `common` (the call as most are, answered
 //! at a third of the cost), and then, for all others, `shared` (what functions share), `ring` (charges), `state` (the ledger,
-//! its replicas, the service of flows), `line` (whose turn it is), `answer` and `write`. `tests/conformance` holds it to its
-//! definition; Redis 6.2, 7.0 and 8.2 and Valkey 8.1 and 9.1 have passed it.
+//! its replicas, the service of flows), `line` (whose turn it is), `answer` and `write`. `tests/conformance` holds both to their
+//! definitions; Redis 6.2, 7.0 and 8.2 and Valkey 8.1 and 9.1 have passed it for ledgers, Redis 7.0 for
+//! tenants and routes.
 //!
 //! # The driver
 //!
@@ -42,6 +45,7 @@ mod link;
 mod options;
 mod server;
 mod status;
+mod subject;
 mod whereabouts;
 #[doc(hidden)]
 pub mod wire;
@@ -55,6 +59,7 @@ use tokio::task::AbortHandle;
 pub use fault::StoreError;
 pub use options::{StoreOptions, StoreProblem};
 pub use status::{RoundTrips, StoreNode, StoreState, StoreStatus};
+pub(crate) use subject::Subject;
 
 use crate::limiter::Shared;
 use driver::Driver;

@@ -251,7 +251,7 @@ impl EngineClient {
                 Output::Refuse { ticket, .. } => {
                     self.tickets.remove(&ticket);
                 }
-                Output::Notice { .. } | Output::Call { .. } => {}
+                Output::Notice { .. } | Output::Call { .. } | Output::CallEscrow => {}
             }
         }
     }

@@ -5,11 +5,16 @@ use core::time::Duration;
 use super::{Hold, Used, Verdict};
 use crate::calendar::next_month;
 use crate::decision::{Allotment, Refusal, RefusalReason, Spent, WaitReason};
+use crate::ledger::LimitName;
 use crate::limit::Zone;
 use crate::memory::BudgetMemory;
 use crate::plan::{Budget, BudgetUnit, Period};
 use crate::snapshot::BudgetSnapshot;
 use crate::time::Timestamp;
+use crate::units::Dimension;
+
+/// Periods begin and end at whole hours, in microseconds.
+const HOUR: u64 = 3_600_000_000;
 
 /// What was used of one budget in the period that now is.
 #[derive(Debug, Clone)]
@@ -54,23 +59,57 @@ impl Account {
         }
     }
 
-    const fn part(&self, hold: Hold) -> u64 {
+    /// Returns what a request takes of it.
+    pub(super) const fn part(&self, hold: Hold) -> u64 {
         match self.budget.unit {
             BudgetUnit::Tokens => hold.tokens,
             BudgetUnit::Cost => hold.cost,
         }
     }
 
-    /// Returns whether a request fits into what is left.
-    pub(super) fn verdict(&mut self, now: u64, hold: Hold) -> Verdict {
+    /// Returns the name by which replicas know it: another in each period.
+    pub(super) fn name(&mut self, now: u64) -> LimitName {
         self.renew(now);
-        let after = self.used.saturating_add(self.part(hold).max(1));
+        let period = match self.budget.period {
+            Period::Day => 0,
+            Period::Month => 1,
+        };
+        let unit = match self.budget.unit {
+            BudgetUnit::Tokens => 0,
+            BudgetUnit::Cost => 1,
+        };
+        // Those of dimensions are below that number.
+        let code = Dimension::ALL.len() as u64 + unit;
+        LimitName::from_number((self.renews / HOUR * 2 + period) * 8 + code)
+    }
+
+    pub(super) const fn amount(&self) -> u64 {
+        self.budget.amount
+    }
+
+    /// Returns how long the period still lasts, in microseconds.
+    pub(super) fn rest(&mut self, now: u64) -> u64 {
+        self.renew(now);
+        self.renews - now
+    }
+
+    /// Returns what is used, and what is held.
+    pub(super) fn in_use(&mut self, now: u64) -> (u64, u64) {
+        self.renew(now);
+        (self.used, self.held)
+    }
+
+    /// Returns whether a request fits into what is left, where others have used so much.
+    pub(super) fn verdict(&mut self, now: u64, hold: Hold, elsewhere: u64) -> Verdict {
+        self.renew(now);
+        let used = self.used.saturating_add(elsewhere);
+        let after = used.saturating_add(self.part(hold).max(1));
         if after > self.budget.amount {
             return Verdict::Refuse(Refusal {
                 retry_after: Some(Duration::from_micros((self.renews - now).max(1))),
                 spent: Some(Spent {
                     what: Allotment::Budget(self.budget.unit, self.budget.period),
-                    used: self.used,
+                    used,
                     most: self.budget.amount,
                     above: 0,
                 }),

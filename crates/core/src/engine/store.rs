@@ -83,6 +83,8 @@ impl Engine {
             self.groups[index].leave_ledger();
             self.rearm(u32::try_from(index).unwrap_or(u32::MAX));
         }
+        self.allowances.leave(self.now);
+        self.announce_escrow();
     }
 
     pub(super) fn is_shared(&self, index: u32) -> bool {

@@ -424,7 +424,7 @@ impl Story {
                     );
                     self.ended.push(id);
                 }
-                Output::Notice { .. } | Output::Call { .. } => {}
+                Output::Notice { .. } | Output::Call { .. } | Output::CallEscrow => {}
             }
         }
     }

@@ -239,7 +239,7 @@ impl Loop {
                 Output::Refuse { ticket, .. } => {
                     self.waiting.remove(&ticket);
                 }
-                Output::Notice { .. } | Output::Call { .. } => {}
+                Output::Notice { .. } | Output::Call { .. } | Output::CallEscrow => {}
             }
         }
         self.fill();

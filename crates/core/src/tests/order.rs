@@ -249,7 +249,7 @@ impl Desk {
                         let number = self.waiting.remove(ticket).expect("only who waits is refused");
                         self.refused.push((number, *refusal));
                     }
-                    Output::Notice { .. } | Output::Call { .. } => {}
+                    Output::Notice { .. } | Output::Call { .. } | Output::CallEscrow => {}
                 }
             }
             if self.is_quick {

@@ -124,7 +124,7 @@ proptest! {
                         Output::Refuse { ticket, .. } => {
                             waiting.remove(&ticket);
                         }
-                        Output::Notice { .. } | Output::Call { .. } => {}
+                        Output::Notice { .. } | Output::Call { .. } | Output::CallEscrow => {}
                     }
                 }
                 match world.engine.poll_timeout() {
@@ -696,7 +696,7 @@ impl Story {
                         .expect("only those who wait are refused");
                     self.refused(number, &refusal);
                 }
-                Output::Notice { .. } | Output::Call { .. } => {}
+                Output::Notice { .. } | Output::Call { .. } | Output::CallEscrow => {}
             }
         }
     }

@@ -211,7 +211,7 @@ fn drive(ops: &[Op], tokens: u64) -> (Vec<(u64, [u64; 2])>, Vec<alloc::string::S
                     running.push(provider.send(world.now, permit.id, tokens));
                 }
                 Output::Refuse { ticket, .. } => waiting.retain(|(id, _)| *id != ticket),
-                Output::Notice { .. } | Output::Call { .. } => {}
+                Output::Notice { .. } | Output::Call { .. } | Output::CallEscrow => {}
             }
         }
     }

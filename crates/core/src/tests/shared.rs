@@ -1,5 +1,6 @@
 //! Engines of several replicas on one ledger, in virtual time: a driver of each, and the way between them.
 
+mod escrow;
 mod loss;
 mod together;
 
@@ -7,6 +8,7 @@ use alloc::collections::{BTreeMap, BinaryHeap};
 use core::cmp::Reverse;
 
 use super::*;
+use crate::escrow::Books;
 use crate::ledger::{Call, CallKey, Ledger, Reply};
 use crate::{
     Caller, Outcome, PermitId, Priority, QuotaSnapshot, Refusal, SharedPlan, Standing, TenantId, TenantPlan,
@@ -57,6 +59,7 @@ enum Event {
         permit: PermitId,
         outcome: Outcome,
     },
+    Escrow(escrow::Event),
     Do(Deed),
 }
 
@@ -66,6 +69,7 @@ enum Deed {
     Cut(usize),
     Join(usize),
     Kill(usize),
+    Leave(usize),
     Freeze,
     Thaw,
     Wipe,
@@ -101,11 +105,13 @@ struct Node {
     numbers: u64,
     asks: BTreeMap<TicketId, Ask>,
     standings: Vec<Standing>,
+    book: escrow::Driver,
 }
 
 /// One use of the quota.
 #[derive(Debug, Clone, Copy)]
 struct Use {
+    node: usize,
     tenant: &'static str,
     priority: Priority,
     at: u64,
@@ -115,6 +121,7 @@ struct Use {
 struct Rig {
     now: u64,
     ledger: Ledger,
+    books: Books,
     nodes: Vec<Node>,
     events: BinaryHeap<Reverse<(u64, u64)>>,
     details: BTreeMap<u64, Event>,
@@ -129,6 +136,8 @@ struct Rig {
     server_calls: u64,
     /// Whether the provider's answers tell how many of 600 requests are left, all but those of the last minute.
     tells: bool,
+    /// Whether calls to the book, and its answers, are lost, late and doubled: by this number, which changes each time.
+    noise: Option<u64>,
 }
 
 impl Rig {
@@ -144,10 +153,12 @@ impl Rig {
             numbers: 0,
             asks: BTreeMap::new(),
             standings: Vec::new(),
+            book: escrow::Driver::default(),
         };
         Self {
             now: START.as_micros(),
             ledger: Ledger::new(),
+            books: Books::new(),
             nodes: (0..nodes).map(node).collect(),
             events: BinaryHeap::new(),
             details: BTreeMap::new(),
@@ -160,6 +171,7 @@ impl Rig {
             way: WAY,
             server_calls: 0,
             tells: false,
+            noise: None,
         }
     }
 
@@ -271,7 +283,9 @@ impl Rig {
                 }
                 self.drain(node);
             }
-            Event::Reach { .. } if self.is_frozen => self.held.push(event),
+            Event::Reach { .. } | Event::Escrow(escrow::Event::Reach { .. }) if self.is_frozen => {
+                self.held.push(event);
+            }
             Event::Reach { node, life, call } => {
                 self.server_calls += 1;
                 let (reply, wakenings) = self.ledger.call(now.saturating_add_signed(self.clock), &call);
@@ -340,6 +354,7 @@ impl Rig {
                     self.drain(node);
                 }
             }
+            Event::Escrow(event) => self.happen_in_escrow(event),
             Event::Do(deed) => self.befallen(deed),
         }
     }
@@ -352,6 +367,10 @@ impl Rig {
                 self.nodes[node].is_alive = false;
                 self.nodes[node].life += 1;
             }
+            Deed::Leave(node) => {
+                self.nodes[node].engine.leave(at(self.now));
+                self.drain(node);
+            }
             Deed::Freeze => self.is_frozen = true,
             Deed::Thaw => {
                 self.is_frozen = false;
@@ -359,7 +378,10 @@ impl Rig {
                     self.happen(event);
                 }
             }
-            Deed::Wipe => self.ledger = Ledger::new(),
+            Deed::Wipe => {
+                self.ledger = Ledger::new();
+                self.books = Books::new();
+            }
             Deed::Step(by) => self.clock += by,
         }
     }
@@ -383,6 +405,7 @@ impl Rig {
                         self.call(number);
                     }
                 }
+                Output::CallEscrow => self.call_book(number),
                 Output::Notice { notice, .. } => {
                     if let crate::Notice::Store { standing } = notice {
                         self.nodes[number].standings.push(standing);
@@ -444,6 +467,7 @@ impl Rig {
             "a permit is not given when it is void"
         );
         self.uses.push(Use {
+            node,
             tenant: ask.tenant,
             priority: ask.priority,
             at: now,
@@ -488,10 +512,15 @@ impl Rig {
 
     /// Returns the most that was used in any minute.
     fn most(&self, weigh: impl Fn(&Use) -> u64) -> u64 {
+        self.most_within(60_000_000, weigh)
+    }
+
+    /// Returns the most that was used in any time of this length, in microseconds.
+    fn most_within(&self, length: u64, weigh: impl Fn(&Use) -> u64) -> u64 {
         let (mut first, mut sum, mut most) = (0, 0, 0);
         for used in &self.uses {
             sum += weigh(used);
-            while self.uses[first].at + 60_000_000 <= used.at {
+            while self.uses[first].at + length <= used.at {
                 sum -= weigh(&self.uses[first]);
                 first += 1;
             }

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use tidegate_core::{
-    AllowanceSnapshot, BudgetSnapshot, BudgetUnit, Owner, RunSnapshot, ShareSnapshot, Snapshot, Spent,
-    TenantId, Timestamp,
+    AllowanceSnapshot, Amount, BudgetSnapshot, BudgetUnit, EscrowSnapshot, Owner, RunSnapshot, ShareSnapshot,
+    Snapshot, Spent, TenantId, Timestamp,
 };
 
 use super::quota::{LimitView, limit_view, milliseconds};
@@ -53,6 +53,28 @@ pub struct AllowanceView {
     /// Its budgets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<BudgetView>,
+    /// What this gateway has of them, where several share them through a store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub escrow: Option<EscrowView>,
+}
+
+/// What one gateway has of limits and budgets that several share.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct EscrowView {
+    /// How much of each limit it may use in all, in the order of `limits`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<u64>,
+    /// How much of each budget, in the order of `budgets`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<u64>,
+    /// What other gateways have used of each budget, as far as is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub spent_elsewhere: Vec<u64>,
+    /// Whether other gateways are short of it.
+    pub pressed: bool,
+    /// When the latest call was sent that the store has answered, in milliseconds before now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contact_ms: Option<u64>,
 }
 
 /// A budget of a tenant.
@@ -164,6 +186,10 @@ pub(crate) fn allowances(snapshot: &Snapshot, names: &CallerNames<'_>) -> Vec<Al
             route,
             limits: limits.map(|limit| limit_view(snapshot.now, limit)).collect(),
             budgets: budgets.map(|budget| budget_view(snapshot.now, budget)).collect(),
+            escrow: allowance
+                .escrow
+                .as_ref()
+                .map(|escrow| escrow_view(snapshot.now, escrow)),
         }
     };
     snapshot.allowances.iter().map(view).collect()
@@ -180,6 +206,17 @@ fn budget_view(now: Timestamp, budget: &BudgetSnapshot) -> BudgetView {
         used: budget.used,
         held: budget.held,
         renews_s: budget.renews.since(now).as_secs(),
+    }
+}
+
+fn escrow_view(now: Timestamp, escrow: &EscrowSnapshot) -> EscrowView {
+    let values = |amounts: &[Amount]| amounts.iter().map(|amount| amount.value()).collect();
+    EscrowView {
+        limits: values(&escrow.limits),
+        budgets: values(&escrow.budgets),
+        spent_elsewhere: values(&escrow.spent_elsewhere),
+        pressed: escrow.is_pressed,
+        contact_ms: escrow.contact.map(|contact| milliseconds(now.since(contact))),
     }
 }
 

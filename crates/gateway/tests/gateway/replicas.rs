@@ -91,6 +91,31 @@ async fn two_gateways_have_the_limit_of_one() {
 }
 
 #[tokio::test]
+async fn two_gateways_have_a_routes_limit_as_one() {
+    let server = RedisServer::start();
+    let upstream = Upstream::start().await;
+    let address = upstream.always(|seen| seen.answer_json(200, "{}"));
+    let limits = "rpm = 1000\n[[routes]]\nname = \"chat\"\noperations = [\"chat\"]\nrpm = 4";
+    let text = shared(address, &server.tcp_url(), KEY, limits);
+    let gateways = [start(&text), start(&text)];
+    for round in 0..4 {
+        let answer = send(gateways[round % 2].address(), chat()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let mut parts = 0;
+    for gateway in &gateways {
+        let answer = send(gateway.address(), impatient("500ms")).await;
+        assert_eq!(answer.status, 429, "{answer:?}");
+        let status = page(gateway, "/status").await;
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let own = &status["allowances"][0];
+        assert_eq!(own["route"], "chat", "{status}");
+        parts += own["escrow"]["limits"][0].as_u64().expect("it has a part");
+    }
+    assert_eq!(parts, 4);
+}
+
+#[tokio::test]
 async fn keys_that_are_passed_through_are_the_same_account_everywhere() {
     let server = RedisServer::start();
     let upstream = Upstream::start().await;

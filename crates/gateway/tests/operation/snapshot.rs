@@ -83,11 +83,13 @@ pub(crate) fn busy() -> Snapshot {
                     held: 300,
                     renews: now + 60 * MINUTE,
                 }],
+                escrow: None,
             },
             AllowanceSnapshot {
                 owner: Owner::Route(RouteId::of("chat")),
                 limits: vec![limit(Dimension::Requests, 100, 7, LimitSource::Config)],
                 budgets: Vec::new(),
+                escrow: None,
             },
         ],
         runs: vec![RunSnapshot {

@@ -5,6 +5,7 @@
     dead_code,
     reason = "the table of `make replicas` needs more of these modules"
 )]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "../../benches/replicas/load.rs"]
 mod load;

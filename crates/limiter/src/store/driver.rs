@@ -1,6 +1,6 @@
 //! The task that calls the ledgers: it takes the calls that the engine wants made, sends them, and hands back the answers.
 //!
-//! One call of a group is under way at most. A call that is not answered is asked for again, and the engine, which knows
+//! One call of a group is under way at most, and one about the limits of tenants and routes. A call that is not answered is asked for again, and the engine, which knows
 //! whether it still wants it, gives the same or another. Nothing is awaited while the limiter's mutex is held.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,17 +12,17 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::{FromRedisValue, PushInfo, PushKind};
-use tidegate_core::ledger::{CallKey, Status};
-use tidegate_core::{QuotaId, QuotaKey};
+use tidegate_core::QuotaKey;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::address::Address;
 use super::fault::{Fault, StoreError};
-use super::link::{Dialer, Link, unread};
+use super::link::{Dialer, Link};
 use super::options::Topology;
 use super::server::Server;
 use super::status::{Board, StoreState};
+use super::subject::{Request, Sent, Subject, quota_of};
 use super::whereabouts::{Whereabouts, find, slot_of};
 use super::wire::{self, Place};
 use crate::limiter::Shared;
@@ -53,14 +53,14 @@ pub(super) struct Driver {
     is_finding: bool,
     find_backoff: Backoff,
     nodes: BTreeMap<Address, Node>,
-    /// Groups of which a call is due.
-    due: BTreeSet<QuotaKey>,
-    /// Groups of which a call is under way.
-    busy: BTreeSet<QuotaKey>,
-    /// Groups whose calls failed by themselves, and when they are called again.
-    paused: BTreeMap<QuotaKey, (Instant, Backoff)>,
-    /// Groups whose keys are being moved, and where to.
-    asking: BTreeMap<QuotaKey, Address>,
+    /// What a call is due about.
+    due: BTreeSet<Subject>,
+    /// What a call is under way about.
+    busy: BTreeSet<Subject>,
+    /// What was called about in vain, though the server is well, and when it is again.
+    paused: BTreeMap<Subject, (Instant, Backoff)>,
+    /// What has its keys moved, and where to.
+    asking: BTreeMap<Subject, Address>,
     jobs: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
     closings: mpsc::UnboundedReceiver<(Address, u64)>,
     closing: mpsc::UnboundedSender<(Address, u64)>,
@@ -91,8 +91,7 @@ enum Done {
     Dialed(Address, u64, Result<(Link, Option<Server>), Fault>),
     Checked(Address, Link, Duration, Result<Option<Server>, Fault>),
     Called {
-        quota: QuotaKey,
-        call: CallKey,
+        sent: Sent,
         address: Address,
         link: Link,
         took: Duration,
@@ -193,22 +192,30 @@ impl Driver {
 
     /// Makes the calls that are due.
     fn call(&mut self, limiter: &Arc<Shared>, now: Instant, next: &mut Instant) {
-        let due: Vec<QuotaKey> = self.due.difference(&self.busy).copied().collect();
-        for quota in due {
-            if let Some((at, _)) = self.paused.get(&quota)
+        let due: Vec<Subject> = self.due.difference(&self.busy).copied().collect();
+        for subject in due {
+            if let Some((at, _)) = self.paused.get(&subject)
                 && *at > now
             {
                 *next = (*at).min(*next);
                 continue;
             }
-            let Some(place) = self.place(limiter, quota) else {
-                self.due.remove(&quota);
-                continue;
+            let place = match subject {
+                Subject::Escrow => None,
+                Subject::Group(quota) => match self.place(limiter, quota) {
+                    Some(place) => Some((quota, place)),
+                    None => {
+                        self.due.remove(&subject);
+                        continue;
+                    }
+                },
             };
-            let asked = self.asking.get(&quota).cloned();
+            let tag = place
+                .as_ref()
+                .map_or(wire::escrow::TAG, |(_, place)| place.group());
+            let asked = self.asking.get(&subject).cloned();
             let is_asking = asked.is_some();
-            let Some(address) = asked.or_else(|| self.whereabouts.node(slot_of(place.group())).cloned())
-            else {
+            let Some(address) = asked.or_else(|| self.whereabouts.node(slot_of(tag)).cloned()) else {
                 continue;
             };
             let node = self
@@ -219,17 +226,24 @@ impl Driver {
                 continue;
             }
             let Some(link) = node.link.clone() else { continue };
-            self.due.remove(&quota);
-            self.asking.remove(&quota);
-            let Some(call) = limiter.call(quota) else { continue };
-            self.busy.insert(quota);
-            let time = self.dialer.options.call_timeout;
+            self.due.remove(&subject);
+            self.asking.remove(&subject);
+            let request = match place {
+                None => limiter.escrow_call().map(Request::Escrow),
+                Some((quota, place)) => limiter
+                    .call(quota)
+                    .map(|call| Request::Group(quota, place, Box::new(call))),
+            };
+            let Some(request) = request else { continue };
+            self.busy.insert(subject);
+            let dialer = Arc::clone(&self.dialer);
             self.jobs.push(Box::pin(async move {
-                let start = Instant::now();
-                let result = link.clone().call(&place, &call, time, is_asking).await;
+                let (start, options) = (Instant::now(), &dialer.options);
+                let (sent, result) = request
+                    .send(link.clone(), &options.prefix, options.call_timeout, is_asking)
+                    .await;
                 Done::Called {
-                    quota,
-                    call: call.key(),
+                    sent,
                     address,
                     link,
                     took: start.elapsed(),
@@ -305,33 +319,30 @@ impl Driver {
                 }
             }
             Done::Called {
-                quota,
-                call,
+                sent,
                 address,
                 link,
                 took,
                 result,
             } => {
-                self.busy.remove(&quota);
-                let reply = result.and_then(|numbers| wire::read_reply(&numbers).ok_or_else(unread));
-                match reply {
-                    Ok((reply, _)) => {
-                        if let Some(limiter) = self.limiter.upgrade() {
-                            limiter.answer(quota, call, &reply);
-                        }
-                        if matches!(reply.status, Status::Lost | Status::Stale) {
-                            // Once or twice in a row is what happens. More would go round and round.
-                            self.pause(quota);
+                let subject = sent.subject();
+                self.busy.remove(&subject);
+                let limiter = self.limiter.upgrade();
+                match result.and_then(|numbers| sent.answer(limiter.as_ref(), &numbers)) {
+                    Ok(is_of_use) => {
+                        if is_of_use {
+                            self.paused.remove(&subject);
                         } else {
-                            self.paused.remove(&quota);
+                            // Once or twice in a row is what happens. More would go round and round.
+                            self.pause(subject);
                         }
                         self.board.answered(took);
                         self.is_well(&address, took);
                     }
                     Err(fault) => {
-                        self.due.insert(quota);
+                        self.due.insert(subject);
                         let is_current = self.nodes.get(&address).is_some_and(|node| node.is_at(&link));
-                        self.not_called(quota, &address, is_current, &fault);
+                        self.not_called(subject, &address, is_current, &fault);
                     }
                 }
             }
@@ -379,6 +390,9 @@ impl Driver {
                 self.learned(address, server.as_ref());
                 self.prove(address);
                 self.board.met(address, server);
+                if let Some(limiter) = self.limiter.upgrade() {
+                    limiter.escrow_reached();
+                }
             }
             Err(fault) => self.failed(address, &fault),
         }
@@ -459,13 +473,13 @@ impl Driver {
     }
 
     /// A call was not answered as it should be.
-    fn not_called(&mut self, quota: QuotaKey, address: &Address, is_current: bool, fault: &Fault) {
+    fn not_called(&mut self, subject: Subject, address: &Address, is_current: bool, fault: &Fault) {
         if let (Topology::Cluster, Some((slot, to, is_once))) =
             (&self.dialer.options.topology, &fault.redirect)
         {
             self.board.failed(fault.error);
             if *is_once {
-                self.asking.insert(quota, to.clone());
+                self.asking.insert(subject, to.clone());
             } else {
                 self.whereabouts.moved(*slot, to.clone());
                 self.find_at = self.find_at.or(Some(Instant::now()));
@@ -486,14 +500,14 @@ impl Driver {
         if fault.error == StoreError::ClusterDown {
             self.find_at = self.find_at.or(Some(Instant::now() + BACKOFF_MIN));
         }
-        self.pause(quota);
+        self.pause(subject);
     }
 
-    /// Leaves a group alone for a while.
-    fn pause(&mut self, quota: QuotaKey) {
+    /// Leaves something alone for a while.
+    fn pause(&mut self, subject: Subject) {
         let (at, backoff) = self
             .paused
-            .entry(quota)
+            .entry(subject)
             .or_insert_with(|| (Instant::now(), Backoff::default()));
         *at = Instant::now() + backoff.next();
     }
@@ -600,21 +614,12 @@ fn arm(timer: Pin<&mut Sleep>, at: Instant) {
 fn wake(limiter: &Weak<Shared>, push: PushInfo) {
     let Some(limiter) = limiter.upgrade() else { return };
     let message = push.data.into_iter().nth(1).map(String::from_redis_value);
-    if let Some(Ok(message)) = message
-        && let Some((group, wakening)) = wire::read_wakening(&message)
+    let Some(Ok(message)) = message else { return };
+    if let Some(owner) = wire::escrow::read_wakening(&message) {
+        limiter.escrow_wakened(owner);
+    } else if let Some((group, wakening)) = wire::read_wakening(&message)
         && let Some(quota) = quota_of(group)
     {
         limiter.wakened(quota, wakening.replica, wakening.at);
     }
-}
-
-/// Reads which group a name in keys is of.
-fn quota_of(group: &str) -> Option<QuotaKey> {
-    let (rest, account) = group.rsplit_once('.')?;
-    let (_, id) = rest.rsplit_once('.')?;
-    let number = |text| u64::from_str_radix(text, 16).ok();
-    Some(QuotaKey {
-        id: QuotaId::from_value(number(id)?),
-        account: number(account)?,
-    })
 }

@@ -8,6 +8,7 @@ use redis::{
     AsyncConnectionConfig, Cmd, FromRedisValue, ProtocolVersion, PushInfo, RedisConnectionInfo, Value,
 };
 use rustls::pki_types::ServerName;
+use tidegate_core::escrow;
 use tidegate_core::ledger::Call;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
@@ -33,8 +34,9 @@ pub(super) struct Dialer {
 #[derive(Clone)]
 pub(super) struct Link {
     connection: MultiplexedConnection,
-    /// By which the server knows the script.
+    /// By which the server knows the scripts: of ledgers, and of the limits of tenants and routes.
     script: Arc<str>,
+    escrow_script: Arc<str>,
     task: Arc<Task>,
 }
 
@@ -75,6 +77,7 @@ impl Dialer {
             let mut link = Link {
                 connection,
                 script: Arc::from(""),
+                escrow_script: Arc::from(""),
                 task,
             };
             let mut name = redis::cmd("CLIENT");
@@ -183,18 +186,39 @@ impl Dialer {
 impl Link {
     /// Calls the ledger of a group. `asking`: the node does not own its keys yet.
     pub(super) async fn call(
-        mut self,
+        self,
         place: &Place,
         call: &Call,
         time: Duration,
         asking: bool,
     ) -> Result<Vec<u64>, Fault> {
+        let keys = place.keys(&call.limits);
+        let command = move |link: &Self| evaluate(&link.script, &keys, wire::write_call(call));
+        self.run_script(command, time, asking).await
+    }
+
+    /// Calls the books of tenants and routes.
+    pub(super) async fn call_escrow(
+        self,
+        prefix: &str,
+        call: &escrow::Call,
+        time: Duration,
+        asking: bool,
+    ) -> Result<Vec<u64>, Fault> {
+        let keys = wire::escrow::keys(prefix, call);
+        let command = move |link: &Self| evaluate(&link.escrow_script, &keys, wire::escrow::write_call(call));
+        self.run_script(command, time, asking).await
+    }
+
+    /// Runs a script, which is loaded again if the server has forgotten it.
+    async fn run_script(
+        mut self,
+        command: impl Fn(&Self) -> Cmd,
+        time: Duration,
+        asking: bool,
+    ) -> Result<Vec<u64>, Fault> {
         for _ in 0..2 {
-            let keys = place.keys(&call.limits);
-            let mut command = redis::cmd("EVALSHA");
-            command.arg(&*self.script).arg(keys.len()).arg(keys);
-            // The script asks for the server's clock itself.
-            command.arg(0).arg(wire::write_call(call));
+            let command = command(&self);
             let calling = async {
                 if asking {
                     run_asking(&mut self.connection, command).await
@@ -239,16 +263,28 @@ impl Link {
     }
 
     async fn load(&mut self) -> Result<(), Fault> {
+        self.script = self.load_one(wire::SCRIPT).await?;
+        self.escrow_script = self.load_one(wire::escrow::SCRIPT).await?;
+        Ok(())
+    }
+
+    async fn load_one(&mut self, script: &str) -> Result<Arc<str>, Fault> {
         let mut command = redis::cmd("SCRIPT");
-        command.arg("LOAD").arg(wire::SCRIPT);
+        command.arg("LOAD").arg(script);
         let name = run(&mut self.connection, &command).await?;
         let name = String::from_redis_value(name).map_err(|_| unread())?;
-        self.script = name.into();
-        Ok(())
+        Ok(name.into())
     }
 }
 
-/// Commands that may wait to be written; there is one for each group at most.
+/// Makes the command that runs a script, which asks for the server's clock itself.
+fn evaluate(script: &str, keys: &[String], call: Vec<u8>) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(script).arg(keys.len()).arg(keys).arg(0).arg(call);
+    command
+}
+
+/// Commands that may wait to be written; there is one for each group at most, and one about tenants and routes.
 const BUFFER: usize = 256;
 
 async fn run(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, Fault> {

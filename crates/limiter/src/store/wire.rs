@@ -14,6 +14,8 @@
 //! Limits are counted from 1, in the order of the call. Tenants are texts of eight bytes, because the script's numbers hold
 //! 53 bits.
 
+pub mod escrow;
+
 use tidegate_core::ledger::{Ask, Call, Entry, JOINS, LimitName, Missed, Reply, Seed, Terms, Wakening};
 
 /// The script. It runs as it is: nothing is ever put into its text.

@@ -8,6 +8,7 @@ mod redis_server;
 
 mod both;
 mod cases;
+mod escrow;
 mod world;
 
 use both::Both;

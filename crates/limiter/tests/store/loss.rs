@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tidegate::core::Standing;
+use tidegate::core::{Dimension, Standing};
 use tidegate::{Limiter, StoreError, StoreOptions, StoreState};
 
+use super::tenants::{limit, of_a, tenant};
 use super::{RedisServer, ask, plan, replica, request, soon, standing, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -114,6 +115,25 @@ async fn a_user_with_the_documented_rights_can_do_everything() {
         "{status:?}"
     );
     assert!(limiter.leave(Duration::from_secs(10)).await);
+    // And so it is with what tenants may use: one is told to give back, the other that there is something for it.
+    let replicas = [0, 1].map(|_| {
+        let options = StoreOptions::redis(&url).unwrap().trust_empty(true);
+        Limiter::with_store(
+            tenant(vec![limit(Dimension::Concurrency, 1)], Vec::new()),
+            options,
+        )
+        .unwrap()
+    });
+    for round in 0..4 {
+        let permit = soon("a permit", replicas[round % 2].acquire(of_a()))
+            .await
+            .unwrap();
+        permit.not_sent();
+    }
+    for replica in &replicas {
+        let status = replica.store_status().unwrap();
+        assert!(status.errors.is_empty(), "{status:?}");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod loss;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
 mod sharing;
+mod tenants;
 mod tls;
 mod topology;
 

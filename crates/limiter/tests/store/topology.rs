@@ -5,9 +5,10 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tidegate::core::Standing;
+use tidegate::core::{Dimension, Standing};
 use tidegate::{Limiter, Plan, QuotaKey, QuotaPlan, Request, StoreOptions, StoreState};
 
+use super::tenants::{limit, of_a, tenant};
 use super::{RedisServer, ask, plan, request, soon, standing, until};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -82,6 +83,30 @@ async fn a_cluster_is_found_from_any_of_its_nodes() {
             ..of(3)
         };
         soon("an answer", limiter.acquire(late)).await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn a_tenants_limit_is_kept_at_one_node_of_a_cluster() {
+    let nodes = cluster().await;
+    let limiters = [&nodes[0], &nodes[1]].map(|node| {
+        let options = StoreOptions::redis(&node.tcp_url()).unwrap();
+        let plan = tenant(vec![limit(Dimension::Requests, 6)], Vec::new());
+        Limiter::with_store(plan, options.cluster().trust_empty(true)).unwrap()
+    });
+    for round in 0..6 {
+        soon("a permit", limiters[round % 2].acquire(of_a()))
+            .await
+            .unwrap();
+    }
+    for limiter in &limiters {
+        let late = Request {
+            deadline: limiter.now() + Duration::from_millis(700),
+            ..of_a()
+        };
+        soon("an answer", limiter.acquire(late)).await.unwrap_err();
+        let status = limiter.store_status().unwrap();
+        assert!(status.errors.is_empty(), "{status:?}");
     }
 }
 

@@ -263,7 +263,7 @@ impl Desk {
                         self.news.push_back((id, Some(refusal.retry_after)));
                     }
                 }
-                Output::Notice { .. } | Output::Call { .. } => {}
+                Output::Notice { .. } | Output::Call { .. } | Output::CallEscrow => {}
             }
         }
     }

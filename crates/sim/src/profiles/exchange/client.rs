@@ -80,7 +80,7 @@ impl World<'_> {
                         }
                     }
                 }
-                Output::Notice { .. } | Output::Call { .. } => {}
+                Output::Notice { .. } | Output::Call { .. } | Output::CallEscrow => {}
             }
         }
     }
