@@ -10,7 +10,8 @@ mod redis_server;
 use std::time::Duration;
 
 use redis_server::RedisServer;
-use tidegate::{Builder, Dimension, Limiter, StoreOptions, Tokens, Usage};
+use tidegate::core::Dimension;
+use tidegate::{Builder, Limiter, StoreOptions, Tokens, Usage};
 use tokio::time::Instant;
 
 const ROUNDS: usize = 20_000;
@@ -47,6 +48,7 @@ fn main() {
         "the script alone: {} µs in the mean, as the server counts",
         script(&server)
     );
+    hand_over(&tcp);
     let times = round_trips(&server);
     print("PING alone, blocking, by its socket", times);
 }

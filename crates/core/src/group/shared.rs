@@ -427,9 +427,13 @@ impl Group {
             };
             let (flow, waiting) = (place.flow, place.waiting.clone());
             let mut before = (Charge::ZERO, 0);
-            let line = self.queue.flow(flow).into_iter().flat_map(|flow| flow.in_order());
-            for (_, _, other) in line.take_while(|(_, _, other)| *other != slot) {
-                if let Some(other) = self.queue.place(other) {
+            let line = self
+                .queue
+                .flow(flow)
+                .map(crate::queue::Flow::in_order)
+                .unwrap_or_default();
+            for (_, _, other) in line.iter().take_while(|(_, _, other)| *other != slot) {
+                if let Some(other) = self.queue.place(*other) {
                     before.0.add(&other.waiting.charge);
                     before.1 += other.waiting.cost;
                 }
