@@ -42,7 +42,8 @@ impl Limiter {
     /// called after [`Limiter::recall`] and before the first request.
     ///
     /// Until answers tell what is left, requests then go one at a time; see [`Engine::presume`]. Returns when
-    /// the last of it will have expired; `None` if that is past, and nothing is presumed.
+    /// the last of it will have expired; `None` if that is past, and nothing is presumed, or if there is a store: its ledgers
+    /// know what was charged.
     pub fn presume(&self, gap: Gap) -> Option<Timestamp> {
         self.command(|engine, now| engine.presume(now, gap))
     }

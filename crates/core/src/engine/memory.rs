@@ -89,7 +89,8 @@ impl Engine {
     /// While use is presumed, one request at a time goes all the same. As soon as an answer tells what is left of a limit,
     /// that holds instead. Where answers do not, no other asks, if the window is a short one: it is waited for.
     ///
-    /// Returns when the last of it will have expired; `None` if nothing is presumed, because every window is over.
+    /// Returns when the last of it will have expired; `None` if nothing is presumed, because every window is over or
+    /// the limits are shared: their ledger knows what was charged.
     pub fn presume(&mut self, now: Timestamp, gap: Gap) -> Option<Timestamp> {
         self.pass(now);
         let now = self.now;

@@ -129,7 +129,8 @@ pub(crate) async fn run(
             providers: providers.clone(),
             gateways,
             window: course.window,
-            max_wait: course.window * 2,
+            // Longer than anybody waits: shares are of those who wait, not of those who were refused.
+            max_wait: course.window * 5,
             answer_time: Duration::from_millis(400),
             has_movable_clock: matches!(fault, Fault::ClockAhead | Fault::ClockBehind),
         },

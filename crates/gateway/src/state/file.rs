@@ -25,7 +25,7 @@ pub enum StateError {
     /// Another process has it.
     #[error(
         "state file {}: another process uses it; give each its own `server.state_file`, or stop the other one \
-         (limits of one account that several processes share cannot be kept in files)",
+         (limits that several processes share are kept in a `[store]`, not in files)",
         path.display()
     )]
     Busy {
