@@ -112,6 +112,9 @@ impl Group {
             shared.forget();
             shared.epoch = reply.epoch;
             (shared.contact, shared.replicas, shared.share) = (None, 0, 0);
+            for meter in &mut self.meters {
+                meter.advance_again();
+            }
             self.stand(Standing::Idle, notices);
             return Vec::new();
         }

@@ -162,3 +162,25 @@ fn a_ledger_that_comes_back_empty_after_some_seconds_is_open_soon() {
         assert_eq!(soon >= 0.85, away < 10.0, "{soon} after {away} s");
     }
 }
+
+#[test]
+fn whoever_was_cut_off_and_then_idle_begins_anew() {
+    let mut rig = Rig::new(2, &shared(vec![limit(Dimension::Requests, 600)]));
+    rig.arrive(1, 0.0, ASK);
+    rig.befall(5.0, Deed::Cut(1));
+    for number in 0..100 {
+        rig.arrive(1, 6.0 + f64::from(number), ASK);
+    }
+    rig.befall(330.0, Deed::Join(1));
+    rig.run(400.0);
+    assert!(rig.nodes[1].standings.contains(&Standing::Closed));
+    assert_eq!(rig.nodes[1].standings.last(), Some(&Standing::Idle));
+    let (before, refused) = (rig.uses.len(), rig.refused.len());
+    let impatient = Ask {
+        patience: Duration::from_secs(1),
+        ..ASK
+    };
+    rig.arrive(1, 400.0, impatient);
+    rig.run(401.0);
+    assert_eq!((rig.uses.len(), rig.refused.len()), (before + 1, refused));
+}
