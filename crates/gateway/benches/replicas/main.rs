@@ -94,7 +94,7 @@ fn arguments() -> Result<Arguments, String> {
     let mut arguments = Arguments {
         window: Duration::from_secs(60),
         speed: None,
-        parallel: 3,
+        parallel: 2,
         keep: None,
         names: Vec::new(),
     };
