@@ -483,7 +483,8 @@ impl Group {
         }
         let expected = self.expect_turn(now, place.flow, &place.waiting, allowances);
         // What it waited for is what it is told; how long that still takes is another question.
-        let (caller, waited_for) = (place.waiting.request.caller, place.waiting.reason);
+        let caller = place.waiting.request.caller;
+        let waited_for = self.waits_for_store().unwrap_or(place.waiting.reason);
         let wait = expected.eta.saturating_sub(now);
         let refusal = eta::refusal(caller, waited_for, wait, RefusalReason::Deadline);
         Step::Expire(slot, place, refusal)

@@ -278,12 +278,18 @@ impl Group {
     }
 
     /// Returns when a charge can be taken behind others who will take `ahead`, and what it waits for.
+    ///
+    /// Nobody knows when the store is there again, nor how long it then takes until it knows what is in use.
     pub(crate) fn eta(&self, now: u64, ahead: &Charge, charge: &Charge, need: &Need) -> (u64, WaitReason) {
+        if let Some(reason) = self.waits_for_store() {
+            return (self.opens_at(now).max(now), reason);
+        }
         let (earliest, limit) = self.earliest(now, ahead, charge, need);
         let is_presumed = limit.is_some_and(|limit| self.awaits_proof(limit, ahead, charge));
         let at = match (earliest, limit) {
             // The first answers will tell more.
             (Earliest::At(_), Some(_)) if is_presumed => now,
+            (Earliest::At(u64::MAX), _) => now,
             (Earliest::At(at), _) => at,
             (Earliest::Event, Some(limit)) if limit.dimension == Dimension::Concurrency => {
                 let ahead = ahead.amount(Dimension::Concurrency).value();

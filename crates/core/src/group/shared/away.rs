@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use super::{Asked, Group, Shared, length};
 use crate::allowance::Allowances;
+use crate::decision::WaitReason;
 use crate::ledger::SILENT_AFTER;
 use crate::output::{Notice, Standing};
 
@@ -68,6 +69,15 @@ impl Group {
         }
         for asked in back {
             self.undo(now, &asked, true, allowances);
+        }
+    }
+
+    /// Returns what everybody waits for who waits, while the ledger does not decide: the store, or that it knows what is in use.
+    pub(crate) fn waits_for_store(&self) -> Option<WaitReason> {
+        match self.shared.as_ref()?.standing {
+            Standing::Sharing | Standing::Closed => Some(WaitReason::Store),
+            Standing::Learning => Some(WaitReason::Learning),
+            _ => None,
         }
     }
 

@@ -184,3 +184,37 @@ fn whoever_was_cut_off_and_then_idle_begins_anew() {
     rig.run(401.0);
     assert_eq!((rig.uses.len(), rig.refused.len()), (before + 1, refused));
 }
+
+#[test]
+fn nobody_is_refused_for_an_outage_that_may_end_in_time() {
+    for share in [0, 500_000] {
+        let mut plan = shared(vec![limit(Dimension::Requests, 60)]);
+        if let Some(shared) = &mut plan.shared {
+            (shared.share, shared.trusts_empty) = (share, false);
+        }
+        let mut rig = Rig::new(2, &plan);
+        rig.tells = true;
+        for number in 0..30 {
+            rig.arrive(number % 2, number as f64 * 0.1, ASK);
+        }
+        for node in 0..2 {
+            rig.befall(5.0, Deed::Cut(node));
+            rig.befall(8.5, Deed::Join(node));
+        }
+        rig.befall(7.0, Deed::Wipe);
+        let patient = Ask {
+            patience: Duration::from_secs(20),
+            ..ASK
+        };
+        for number in 0..20 {
+            rig.arrive(number % 2, 5.0 + number as f64 * 0.2, patient);
+        }
+        rig.run(12.0);
+        assert!(rig.refused.is_empty(), "{:?}", rig.refused);
+        assert_eq!(
+            rig.uses.len(),
+            50,
+            "open again after a second, with a share of {share}"
+        );
+    }
+}
