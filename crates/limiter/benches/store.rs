@@ -10,7 +10,6 @@ mod redis_server;
 use std::time::Duration;
 
 use redis_server::RedisServer;
-use tidegate::core::Dimension;
 use tidegate::{Builder, Limiter, StoreOptions, Tokens, Usage};
 use tokio::time::Instant;
 
@@ -30,6 +29,7 @@ fn main() {
     measure("alone", describe(), None, false);
     let options = |url: &str| Some(StoreOptions::redis(url).unwrap().trust_empty(true));
     let (tcp, socket) = (server.tcp_url(), server.url());
+    hand_over(&tcp);
     measure("with a store, by TCP", describe(), options(&tcp), false);
     measure("with a store, by its socket", describe(), options(&socket), false);
     measure(
@@ -48,7 +48,6 @@ fn main() {
         "the script alone: {} µs in the mean, as the server counts",
         script(&server)
     );
-    hand_over(&tcp);
     let times = round_trips(&server);
     print("PING alone, blocking, by its socket", times);
 }
@@ -92,14 +91,12 @@ fn measure(name: &str, limiter: Builder, store: Option<StoreOptions>, is_one: bo
     }
 }
 
-/// Measures how long after one replica has given back what it did not use the other, who waits for that, is let in.
+/// Measures how long after a request of one replica has ended the other's, which waits for its place, is let in.
 fn hand_over(url: &str) {
     let keeper = runtime();
     let replica = || async {
         let options = StoreOptions::redis(url).unwrap().trust_empty(true);
-        let hour = Duration::from_secs(3_600);
-        let limiter = Limiter::builder().limit(Dimension::Requests, hour, 1);
-        limiter.build_with(options).unwrap()
+        Limiter::builder().concurrent(1).build_with(options).unwrap()
     };
     let [one, other] = keeper.block_on(async { [replica().await, replica().await] });
     std::thread::spawn(move || keeper.block_on(std::future::pending::<()>()));
@@ -122,7 +119,7 @@ fn hand_over(url: &str) {
         permit.not_sent();
         times
     });
-    print("what one gives back, the other has after", times);
+    print("a place that becomes free, the other has after", times);
 }
 
 /// Returns how long the server takes for a call.
