@@ -37,8 +37,8 @@
 //!   for it says what time it is there: if that is off by more than twice [`CLOCK_SLACK`] the moments of its own charges, and
 //!   of what it will refund, are shifted by as much (to the end of a bucket, so that none is too early). Then it calls with
 //!   number 1 and a seed. Its own charges are after all corrections, so this call has no corrections of charges. Names are
-//!   those of the latest answer that had any; none if it was not in touch for [`NAMES_KEPT`], or for a life. Views of a ledger that learns do not replace what it
-//!   saw before.
+//!   those of the latest answer that had any; none if it was not in touch for [`NAMES_KEPT`], or for a life. Views of a
+//!   ledger that learns do not replace what it saw before.
 //! * **Gone.** Whose contact is longer ago than share_life (or lease) and the longest life joins anew, as another, within
 //!   ten seconds more.
 //! * **Servers.** A call says to which server process it is made.

@@ -1,11 +1,13 @@
 //! What stands between one gateway and the store: it passes everything on, or stalls, or drops.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 /// What it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +52,11 @@ async fn accept(listener: TcpListener, server: SocketAddr, mut passage: watch::R
             // The proxy is gone.
             gone = passage.wait_for(|_| false) => match gone { Ok(_) | Err(_) => return },
         };
-        let Ok((client, _)) = client else { return };
+        let Ok((client, _)) = client else {
+            // There are too many sockets now: it must not be gone for good.
+            sleep(Duration::from_millis(50)).await;
+            continue;
+        };
         if *passage.borrow() == Passage::Dropped {
             continue;
         }
