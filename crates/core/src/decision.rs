@@ -135,6 +135,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// What is used up, where that is why.
     pub spent: Option<Spent>,
+    /// What it waited for, or would have, where that is known.
+    pub waits_for: Option<WaitReason>,
 }
 
 /// Something that is used up.
@@ -210,6 +212,7 @@ impl Refusal {
             owner: None,
             retry_after: None,
             spent: None,
+            waits_for: None,
         }
     }
 }

@@ -98,6 +98,8 @@ pub struct Ledger {
     doubt: u64,
     paused_until: u64,
     facts_version: u64,
+    /// When everybody was last asked to look at what was refunded.
+    round_at: u64,
     rings: BTreeMap<LimitName, Ring>,
     members: BTreeMap<u64, Member>,
     fairness: Fairness,
@@ -188,7 +190,8 @@ impl Ledger {
         let pass = self.pass(now, call.replica, &asks, call.tiers);
         let totals = self.totals(now);
         let denied = pass.granted.contains(&false);
-        let wants_view = call.wants_view || denied;
+        let is_behind = pass.is_waited_for && self.is_behind(call);
+        let wants_view = call.wants_view || denied || is_behind;
         let view = wants_view.then(|| {
             let slots = |terms: &Terms| self.rings.get(&terms.name).map(Ring::slots).unwrap_or_default();
             call.limits.iter().map(slots).collect()
@@ -198,7 +201,8 @@ impl Ledger {
             replicas: there.count() as u64,
             denial: pass.denial,
             denied_by: pass.denied_by,
-            wake_at: pass.wake_at,
+            // That it has looked is known when it calls again.
+            wake_at: if is_behind { now } else { pass.wake_at },
             totals: call
                 .limits
                 .iter()
@@ -332,6 +336,16 @@ impl Ledger {
             names.extend(&missing.names);
         }
         names.into_iter().collect()
+    }
+
+    /// Returns whether a caller has yet to look at what everybody was asked to look at.
+    fn is_behind(&self, call: &Call) -> bool {
+        self.members.get(&call.replica).is_some_and(|member| {
+            call.limits.iter().any(|terms| {
+                let ring = self.rings.get(&terms.name);
+                ring.is_some_and(|ring| member.is_behind(terms.name, ring.round))
+            })
+        })
     }
 
     /// Notes what the caller was told.

@@ -466,7 +466,8 @@ fn mark(headers: &mut http::HeaderMap, record: &Record) {
     }
 }
 
-/// Returns what a refusal is about: what is used up, whose own limit has no room, or which of the provider's.
+/// Returns what a refusal is about: what is used up, whose own limit has no room, which of the provider's, or what else it
+/// waited for.
 fn limited_by(refusal: &Refusal) -> Option<&'static str> {
     let spent = refusal.spent.map(|spent| spent.what.name());
     let owner = refusal.owner.map(|owner| match owner {
@@ -474,7 +475,15 @@ fn limited_by(refusal: &Refusal) -> Option<&'static str> {
         Owner::Route(_) => "route",
     });
     let limit = || refusal.limit.map(|limit| limit.dimension.name());
-    spent.or(owner).or_else(limit)
+    let waits_for = || {
+        let reason = refusal.waits_for.as_ref()?;
+        matches!(
+            reason,
+            WaitReason::Store | WaitReason::Learning | WaitReason::Hold
+        )
+        .then(|| reason.name())
+    };
+    spent.or(owner).or_else(limit).or_else(waits_for)
 }
 
 /// How often the client's SDK says that it has tried before.

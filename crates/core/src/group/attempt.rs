@@ -296,21 +296,15 @@ impl Group {
         }
         self.let_go(&flight, false);
         let refusal = |reason| Refusal {
-            reason,
-            limit: None,
             retry_after: Some(Duration::from_micros(resume.saturating_sub(now).max(1_000))),
-            owner: None,
-            spent: None,
+            ..Refusal::of(reason)
         };
         let charge = self.charge_for(&flight.request.demand);
         if let Some(limit) = self.never_fits(now, &charge) {
             self.totals.refused += 1;
             return Err(Refusal {
-                reason: RefusalReason::NeverFits,
                 limit: Some(limit),
-                retry_after: None,
-                owner: None,
-                spent: None,
+                ..Refusal::of(RefusalReason::NeverFits)
             });
         }
         if matches!(failure, Failure::Overloaded { .. } | Failure::Transient { .. }) {

@@ -48,6 +48,7 @@ pub(super) fn refusal(caller: Caller, waits_for: WaitReason, wait: u64, reason: 
         limit,
         owner,
         retry_after: Some(Duration::from_micros(wait.max(AWAY_MIN))),
+        waits_for: Some(waits_for),
         ..Refusal::of(reason)
     }
 }

@@ -310,11 +310,8 @@ impl Lessons {
     pub(super) fn spent(&self, now: u64) -> Refusal {
         let until = self.spent_until(now);
         Refusal {
-            reason: RefusalReason::QuotaSpent,
-            limit: None,
             retry_after: until.map(|until| Duration::from_micros((until - now).max(1_000))),
-            owner: None,
-            spent: None,
+            ..Refusal::of(RefusalReason::QuotaSpent)
         }
     }
 

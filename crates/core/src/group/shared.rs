@@ -111,6 +111,8 @@ pub(crate) struct Shared {
     offset: Option<i64>,
     /// The last moment at which the ledger was surely in touch.
     contact: Option<u64>,
+    /// Since when it is in use without ever having been in touch.
+    wanted: Option<u64>,
     standing: Standing,
     share: u64,
     replicas: u64,
@@ -172,6 +174,7 @@ impl Shared {
             has_lost: false,
             offset: None,
             contact: None,
+            wanted: None,
             standing: Standing::Idle,
             share: 0,
             replicas: 0,
@@ -543,6 +546,8 @@ impl Group {
         let Some(shared) = &mut self.shared else {
             return false;
         };
+        let is_wanted = is_in_use && shared.contact.is_none();
+        shared.wanted = is_wanted.then(|| shared.wanted.unwrap_or(now));
         if shared.repeats && !shared.is_announced && shared.beat_at <= now {
             shared.repeats = false;
             shared.is_announced = true;

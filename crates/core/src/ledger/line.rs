@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Ledger;
 use super::call::LimitName;
-use super::member::{CUT_OFF_AFTER, Head, SHARES};
+use super::member::{CUT_OFF_AFTER, Head, Member, SHARES, SILENT_AFTER};
 use super::reply::{Denial, Wakening};
 use super::ring::Ring;
 
@@ -17,6 +17,10 @@ const TAGS_MAX: usize = 1_024;
 
 /// A flow that waited or was served within so long, in microseconds, is still there.
 const THERE: u64 = 1_000_000;
+
+/// Everybody is asked to look at refunds at most so often, in microseconds: looking takes two calls, which is as many as
+/// replicas make meanwhile anyway.
+const ROUND_EVERY: u64 = 6 * SILENT_AFTER / 10;
 
 /// Service and credit of flows and tiers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -120,6 +124,8 @@ pub(super) struct Pass {
     pub(super) denial: Denial,
     pub(super) denied_by: u64,
     pub(super) wake_at: u64,
+    /// Whether somebody waits who does not fit.
+    pub(super) is_waited_for: bool,
     pub(super) wakenings: Vec<Wakening>,
 }
 
@@ -191,6 +197,10 @@ impl Ledger {
                     pass.denial = closed.unwrap_or(Denial::Line);
                 }
                 continue;
+            }
+            pass.is_waited_for = true;
+            if closed.is_none() {
+                self.look_around(now, caller, &candidate.head, &totals, &mut pass.wakenings);
             }
             let (mut at, by) = self.earliest(now, &candidate.head, &totals);
             if at > 0 {
@@ -363,6 +373,65 @@ impl Ledger {
         if let Some(learning) = &mut self.learning {
             learning.tried = Some((caller, now));
         }
+    }
+
+    /// Asks everybody to look at what was refunded, if somebody waits for nothing else: a part of it is kept for those who may
+    /// still count on its expiry.
+    fn look_around(
+        &mut self,
+        now: u64,
+        caller: u64,
+        head: &Head,
+        totals: &BTreeMap<LimitName, u64>,
+        wakenings: &mut Vec<Wakening>,
+    ) {
+        let is_due = now.saturating_sub(self.round_at) >= ROUND_EVERY;
+        if !is_due || !self.waits_for_refund(now, head, totals) {
+            return;
+        }
+        self.round_at = now;
+        for ring in self.rings.values_mut() {
+            ring.round = ring.refunded;
+        }
+        let rings = &self.rings;
+        let is_behind = |member: &Member| {
+            rings
+                .iter()
+                .any(|(name, ring)| member.is_behind(*name, ring.round))
+        };
+        let others = self.members.iter();
+        let behind: Vec<(u64, bool)> = others
+            .filter(|(id, member)| **id != caller && member.is_there(now) && is_behind(member))
+            .map(|(id, member)| (*id, !member.heads.is_empty()))
+            .collect();
+        for (replica, waits) in behind {
+            if waits {
+                self.wake(replica, now, wakenings);
+            } else {
+                wakenings.push(Wakening { replica, at: now });
+            }
+        }
+    }
+
+    /// Returns whether somebody would fit if everybody knew what was refunded.
+    fn waits_for_refund(&self, now: u64, head: &Head, totals: &BTreeMap<LimitName, u64>) -> bool {
+        head.wants.iter().all(|(name, take, hold)| {
+            let Some(ring) = self.rings.get(name) else {
+                return true;
+            };
+            let limit = ring.limit();
+            let weight = (take + hold).min(limit);
+            let total = totals.get(name).copied().unwrap_or(0);
+            if weight == 0 || total + weight <= limit {
+                return true;
+            }
+            let there = self
+                .members
+                .values()
+                .filter(|member| member.is_there(now) && member.is_in_touch(now));
+            let kept: u128 = there.map(|member| member.kept(now, *name, ring)).sum();
+            u128::from(total + weight - limit) <= kept.div_ceil(u128::from(SHARES))
+        })
     }
 
     fn wake(&mut self, replica: u64, at: u64, wakenings: &mut Vec<Wakening>) {

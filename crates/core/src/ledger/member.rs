@@ -171,20 +171,38 @@ impl Member {
     /// When it is silent it is its share of all charges that it knows, as long as it may go on, and what it has let in then
     /// still counts.
     pub(super) fn kept(&self, now: u64, name: LimitName, ring: &Ring) -> u128 {
-        let silent = now.saturating_sub(self.contact);
+        let share = u128::from(self.share_kept(now, ring));
+        if share == 0 {
+            return 0;
+        }
+        let told = self.told.sights.get(&name).copied().unwrap_or_default();
+        let before = self.before.sights.get(&name).copied().unwrap_or_default();
+        if self.is_in_touch(now) {
+            return u128::from(ring.refunded.saturating_sub(before.mark)) * share;
+        }
+        let granted = self.granted.get(&name).copied().unwrap_or(0);
+        u128::from(told.seen.max(before.seen + granted)) * share
+    }
+
+    /// Returns the share of a limit that is kept for it.
+    fn share_kept(&self, now: u64, ring: &Ring) -> u64 {
         // It may be in touch since its last call, though that is not known.
         let ends = self.sent + self.share_life + 2 * SILENT_AFTER;
         if self.left || now > ends + ring.life || ring.since > ends {
             return 0;
         }
-        let share = u128::from(self.told.share.max(self.before.share));
-        let told = self.told.sights.get(&name).copied().unwrap_or_default();
-        let before = self.before.sights.get(&name).copied().unwrap_or_default();
-        if silent <= SILENT_AFTER {
-            return u128::from(ring.refunded.saturating_sub(before.mark)) * share;
-        }
-        let granted = self.granted.get(&name).copied().unwrap_or(0);
-        u128::from(told.seen.max(before.seen + granted)) * share
+        self.told.share.max(self.before.share)
+    }
+
+    /// Returns whether it was in touch lately, as far as is known.
+    pub(super) fn is_in_touch(&self, now: u64) -> bool {
+        now.saturating_sub(self.contact) <= SILENT_AFTER
+    }
+
+    /// Returns whether it does not know for sure yet what had been refunded of a limit when that was so much.
+    pub(super) fn is_behind(&self, name: LimitName, refunded: u64) -> bool {
+        let sight = self.before.sights.get(&name);
+        sight.is_some_and(|sight| sight.mark < refunded)
     }
 
     /// Returns what it holds of a limit.

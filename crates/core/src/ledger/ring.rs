@@ -25,6 +25,8 @@ pub(super) struct Ring {
     pub(super) live: u64,
     /// What was ever refunded.
     pub(super) refunded: u64,
+    /// As much of it as everybody was asked to look at.
+    pub(super) round: u64,
     pub(super) buckets: BTreeMap<u64, u64>,
 }
 

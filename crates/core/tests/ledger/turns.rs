@@ -232,3 +232,95 @@ fn a_flow_that_was_away_has_saved_up_nothing() {
     }
     assert!(served[0].abs_diff(served[1]) <= 2, "{served:?}");
 }
+
+/// Three replicas: the first has used all, the second waits for 40 of 100, and the first gives 40 back.
+fn refunded() -> (Bench, Vec<Peer>, Reply) {
+    let (mut bench, mut peers) = Bench::with(100, 3);
+    assert!(bench.gets(&mut peers[0], 100));
+    let stamp = bench.now;
+    bench.beats(&mut peers, SECOND);
+    assert!(!bench.gets(&mut peers[1], 40));
+    let amount = 40;
+    let refund = Entry::Refund {
+        limit: 0,
+        stamp,
+        amount,
+    };
+    let reply = bench.sends(&mut peers[0], |call| {
+        (call.entries, call.wants_view) = (vec![refund], false);
+    });
+    (bench, peers, reply)
+}
+
+#[test]
+fn what_is_refunded_is_another_s_as_soon_as_everybody_has_looked() {
+    let (mut bench, mut peers, reply) = refunded();
+    let now = bench.now;
+    // Half is kept for those who may count on it, so the second does not fit.
+    assert_eq!(reply.totals, [80]);
+    let wakenings = [2, 3].map(|replica| Wakening { replica, at: now });
+    assert_eq!(bench.wakenings, wakenings, "all others are to look");
+    assert!(reply.view.is_some(), "the first has looked");
+    assert_eq!(reply.wake_at, now, "and is to say so");
+    let reply = bench.asks(&mut peers[1], &[ask(40)]);
+    assert_eq!((reply.granted, reply.wake_at), (vec![false], now));
+    assert!(!bench.gets(&mut peers[1], 40), "the others have not said so");
+    let silent = |call: &mut Call| call.wants_view = false;
+    assert_eq!(bench.sends(&mut peers[0], silent).wake_at, 0, "once is enough");
+    let reply = bench.sends(&mut peers[2], silent);
+    assert!(reply.view.is_some());
+    assert_eq!((reply.wake_at, bench.wakenings.len()), (now, 0));
+    bench.sends(&mut peers[2], silent);
+    assert_eq!(bench.wakenings, wakenings[..1], "its turn has come");
+    assert!(bench.gets(&mut peers[1], 40));
+}
+
+#[test]
+fn everybody_is_asked_to_look_no_more_often_than_they_call_anyway() {
+    let (mut bench, mut peers, _) = refunded();
+    let looks = |bench: &Bench| bench.wakenings.iter().any(|wakening| wakening.replica == 3);
+    let began = bench.now;
+    let stamp = began - SECOND;
+    let mut rounds = Vec::new();
+    while bench.now < began + 2 * SECOND {
+        // Nobody but the first looks, and it gives back more and more.
+        bench.now += 50_000;
+        let amount = 1;
+        bench.tells(
+            &mut peers[0],
+            &[Entry::Refund {
+                limit: 0,
+                stamp,
+                amount,
+            }],
+        );
+        if looks(&bench) {
+            rounds.push(bench.now - began);
+        }
+        if bench.now - began == 900_000 {
+            bench.beat(&mut peers[2]);
+            assert!(!bench.gets(&mut peers[1], 80));
+        }
+    }
+    assert_eq!(rounds, [600_000]);
+}
+
+#[test]
+fn nobody_is_asked_to_look_for_whom_that_is_not_enough() {
+    let (mut bench, mut peers) = Bench::with(100, 2);
+    assert!(bench.gets(&mut peers[0], 100));
+    let stamp = bench.now;
+    bench.beats(&mut peers, SECOND);
+    assert!(!bench.gets(&mut peers[1], 41));
+    let amount = 40;
+    let reply = bench.tells(
+        &mut peers[0],
+        &[Entry::Refund {
+            limit: 0,
+            stamp,
+            amount,
+        }],
+    );
+    assert_eq!((reply.wake_at, reply.totals), (0, vec![80]));
+    assert!(bench.wakenings.iter().all(|wakening| wakening.at > bench.now));
+}

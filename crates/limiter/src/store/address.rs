@@ -104,7 +104,10 @@ impl Url {
             None => (None, None),
             Some((user, password)) => (decode(user)?, decode(password)?),
         };
-        let address = Address::parse(host).map_err(|_| StoreProblem::Host)?;
+        let address = Address::parse(host).map_err(|_| match host.rsplit_once(':') {
+            Some((name, _)) if Address::parse(name).is_ok() => StoreProblem::Port,
+            _ => StoreProblem::Host,
+        })?;
         let database = match path {
             "" => 0,
             digits => digits.parse().map_err(|_| StoreProblem::Database)?,

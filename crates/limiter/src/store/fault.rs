@@ -43,6 +43,8 @@ pub enum StoreError {
     Moved,
     /// The sentinels know no server of this name.
     NotFound,
+    /// It has no database of this number.
+    Database,
     /// It is too old, or something that speaks only some of its language.
     Unsupported,
     /// The script failed, or it said something else.
@@ -53,7 +55,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Unresolved,
         Self::Refused,
         Self::Unreachable,
@@ -70,6 +72,7 @@ impl StoreError {
         Self::ClusterDown,
         Self::Moved,
         Self::NotFound,
+        Self::Database,
         Self::Unsupported,
         Self::Script,
         Self::Reply,
@@ -94,6 +97,7 @@ impl StoreError {
             Self::ClusterDown => "cluster_down",
             Self::Moved => "moved",
             Self::NotFound => "not_found",
+            Self::Database => "database",
             Self::Unsupported => "unsupported",
             Self::Script => "script",
             Self::Reply => "reply",
@@ -118,7 +122,7 @@ impl StoreError {
             Self::Busy => StoreState::Busy,
             Self::NoReplicas => StoreState::NoReplicas,
             Self::ClusterDown | Self::Moved => StoreState::ClusterDown,
-            Self::Unsupported | Self::Script | Self::Reply => StoreState::Failing,
+            Self::Database | Self::Unsupported | Self::Script | Self::Reply => StoreState::Failing,
         }
     }
 
@@ -199,6 +203,9 @@ impl Fault {
             (None, ErrorKind::Io) if error.is_timeout() => StoreError::Timeout,
             (None, ErrorKind::Io) => StoreError::Closed,
             (None, ErrorKind::Parse | ErrorKind::UnexpectedReturnType) => StoreError::Reply,
+            _ if detail.contains("DB index") || error.to_string().contains("switch database") => {
+                StoreError::Database
+            }
             _ if detail.contains("ACL failure in script") => StoreError::Denied,
             _ if detail.starts_with("unknown command") => StoreError::Unsupported,
             _ => StoreError::Script,

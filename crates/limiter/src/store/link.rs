@@ -1,5 +1,6 @@
 //! One connection to one server.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,7 +179,7 @@ impl Dialer {
         })?;
         match tls.connect(name, stream).await {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => Err(Fault::new(StoreError::Tls, error.to_string())),
+            Err(error) => Err(Fault::new(StoreError::Tls, why_no_tls(&error))),
         }
     }
 }
@@ -315,6 +316,23 @@ async fn in_time<T>(
             StoreError::Timeout,
             format!("{otherwise} within {} ms", time.as_millis()),
         )),
+    }
+}
+
+/// Returns why there is no TLS. A server that does not speak it answers with something else, or not at all.
+fn why_no_tls(error: &io::Error) -> String {
+    let rustls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let is_plain = match rustls {
+        Some(rustls::Error::InvalidMessage(_)) => true,
+        Some(_) => false,
+        None => error.kind() == io::ErrorKind::UnexpectedEof,
+    };
+    if is_plain {
+        format!("{error}; a server without TLS has a URL that begins with redis://")
+    } else {
+        error.to_string()
     }
 }
 

@@ -67,6 +67,8 @@ pub enum StoreProblem {
     Scheme,
     /// The URL names no host and port.
     Host,
+    /// The URL names a port that is none.
+    Port,
     /// The URL has parameters, of which none is known.
     Parameters,
     /// User or password in the URL are not well encoded.
@@ -102,6 +104,7 @@ impl fmt::Display for StoreProblem {
                 "a store's URL begins with redis://, rediss:// (TLS) or unix:// (a socket of this machine)",
             ),
             Self::Host => f.write_str("a store's URL names a host, as in redis://user:password@host:6379"),
+            Self::Port => f.write_str("the port in a store's URL is between 1 and 65535"),
             Self::Parameters => {
                 f.write_str("a store's URL has no parameters: say everything else in the options")
             }

@@ -409,6 +409,10 @@ impl Group {
         (shared.registered, shared.surprised) = (denied, surprised);
         shared.wake_at = (reply.wake_at > 0).then(|| shared.here(reply.wake_at).max(now) + AFTER);
         shared.beat_at = shared.beat_at.max(sent.first + BEAT);
+        if let Some(at) = shared.wake_at.filter(|_| !shared.is_quiet) {
+            // Nobody is asked for, but it wants to be called.
+            shared.beat_at = shared.beat_at.min(at);
+        }
         lets
     }
 

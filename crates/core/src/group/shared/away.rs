@@ -21,10 +21,11 @@ pub(super) const SHARES: u64 = 1_000_000;
 impl Shared {
     /// Returns when it goes on alone, or stops to.
     pub(super) fn next_retreat(&self) -> Option<u64> {
-        let contact = self.contact?;
+        // Whoever was never in touch has no share.
+        let contact = self.contact.or(self.wanted)?;
         match self.standing {
             Standing::Sharing => Some(contact + length(self.plan.share_life)),
-            Standing::Closed | Standing::Idle => None,
+            Standing::Closed => None,
             _ => Some(contact + AWAY_AFTER),
         }
     }
@@ -35,6 +36,11 @@ impl Group {
     pub(crate) fn keep_in_touch(&mut self, now: u64, allowances: &mut Allowances, notices: &mut Vec<Notice>) {
         let is_in_use = self.is_in_use();
         let Some(shared) = &self.shared else { return };
+        if !is_in_use && !shared.is_member && shared.standing == Standing::Closed {
+            // Nobody waits for the ledger any more.
+            self.stand(Standing::Idle, notices);
+            return;
+        }
         if !is_in_use || shared.next_retreat().is_none_or(|at| at > now) {
             return;
         }

@@ -346,3 +346,25 @@ fn windows_have_names() {
         assert_eq!(describe(&limit), expect);
     }
 }
+
+#[test]
+fn who_waited_for_the_store_is_told_so() {
+    let text = |waits_for| {
+        let refusal = Refusal {
+            waits_for: Some(waits_for),
+            retry_after: Some(Duration::from_secs(1)),
+            ..Refusal::of(RefusalReason::Deadline)
+        };
+        let reply = ErrorReply::refusal(&refusal);
+        assert_eq!(reply.status(), StatusCode::TOO_MANY_REQUESTS);
+        let body = reply.render(Shape::OpenAi, "r").into_body();
+        String::from_utf8_lossy(&body).into_owned()
+    };
+    assert!(
+        text(WaitReason::Store)
+            .contains("The store through which the gateways share their limits is out of reach.")
+    );
+    assert!(text(WaitReason::Learning).contains("is not known yet"));
+    assert!(text(WaitReason::Hold).contains("The provider asked for a pause."));
+    assert!(!text(WaitReason::Line).contains("store"));
+}

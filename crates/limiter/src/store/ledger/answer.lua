@@ -13,7 +13,8 @@ Answer = {
       if not ring then
         ring = State.open_ring({
           name = limits[at], life = 0, asked = 0, width = 1, amount = 0, told = 0, source = 0, since = 0, ends = 0, live = 0,
-          refunded = 0, low = 1, top = 0, size = 0, held = 0, kept = 0, part = 0, rate = 0, index = #ledger.rings + 1,
+          refunded = 0, low = 1, top = 0, size = 0, held = 0, kept = 0, part = 0, rate = 0, round = 0,
+          index = #ledger.rings + 1,
         })
         ledger.rings[ring.index], by_name[ring.name], is_changed = ring, ring, true
       end
@@ -298,7 +299,7 @@ Answer = {
     Answer.enter(now, entries)
     if own then Answer.sow(now) end
     if learning then Answer.learn(now) end
-    local granted, denial, denied_by, wake_at = Line.pass(now, me)
+    local granted, denial, denied_by, wake_at, is_behind = Line.pass(now, me)
     local reply, order, is_denied = State.brief(now, learning and K.LEARNING or K.OPEN), 0, false
     reply[4], reply[5], reply[8], reply[9], reply[10] = ledger.there, leaves and 0 or me[K.TOLD_SHARE], denial, denied_by, wake_at
     local n, at, their_tags = 12, 1, {}
@@ -320,7 +321,7 @@ Answer = {
     n = #reply + 1
     reply[n] = #list
     for i = 1, #list do reply[n + i] = list[i] end
-    local is_shown = wants_view or is_denied
+    local is_shown = wants_view or is_denied or is_behind
     local knew = Replica.told_at(me)
     Replica.count(me, now, -1)
     if #list > 0 then me[K.TOLD_AT] = now end

@@ -15,7 +15,7 @@ local function common_call()
   if not got[1] or not got[2] or got[4] then return end
   local c, me, roll = { decode(got[1]) }, { decode(got[2]) }, { decode(got[3]) }
   -- Format, epoch, server, how many wait, news of limits; whether everybody knows everybody.
-  if c[1] ~= 1 or c[2] ~= known_epoch or c[24] ~= server or c[25] ~= 0 or c[7] ~= known_facts then return end
+  if c[1] ~= 1 or c[2] ~= known_epoch or c[24] ~= server or c[26] ~= 0 or c[7] ~= known_facts then return end
   if has_ask and c[22] ~= 1 then return end
   -- Sequence, left, repeated, told for the first time.
   if sequence ~= me[1] + 1 or me[6] ~= 0 or me[14] ~= 0 or me[11] == 0 then return end
@@ -29,9 +29,9 @@ local function common_call()
 
   -- What of each ring has to be known: the epoch, the buckets that expire, that of now, and those that are corrected.
   local count, rings = #limits / 7, {}
-  if #c ~= 25 + 18 * count then return end
+  if #c ~= 26 + 19 * count then return end
   for i = 1, count do
-    local at, limit = 8 + 18 * i, 7 * i - 6
+    local at, limit = 8 + 19 * i, 7 * i - 6
     local width, low, size = c[at + 3], c[at + 11], c[at + 13]
     -- Name, life, width, since, ends; some charge; what it was told.
     if c[at] ~= limits[limit] or c[at + 1] ~= limits[limit + 1] or width ~= limits[limit + 2] then return end

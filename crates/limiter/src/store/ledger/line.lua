@@ -138,6 +138,64 @@ Line = {
     end
   end,
 
+  -- Returns whether somebody would fit if everybody knew what was refunded.
+  waits_for_refund = function(now, members, list, at)
+    for k = at + 1, at + 3 * list[at], 3 do
+      local ring = ledger.rings[list[k]]
+      local limit = Ring.limit(ring)
+      local weight = min(list[k + 1] + list[k + 2], limit)
+      local over = run.totals[list[k]] + weight - limit
+      if weight > 0 and over > 0 then
+        local sum = { kept = 0, part = 0 }
+        for i = 1, #members do
+          local member = members[i]
+          local ends = Replica.share_ends(member)
+          if member and Replica.is_there(member, now) and Replica.is_in_touch(member, now) and now <= ends + ring.life and ring.since <= ends then
+            local mark = max(member[K.MARK + K.PER_RING * ring.index] or 0, 0)
+            Ring.keep(sum, ring.refunded - mark, max(member[K.TOLD_SHARE], member[K.SHARE]))
+          end
+        end
+        if over > sum.kept + (sum.part > 0 and 1 or 0) then return false end
+      end
+    end
+    return true
+  end,
+
+  -- Asks everybody to look at what was refunded, if somebody waits for nothing else: a part of it is kept for those who may
+  -- still count on its expiry.
+  look_around = function(now, me, others, list, at)
+    if less(now, ledger.round_at) < K.ROUND_EVERY then return end
+    local is_kept = true
+    for k = at + 1, at + 3 * list[at], 3 do
+      local ring = ledger.rings[list[k]]
+      local limit = Ring.limit(ring)
+      local weight = min(list[k + 1] + list[k + 2], limit)
+      if weight > 0 and run.totals[list[k]] + weight > limit and (ring.rate == 0 or ring.kept + ring.part == 0) then is_kept = false end
+    end
+    if not is_kept then return end
+    local members = Replica.read_all(me)
+    if not Line.waits_for_refund(now, members, list, at) then return end
+    ledger.round_at = now
+    for i = 1, #ledger.rings do ledger.rings[i].round = ledger.rings[i].refunded end
+    for i = 1, #members do
+      local member, member_id, is_behind, waiter = members[i], run.roll[2 * i - 1], false, nil
+      for k = 1, #ledger.rings do
+        if member and Replica.is_behind(member, ledger.rings[k], ledger.rings[k].round) then is_behind = true end
+      end
+      if is_behind and member_id ~= replica and Replica.is_there(member, now) then
+        for k = 1, #others do
+          if others[k].id == member_id then waiter = others[k] end
+        end
+        if waiter then
+          Line.wake(waiter, now)
+        else
+          run.wakenings[#run.wakenings + 1] = member_id
+          run.wakenings[#run.wakenings + 1] = now
+        end
+      end
+    end
+  end,
+
   grant = function(now, me, list, at)
     for k = at + 1, at + 3 * list[at], 3 do
       local ring, take, hold = ledger.rings[list[k]], list[k + 1], list[k + 2]
@@ -177,7 +235,8 @@ Line = {
   end,
 
   -- Lets those of the caller's requests in whose turn it is, and finds out who goes next. Returns who was let in, by order
-  -- (nil: not), why the first that was not was not, by which limit, and when to call again.
+  -- (nil: not), why the first that was not was not, by which limit, when to call again, and whether it has to be shown what
+  -- was refunded.
   pass = function(now, me)
     local others, granted = {}, {}
     local denial, denied_by, wake_at = K.BY_NONE, 0, 0
@@ -185,7 +244,7 @@ Line = {
       local waiter = ledger.waiters[i]
       if less(now, waiter.beat) <= K.SILENT_AFTER then others[#others + 1] = waiter end
     end
-    if #asks == 0 and #others == 0 then return granted, denial, denied_by, wake_at end
+    if #asks == 0 and #others == 0 then return granted, denial, denied_by, wake_at, false end
     local line = Line.form(now, others)
     local is_contended = #others > 0 or #line > 1
     local waits, first_key = {}, {}
@@ -219,6 +278,7 @@ Line = {
       elseif barrier then
         if is_own and denial == K.BY_NONE then denial = shut or K.BY_LINE end
       else
+        if not shut then Line.look_around(now, me, others, list, at) end
         local moment, by = Line.earliest(now, list, at)
         if moment > 0 then moment = max(moment, ledger.paused_until) end
         barrier = {
@@ -233,7 +293,13 @@ Line = {
         end
       end
     end
-    return granted, denial, denied_by, wake_at
+    local is_behind = false
+    for i = 1, barrier and #run.rings or 0 do
+      local ring = run.rings[i]
+      if Replica.is_behind(me, ring, ring.round) then is_behind = true end
+    end
+    -- That it has looked is known when it calls again.
+    return granted, denial, denied_by, is_behind and now or wake_at, is_behind
   end,
 }
 

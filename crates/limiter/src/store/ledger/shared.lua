@@ -29,7 +29,7 @@ local K = {
   FORMAT = 1,
   CLOCK_SLACK = 100000, CLOCK_JITTER = 50000,
   SILENT_AFTER = 1000000, CUT_OFF_AFTER = 11000000, LEFT_KEPT = 60000000, LIFE_KEPT = 600000000,
-  LEARNING_MIN = 1000000, WINDOW_MAX = 3600000000, TRIAL_LIFE = 10000000, THERE = 1000000,
+  LEARNING_MIN = 1000000, WINDOW_MAX = 3600000000, TRIAL_LIFE = 10000000, THERE = 1000000, ROUND_EVERY = 600000,
   SHARES = 1000000, WINDOW_COST = 1073741824,
   HEADS_MAX = 16, MISSED_MAX = 16, TAGS_MAX = 1024, SLOT = 10,
   DAY = 86400000000, HALF_DAY = 43200000000,
@@ -37,7 +37,7 @@ local K = {
   BY_NONE = 0, BY_LIMIT = 1, BY_LINE = 2, BY_PAUSE = 3, BY_LEARNING = 4,
   -- How many numbers there are of a limit of the call (name, life, width, amount, since, ends, held), of the ledger but for
   -- its lists, and of a ring.
-  LIMIT = 7, HEAD = 25, RING = 18,
+  LIMIT = 7, HEAD = 26, RING = 19,
   -- Places in a replica's record. What it was told by its last answer begins with TOLD; what it has for sure does not.
   SEQUENCE = 1, BORN = 2, BEAT = 3, SENT = 4, CONTACT = 5, LEFT = 6, OFF = 7, SHARE_LIFE = 8, LEASE = 9,
   TOLD_SHARE = 10, TOLD_AT = 11, SHARE = 12, AT = 13, REPEATED = 14,

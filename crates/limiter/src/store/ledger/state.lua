@@ -22,7 +22,9 @@ State = {
         source = c[at + 6], since = c[at + 7], ends = c[at + 8], live = c[at + 9], refunded = c[at + 10], low = c[at + 11],
         top = c[at + 12], size = c[at + 13],
         -- What replicas hold; what is kept for them, and a millionth part of it; the shares of those for whom a refund is kept.
-        held = c[at + 14], kept = c[at + 15], part = c[at + 16], rate = c[at + 17], index = #rings + 1,
+        held = c[at + 14], kept = c[at + 15], part = c[at + 16], rate = c[at + 17],
+        -- What was refunded when everybody was last asked to look at that.
+        round = c[at + 18], index = #rings + 1,
       })
       at = at + K.RING
     end
@@ -33,7 +35,7 @@ State = {
       -- Sums over all replicas: how many are there, the shares that they claim, and in the rings what is held and kept. They
       -- are right until `recount_at`, as long as lives are what they were. `known` is 1 if everybody knows everybody.
       recount_at = c[17], life = c[18], short = c[19], there = c[20], shares = c[21], known = c[22],
-      expire_at = c[23], server = c[24], waiters = waiters, rings = rings,
+      expire_at = c[23], server = c[24], round_at = c[25], waiters = waiters, rings = rings,
     }
   end,
 
@@ -42,7 +44,7 @@ State = {
     local c = {
       K.FORMAT, ledger.epoch, ledger.last, ledger.skew, ledger.doubt, ledger.paused_until, ledger.facts_version,
       v[0], v[1], v[2], v[3], e[0], e[1], e[2], e[3], ledger.tags, ledger.recount_at, ledger.life, ledger.short, ledger.there,
-      ledger.shares, ledger.known, ledger.expire_at, ledger.server, #waiters,
+      ledger.shares, ledger.known, ledger.expire_at, ledger.server, ledger.round_at, #waiters,
     }
     local n = K.HEAD
     for i = 1, #waiters do
@@ -54,7 +56,7 @@ State = {
       c[n + 1], c[n + 2], c[n + 3], c[n + 4], c[n + 5], c[n + 6] = r.name, r.life, r.asked, r.width, r.amount, r.told
       c[n + 7], c[n + 8], c[n + 9], c[n + 10], c[n + 11] = r.source, r.since, r.ends, r.live, r.refunded
       c[n + 12], c[n + 13], c[n + 14], c[n + 15], c[n + 16] = r.low, r.top, r.size, r.held, r.kept
-      c[n + 17], c[n + 18], n = r.part, r.rate, n + K.RING
+      c[n + 17], c[n + 18], c[n + 19], n = r.part, r.rate, r.round, n + K.RING
     end
     return pack(unpack(c))
   end,
@@ -97,7 +99,7 @@ State = {
     return {
       epoch = epoch, server = server, last = last, skew = skew, doubt = 0, paused_until = 0, facts_version = 0,
       virtual = { [0] = 0, 0, 0, 0 }, credit = { [0] = 0, 0, 0, 0 }, tags = 0,
-      recount_at = 0, life = 0, short = 0, there = 0, shares = 0, known = 0, expire_at = 0, waiters = {}, rings = {},
+      recount_at = 0, life = 0, short = 0, there = 0, shares = 0, known = 0, expire_at = 0, round_at = 0, waiters = {}, rings = {},
     }
   end,
 
@@ -156,7 +158,7 @@ Replica = {
   -- Adds what replicas hold, and what is kept for them, to the sums of the rings, so many times.
   count = function(member, now, times)
     if member[K.LEFT] == 1 then return end
-    local in_touch, is_held = less(now, member[K.CONTACT]) <= K.SILENT_AFTER, less(now, member[K.BEAT]) <= member[K.LEASE]
+    local in_touch, is_held = Replica.is_in_touch(member, now), less(now, member[K.BEAT]) <= member[K.LEASE]
     local share, ends = times * max(member[K.TOLD_SHARE], member[K.SHARE]), Replica.share_ends(member)
     for i = 1, #ledger.rings do
       local ring, at = ledger.rings[i], K.PER_RING * i
@@ -171,6 +173,16 @@ Replica = {
         end
       end
     end
+  end,
+
+  is_in_touch = function(member, now)
+    return less(now, member[K.CONTACT]) <= K.SILENT_AFTER
+  end,
+
+  -- Returns whether it does not know for sure yet what had been refunded of a limit when that was so much.
+  is_behind = function(member, ring, refunded)
+    local mark = member[K.MARK + K.PER_RING * ring.index]
+    return mark and mark >= 0 and mark < refunded
   end,
 
   -- Returns the next moment at which something else of a replica counts.
