@@ -135,8 +135,40 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// What is used up, where that is why.
     pub spent: Option<Spent>,
-    /// What it waited for, or would have, where that is known.
-    pub waits_for: Option<WaitReason>,
+    /// What is in the way, where that is no limit.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// Something other than a limit that a refused request waited for, or would have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The provider told the group to pause.
+    Hold,
+    /// How much of the quota is in use is not known yet.
+    Learning,
+    /// The ledger that all replicas share is out of reach.
+    Store,
+}
+
+impl Obstacle {
+    /// Returns the name used in headers, logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hold => WaitReason::Hold.name(),
+            Self::Learning => WaitReason::Learning.name(),
+            Self::Store => WaitReason::Store.name(),
+        }
+    }
+
+    /// Returns what somebody waits for, if it is no limit.
+    pub(crate) const fn of(reason: WaitReason) -> Option<Self> {
+        match reason {
+            WaitReason::Hold => Some(Self::Hold),
+            WaitReason::Learning => Some(Self::Learning),
+            WaitReason::Store => Some(Self::Store),
+            _ => None,
+        }
+    }
 }
 
 /// Something that is used up.
@@ -212,7 +244,7 @@ impl Refusal {
             owner: None,
             retry_after: None,
             spent: None,
-            waits_for: None,
+            obstacle: None,
         }
     }
 }

@@ -52,7 +52,8 @@ mod tests;
 pub use caller::{Caller, Priority, RouteId, TenantId};
 pub use charge::{Charge, ChargeModel, InputCharge, OutputCharge, Settlement};
 pub use decision::{
-    Allotment, Decision, Permit, PermitId, Refusal, RefusalReason, Spent, Ticket, TicketId, WaitReason,
+    Allotment, Decision, Obstacle, Permit, PermitId, Refusal, RefusalReason, Spent, Ticket, TicketId,
+    WaitReason,
 };
 pub use engine::{ACCOUNTS_MAX, Engine};
 pub use estimate::TextShape;

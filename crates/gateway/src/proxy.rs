@@ -32,8 +32,8 @@ use hyper::body::Incoming;
 use tidegate::Permit;
 use tidegate_core::provider::Dialect;
 use tidegate_core::{
-    Bytes as ByteCount, Demand, Owner, Refusal, Request as LimiterRequest, RequestClass, RunStep, TenantId,
-    Tokens, Usage, WaitReason,
+    Bytes as ByteCount, Demand, Obstacle, Owner, Refusal, Request as LimiterRequest, RequestClass, RunStep,
+    TenantId, Tokens, Usage, WaitReason,
 };
 use tokio::time::Instant;
 
@@ -466,8 +466,8 @@ fn mark(headers: &mut http::HeaderMap, record: &Record) {
     }
 }
 
-/// Returns what a refusal is about: what is used up, whose own limit has no room, which of the provider's, or what else it
-/// waited for.
+/// Returns what a refusal is about: what is used up, whose own limit has no room, which of the provider's, or what else is
+/// in the way.
 fn limited_by(refusal: &Refusal) -> Option<&'static str> {
     let spent = refusal.spent.map(|spent| spent.what.name());
     let owner = refusal.owner.map(|owner| match owner {
@@ -475,15 +475,8 @@ fn limited_by(refusal: &Refusal) -> Option<&'static str> {
         Owner::Route(_) => "route",
     });
     let limit = || refusal.limit.map(|limit| limit.dimension.name());
-    let waits_for = || {
-        let reason = refusal.waits_for.as_ref()?;
-        matches!(
-            reason,
-            WaitReason::Store | WaitReason::Learning | WaitReason::Hold
-        )
-        .then(|| reason.name())
-    };
-    spent.or(owner).or_else(limit).or_else(waits_for)
+    let obstacle = || refusal.obstacle.map(Obstacle::name);
+    spent.or(owner).or_else(limit).or_else(obstacle)
 }
 
 /// How often the client's SDK says that it has tried before.

@@ -35,8 +35,9 @@ pub mod store;
 
 pub use tidegate_core as core;
 pub use tidegate_core::{
-    ChargeModel, Demand, Discipline, Failure, Gap, Limit, LimitRef, Memory, Plan, QuotaKey, QuotaPlan,
-    Readings, Refusal, RefusalReason, Request, Snapshot, Timestamp, Tokens, UnknownMemory, Usage, WaitReason,
+    ChargeModel, Demand, Discipline, Failure, Gap, Limit, LimitRef, Memory, Obstacle, Plan, QuotaKey,
+    QuotaPlan, Readings, Refusal, RefusalReason, Request, Snapshot, Timestamp, Tokens, UnknownMemory, Usage,
+    WaitReason,
 };
 
 pub use crate::builder::Builder;

@@ -6,7 +6,7 @@ use super::Group;
 use crate::allowance::Allowances;
 use crate::caller::Caller;
 use crate::charge::Charge;
-use crate::decision::{Refusal, RefusalReason, WaitReason};
+use crate::decision::{Obstacle, Refusal, RefusalReason, WaitReason};
 use crate::meter::Earliest;
 use crate::projection::Need;
 use crate::queue::{Flow, Waiting};
@@ -48,7 +48,7 @@ pub(super) fn refusal(caller: Caller, waits_for: WaitReason, wait: u64, reason: 
         limit,
         owner,
         retry_after: Some(Duration::from_micros(wait.max(AWAY_MIN))),
-        waits_for: Some(waits_for),
+        obstacle: Obstacle::of(waits_for),
         ..Refusal::of(reason)
     }
 }

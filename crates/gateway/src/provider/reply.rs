@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, Response, StatusCode};
 use tidegate_core::{
-    Allotment, BudgetUnit, Dimension, LimitRef, Owner, Period, Refusal, RefusalReason, Spent, WaitReason,
+    Allotment, BudgetUnit, Dimension, LimitRef, Obstacle, Owner, Period, Refusal, RefusalReason, Spent,
 };
 
 use super::{BadBody, Shape};
@@ -79,15 +79,15 @@ impl ErrorReply {
             },
             Some(Owner::Route(_)) => " of this route".to_owned(),
         };
-        let because = match (limit.as_deref(), refusal.waits_for) {
+        let because = match (limit.as_deref(), refusal.obstacle) {
             (Some(limit), _) => format!(" The limit of {limit}{owner} is in use."),
-            (None, Some(WaitReason::Store)) => {
+            (None, Some(Obstacle::Store)) => {
                 " The store through which the gateways share their limits is out of reach.".to_owned()
             }
-            (None, Some(WaitReason::Learning)) => {
+            (None, Some(Obstacle::Learning)) => {
                 " How much of the quota is in use is not known yet.".to_owned()
             }
-            (None, Some(WaitReason::Hold)) => " The provider asked for a pause.".to_owned(),
+            (None, Some(Obstacle::Hold)) => " The provider asked for a pause.".to_owned(),
             (None, _) => String::new(),
         };
         let reply = match refusal.reason {

@@ -218,3 +218,26 @@ fn nobody_is_refused_for_an_outage_that_may_end_in_time() {
         );
     }
 }
+
+#[test]
+fn who_comes_to_a_store_that_is_gone_is_told_so() {
+    let mut plan = shared(vec![limit(Dimension::Requests, 60)]);
+    if let Some(shared) = &mut plan.shared {
+        shared.trusts_empty = true;
+    }
+    let mut rig = Rig::new(1, &plan);
+    rig.befall(0.5, Deed::Freeze);
+    rig.befall(20.0, Deed::Thaw);
+    let impatient = Ask {
+        patience: Duration::from_secs(10),
+        ..ASK
+    };
+    rig.arrive(0, 1.0, impatient);
+    rig.arrive(0, 15.0, ASK);
+    rig.run(40.0);
+    let standings = &rig.nodes[0].standings;
+    assert!(standings.contains(&Standing::Closed), "{standings:?}");
+    assert_eq!(rig.refused.len(), 1);
+    assert_eq!(rig.refused[0].1.obstacle, Some(crate::Obstacle::Store));
+    assert_eq!(rig.between(20.0, 22.0).len(), 1, "who waits on is let in");
+}

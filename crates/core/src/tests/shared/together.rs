@@ -167,6 +167,37 @@ fn what_one_gives_back_another_has_at_once() {
 }
 
 #[test]
+fn what_one_does_not_need_another_has_at_once() {
+    let mut plan = shared(vec![limit(Dimension::Tokens, 1_000)]);
+    plan.quotas[0].charge = crate::ChargeModel::SETTLED;
+    let mut rig = Rig::new(3, &plan);
+    let large = Ask {
+        tokens: 900,
+        spares: 800,
+        runs: 5_000_000,
+        ..ASK
+    };
+    rig.arrive(0, 2.0, large);
+    // All of them use the group, and go on to.
+    for second in 0..20 {
+        for node in 0..3 {
+            rig.arrive(
+                node,
+                f64::from(second) + 0.1 * node as f64,
+                Ask { tokens: 1, ..ASK },
+            );
+        }
+    }
+    let waits = Ask { tokens: 800, ..ASK };
+    rig.arrive(1, 4.0, waits);
+    rig.run(20.0);
+    let used = rig.uses.iter().find(|used| used.tokens == 800);
+    let at = used.expect("it was sent").at - START.as_micros();
+    // Six ways: to tell, to be told, to look, to be shown, to say so, and to be told again. And a call a millisecond later.
+    assert!((7_000_000..=7_005_000).contains(&at), "it went after {at} µs");
+}
+
+#[test]
 fn a_killed_replicas_places_come_back_with_its_lease() {
     let mut rig = Rig::new(
         2,

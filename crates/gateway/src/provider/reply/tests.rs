@@ -349,9 +349,9 @@ fn windows_have_names() {
 
 #[test]
 fn who_waited_for_the_store_is_told_so() {
-    let text = |waits_for| {
+    let text = |obstacle| {
         let refusal = Refusal {
-            waits_for: Some(waits_for),
+            obstacle,
             retry_after: Some(Duration::from_secs(1)),
             ..Refusal::of(RefusalReason::Deadline)
         };
@@ -361,10 +361,10 @@ fn who_waited_for_the_store_is_told_so() {
         String::from_utf8_lossy(&body).into_owned()
     };
     assert!(
-        text(WaitReason::Store)
+        text(Some(Obstacle::Store))
             .contains("The store through which the gateways share their limits is out of reach.")
     );
-    assert!(text(WaitReason::Learning).contains("is not known yet"));
-    assert!(text(WaitReason::Hold).contains("The provider asked for a pause."));
-    assert!(!text(WaitReason::Line).contains("store"));
+    assert!(text(Some(Obstacle::Learning)).contains("is not known yet"));
+    assert!(text(Some(Obstacle::Hold)).contains("The provider asked for a pause."));
+    assert!(!text(None).contains("store"));
 }
