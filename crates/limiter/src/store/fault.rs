@@ -212,6 +212,9 @@ impl Fault {
         };
         let words = match error.code() {
             Some(code) => format!("{code} {detail}"),
+            None if error.kind() == ErrorKind::Parse => {
+                format!("neither Redis nor Valkey answers like this: {}", error.to_string().trim_end())
+            }
             None => error.to_string(),
         };
         let redirect = error.redirect_node().and_then(|(node, slot)| {

@@ -177,9 +177,12 @@ impl Dialer {
                 format!("no certificate can bear the name {host}"),
             )
         })?;
-        match tls.connect(name, stream).await {
-            Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => Err(Fault::new(StoreError::Tls, why_no_tls(&error))),
+        // Less than all the time that there is: whoever is not answered says to what.
+        let patience = self.options.connect_timeout * 9 / 10;
+        match timeout(patience, tls.connect(name, stream)).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(error)) => Err(Fault::new(StoreError::Tls, why_no_tls(&error))),
+            Err(_) => Err(Fault::new(StoreError::Tls, format!("no answer; {PLAIN}"))),
         }
     }
 }
@@ -319,6 +322,9 @@ async fn in_time<T>(
     }
 }
 
+/// What to do where a server does not speak TLS.
+const PLAIN: &str = "the URL of a server without TLS begins with redis://";
+
 /// Returns why there is no TLS. A server that does not speak it answers with something else, or not at all.
 fn why_no_tls(error: &io::Error) -> String {
     let rustls = error
@@ -330,7 +336,7 @@ fn why_no_tls(error: &io::Error) -> String {
         None => error.kind() == io::ErrorKind::UnexpectedEof,
     };
     if is_plain {
-        format!("{error}; a server without TLS has a URL that begins with redis://")
+        format!("{error}; {PLAIN}")
     } else {
         error.to_string()
     }
