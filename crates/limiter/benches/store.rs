@@ -15,9 +15,10 @@ use tokio::time::Instant;
 
 const ROUNDS: usize = 20_000;
 
-/// So often what one gives back is waited for by the other, and so long before it does.
-const HAND_OVERS: usize = 500;
-const SETTLED: Duration = Duration::from_millis(20);
+/// How often what one gives back is waited for by the other, and for how long before it does: long enough for the store to
+/// know of it, and for charges longer than replicas are asked to look at refunds.
+const PLACES: (usize, Duration) = (500, Duration::from_millis(20));
+const CHARGES: (usize, Duration) = (100, Duration::from_millis(700));
 
 fn main() {
     let server = RedisServer::start();
@@ -29,7 +30,15 @@ fn main() {
     measure("alone", describe(), None, false);
     let options = |url: &str| Some(StoreOptions::redis(url).unwrap().trust_empty(true));
     let (tcp, socket) = (server.tcp_url(), server.url());
-    hand_over(&tcp);
+    let name = "a place that becomes free, the other has after";
+    hand_over(name, &tcp, || Limiter::builder().concurrent(1), PLACES);
+    let name = "tokens that are given back, the other has after";
+    hand_over(
+        name,
+        &tcp,
+        || Limiter::builder().tokens_per_minute(1_000),
+        CHARGES,
+    );
     measure("with a store, by TCP", describe(), options(&tcp), false);
     measure("with a store, by its socket", describe(), options(&socket), false);
     measure(
@@ -91,24 +100,27 @@ fn measure(name: &str, limiter: Builder, store: Option<StoreOptions>, is_one: bo
     }
 }
 
-/// Measures how long after a request of one replica has ended the other's, which waits for its place, is let in.
-fn hand_over(url: &str) {
+/// Measures how long after a request of one replica has ended the other's, which waits for what it had, is let in.
+fn hand_over(name: &str, url: &str, limits: impl Fn() -> Builder, (count, settled): (usize, Duration)) {
     let keeper = runtime();
     let replica = || async {
-        let options = StoreOptions::redis(url).unwrap().trust_empty(true);
-        Limiter::builder().concurrent(1).build_with(options).unwrap()
+        let options = StoreOptions::redis(url)
+            .unwrap()
+            .trust_empty(true)
+            .prefix(name.replace(|c: char| !c.is_ascii_alphabetic(), "-"));
+        limits().build_with(options).unwrap()
     };
     let [one, other] = keeper.block_on(async { [replica().await, replica().await] });
     std::thread::spawn(move || keeper.block_on(std::future::pending::<()>()));
     let times = runtime().block_on(async {
-        let mut times = Vec::with_capacity(HAND_OVERS);
+        let mut times = Vec::with_capacity(count);
+        let large = || Tokens::new(900);
         let (mut has, mut waits) = (&one, &other);
-        let mut permit = has.acquire_tokens(Tokens::new(10), None).await.unwrap();
-        for _ in 0..HAND_OVERS {
-            let waiting = waits.acquire_tokens(Tokens::new(10), None);
+        let mut permit = has.acquire_tokens(large(), None).await.unwrap();
+        for _ in 0..count {
+            let waiting = waits.acquire_tokens(large(), None);
             tokio::pin!(waiting);
-            // Long enough for the store to know of it.
-            assert!(tokio::time::timeout(SETTLED, &mut waiting).await.is_err());
+            assert!(tokio::time::timeout(settled, &mut waiting).await.is_err());
             let start = Instant::now();
             permit.not_sent();
             permit = waiting.await.unwrap();
@@ -119,7 +131,7 @@ fn hand_over(url: &str) {
         permit.not_sent();
         times
     });
-    print("a place that becomes free, the other has after", times);
+    print(name, times);
 }
 
 /// Returns how long the server takes for a call.

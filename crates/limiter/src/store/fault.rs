@@ -213,7 +213,10 @@ impl Fault {
         let words = match error.code() {
             Some(code) => format!("{code} {detail}"),
             None if error.kind() == ErrorKind::Parse => {
-                format!("neither Redis nor Valkey answers like this: {}", error.to_string().trim_end())
+                format!(
+                    "neither Redis nor Valkey answers like this: {}",
+                    error.to_string().trim_end()
+                )
             }
             None => error.to_string(),
         };

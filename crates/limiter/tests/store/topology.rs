@@ -163,6 +163,54 @@ async fn slots_that_have_moved_are_followed() {
 }
 
 #[tokio::test]
+async fn who_comes_while_a_slot_is_on_its_way_is_served_where_it_arrives() {
+    let nodes = cluster().await;
+    let limiter = at_cluster(&nodes[0]);
+    let first = soon("a permit", limiter.acquire(of(0))).await.unwrap();
+    let keys_of = |node: &RedisServer| -> Vec<String> {
+        redis::cmd("KEYS").arg("*").query(&mut node.connect()).unwrap()
+    };
+    let from = usize::from(keys_of(&nodes[0]).is_empty());
+    let (from, to) = (&nodes[from], &nodes[1 - from]);
+    let keys = keys_of(from);
+    let slot = redis::cmd("CLUSTER")
+        .arg("KEYSLOT")
+        .arg(&keys[0])
+        .query::<u16>(&mut from.connect());
+    let slot = slot.unwrap().to_string();
+    let [source, target] = [from, to].map(|node| told(node, &["CLUSTER", "MYID"]));
+    ask(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source]);
+    ask(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target]);
+    let port = to.port().to_string();
+    let mut migrate = redis::cmd("MIGRATE");
+    migrate
+        .arg(&["127.0.0.1", &port, "", "0", "5000", "KEYS"])
+        .arg(&keys);
+    migrate.exec(&mut from.connect()).unwrap();
+    // The keys are at the other node, which does not own them yet.
+    let waiting = tokio::spawn({
+        let limiter = limiter.clone();
+        async move { limiter.acquire(of(0)).await }
+    });
+    until("it was sent on", || {
+        let errors = limiter.store_status().unwrap().errors;
+        errors.iter().any(|(error, _)| error.name() == "moved")
+    })
+    .await;
+    for node in [to, from] {
+        ask(node, &["CLUSTER", "SETSLOT", &slot, "NODE", &target]);
+    }
+    let second = soon("a permit", waiting).await.unwrap().unwrap();
+    // What was charged before has moved with the slot: the limit is two.
+    let late = Request {
+        deadline: limiter.now() + Duration::from_millis(300),
+        ..of(0)
+    };
+    soon("an answer", limiter.acquire(late)).await.unwrap_err();
+    drop((first, second));
+}
+
+#[tokio::test]
 async fn a_node_that_belongs_to_a_cluster_is_named() {
     let nodes = cluster().await;
     let options = StoreOptions::redis(&nodes[0].tcp_url())

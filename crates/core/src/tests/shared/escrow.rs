@@ -240,6 +240,30 @@ fn tokens_are_divided_whatever_requests_need() {
 }
 
 #[test]
+fn more_tenants_than_one_call_may_speak_of_are_all_served() {
+    let names: Vec<&'static str> = (0..300)
+        .map(|number| &*alloc::format!("tenant-{number}").leak())
+        .collect();
+    let mut plan = tenant(Vec::new(), Vec::new());
+    plan.tenants = names
+        .iter()
+        .map(|name| TenantPlan {
+            limits: vec![limit(Dimension::Requests, 4)],
+            ..TenantPlan::new(*name)
+        })
+        .collect();
+    let mut rig = Rig::new(2, &plan);
+    for (number, tenant) in names.iter().copied().cycle().take(6 * names.len()).enumerate() {
+        rig.arrive(number % 2, 1.0, Ask { tenant, ..OF_A });
+    }
+    rig.run(50.0);
+    for tenant in &names {
+        let served = rig.uses.iter().filter(|used| used.tenant == *tenant).count();
+        assert_eq!(served, 4, "{tenant}");
+    }
+}
+
+#[test]
 fn one_place_goes_round() {
     let mut rig = Rig::new(3, &tenant(vec![limit(Dimension::Concurrency, 1)], Vec::new()));
     for number in 0..600 {
