@@ -406,6 +406,12 @@ impl Queue {
         flow.recent.live_at(self.clock.slot(now))
     }
 
+    /// Returns what a flow was given in the last window by all replicas together, as far as that is known.
+    pub(crate) fn recent_everywhere(&self, now: u64, flow: &Flow) -> u64 {
+        let everywhere = flow.everywhere.as_ref();
+        everywhere.map_or(0, |everywhere| everywhere.recent.live_at(self.clock.slot(now)))
+    }
+
     /// Changes the weights and the order of flows, their tiers and the length of the window.
     pub(crate) fn reconfigure(
         &mut self,

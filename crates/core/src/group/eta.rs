@@ -199,17 +199,21 @@ impl Group {
     /// Returns what will have been taken by those before a request of this cost that stands in a flow's line behind
     /// `before`, if it takes until `until`.
     fn ahead(&self, now: u64, at: u32, before: (Charge, u64), cost: u64, until: u64) -> Charge {
-        self.everywhere(&self.ahead_here(now, at, before, cost, until))
+        let known = self.ahead_of_known(now, at, before, cost, until);
+        self.unseen(now).charge(&known)
     }
 
-    fn ahead_here(&self, now: u64, at: u32, before: (Charge, u64), cost: u64, until: u64) -> Charge {
+    /// The same of the tenants that are here, wherever they wait.
+    fn ahead_of_known(&self, now: u64, at: u32, before: (Charge, u64), cost: u64, until: u64) -> Charge {
         let mut ahead = Charge::ZERO;
         let Some(flow) = self.queue.flow(at) else {
             return ahead;
         };
+        let spread = self.spread_of(now, flow);
+        let before = (spread.charge(&before.0), spread.cost(before.1));
         let own_tier = flow.priority.index();
         for higher in &self.queue.tiers[..own_tier] {
-            ahead.add(&higher.demand);
+            ahead.add(&self.spread().charge(&higher.demand));
         }
         ahead.add(&before.0);
         if self.queue.is_alone() {
@@ -230,7 +234,9 @@ impl Group {
         let weight = u64::from(flow.weight.get());
         let in_line = if flow.cost == 0 { 0 } else { weight };
         let others = tier.weights.saturating_sub(in_line);
-        let rest_cost = (tier.cost - flow.cost).max(1);
+        let spread = self.spread();
+        let rest = spread.charge(&rest);
+        let rest_cost = spread.cost(tier.cost - flow.cost).max(1);
         let share = u128::from(before.1.saturating_add(cost)) * u128::from(others) / u128::from(weight);
         let share = u64::try_from(share).unwrap_or(u64::MAX).min(rest_cost);
         ahead.add(&rest.part(share, rest_cost));
@@ -251,21 +257,23 @@ impl Group {
         if tier > own_tier {
             return;
         }
+        let spread = self.spread_of(now, other);
         let (taken, cost) = self.queue.recent_charge(now, other);
         let window = self.queue.clock.window().max(1);
         let passing = until.saturating_sub(now).min(4 * window);
         let coming = taken.part(passing, window);
+        if tier < own_tier {
+            // Those who wait are counted already.
+            ahead.add(&spread.charge(&coming));
+            return;
+        }
         let coming_cost = u128::from(cost) * u128::from(passing) / u128::from(window);
         let all_cost = other
             .cost
             .saturating_add(u64::try_from(coming_cost).unwrap_or(u64::MAX));
         let mut all = other.demand;
         all.add(&coming);
-        if tier < own_tier {
-            // Those who wait are counted already.
-            ahead.add(&coming);
-            return;
-        }
+        let (all, all_cost) = (spread.charge(&all), spread.cost(all_cost));
         // Whoever comes to the line begins with the service that is due there by then.
         let floor = self.queue.tiers[tier].virtual_time;
         let tag = if other.cost == 0 {

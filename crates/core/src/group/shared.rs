@@ -7,6 +7,7 @@
 mod answer;
 mod away;
 mod calls;
+mod spread;
 
 pub(crate) use answer::Let;
 
@@ -595,21 +596,6 @@ impl Group {
 
     pub(super) fn store_snapshot(&self) -> Option<StoreSnapshot> {
         self.shared.as_ref().map(|shared| shared.snapshot())
-    }
-
-    /// Returns what those before somebody will take at all replicas together, if they take this much here: what becomes free
-    /// is divided as it was in the last window.
-    pub(super) fn everywhere(&self, here: &Charge) -> Charge {
-        let Some(shared) = self.shared.as_ref().filter(|shared| shared.decides()) else {
-            return *here;
-        };
-        let (own, all) = shared.part;
-        let replicas = shared.replicas.max(1);
-        if all > own.saturating_mul(replicas) {
-            here.part(replicas, 1)
-        } else {
-            here.part(all.max(1), own.max(1))
-        }
     }
 
     fn stand(&mut self, standing: Standing, notices: &mut Vec<Notice>) {

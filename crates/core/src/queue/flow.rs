@@ -1,10 +1,11 @@
 //! The requests of one tenant in one tier.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 
-use super::recent::Recent;
+use super::recent::{Clock, Recent};
 use super::{Terms, Waiting};
 use crate::caller::{Priority, RouteId, TenantId};
 use crate::charge::Charge;
@@ -21,6 +22,17 @@ const MIX_PARTS: u64 = 16;
 
 /// What was usual is forgotten by this part in a sixteenth of a window.
 const USUAL_DECAY: u64 = 8;
+
+/// What a flow is given by all replicas together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Everywhere {
+    pub(super) recent: Recent,
+    /// When its service was told, and what it was.
+    told: Option<(u64, u64)>,
+}
+
+/// Service that was told longer ago, in microseconds, may since have been raised to that of others.
+const TOLD_LATELY: u64 = 1_000_000;
 
 /// The requests of one tenant in one tier.
 #[derive(Debug, Clone)]
@@ -45,6 +57,8 @@ pub(crate) struct Flow {
     pub(crate) cost: u64,
     pub(super) lanes: Vec<Lane>,
     pub(crate) recent: Recent,
+    /// What it is given by all replicas together, and its service when that was last told, where limits are shared.
+    pub(super) everywhere: Option<Box<Everywhere>>,
     /// What was given to it lately, fading: in which proportion it takes of each dimension.
     pub(super) mix: Charge,
     pub(super) mix_cost: u64,
@@ -97,6 +111,7 @@ impl Flow {
             cost: 0,
             lanes: Vec::new(),
             recent: Recent::default(),
+            everywhere: None,
             mix: Charge::ZERO,
             mix_cost: 0,
             usual: 0,
@@ -199,6 +214,22 @@ impl Flow {
     /// Returns how much service a cost is.
     pub(crate) fn service(&self, cost: u64) -> u64 {
         (cost.saturating_mul(SERVICE_SCALE) / u64::from(self.weight.get())).max(1)
+    }
+
+    /// Adopts the service that it has had at all replicas together.
+    pub(super) fn adopt(&mut self, now: u64, clock: Clock, tag: u64) {
+        self.tag = tag;
+        let everywhere = self.everywhere.get_or_insert_default();
+        if let Some((at, before)) = everywhere.told
+            && now.saturating_sub(at) <= TOLD_LATELY
+        {
+            let weight = i128::from(self.weight.get());
+            let cost = (i128::from(tag) - i128::from(before)) * weight / i128::from(SERVICE_SCALE);
+            everywhere
+                .recent
+                .add(clock.slot(now), i64::try_from(cost).unwrap_or(0));
+        }
+        everywhere.told = Some((now, tag));
     }
 
     /// Returns the lane of a route and size, made if there is none.

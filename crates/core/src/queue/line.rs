@@ -85,7 +85,7 @@ impl Queue {
     }
 
     /// Adopts the service that a flow has had at all replicas together.
-    pub(crate) fn adopt_service(&mut self, caller: (Priority, crate::caller::TenantId), tag: u64) {
+    pub(crate) fn adopt_service(&mut self, now: u64, caller: (Priority, crate::caller::TenantId), tag: u64) {
         let Some(at) = self.index.get(&caller).copied() else {
             return;
         };
@@ -94,7 +94,7 @@ impl Queue {
         };
         let tier = &mut self.tiers[flow.priority.index()];
         let (is_ready, rank) = (flow.is_ready(), flow.rank(at));
-        flow.tag = tag;
+        flow.adopt(now, self.clock, tag);
         if is_ready {
             tier.ready.remove(&rank);
             tier.ready.insert(flow.rank(at));

@@ -111,6 +111,14 @@ struct Node {
     book: escrow::Driver,
 }
 
+/// When somebody came who had to wait, was expected to go, and went.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    came: u64,
+    expected: u64,
+    went: Option<u64>,
+}
+
 /// One use of the quota.
 #[derive(Debug, Clone, Copy)]
 struct Use {
@@ -131,6 +139,8 @@ struct Rig {
     count: u64,
     uses: Vec<Use>,
     refused: Vec<(usize, Refusal)>,
+    /// What was expected of those who waited, and what came of it.
+    turns: BTreeMap<(usize, TicketId), Turn>,
     is_frozen: bool,
     held: Vec<Event>,
     clock: i64,
@@ -168,6 +178,7 @@ impl Rig {
             count: 0,
             uses: Vec::new(),
             refused: Vec::new(),
+            turns: BTreeMap::new(),
             is_frozen: false,
             held: Vec::new(),
             clock: 0,
@@ -280,6 +291,12 @@ impl Rig {
                 match self.nodes[node].engine.submit(at(now), request) {
                     Decision::Admit(permit) => self.sent(node, ask, permit),
                     Decision::Wait(ticket) => {
+                        let turn = Turn {
+                            came: now,
+                            expected: ticket.eta.as_micros(),
+                            went: None,
+                        };
+                        self.turns.insert((node, ticket.id), turn);
                         self.nodes[node].asks.insert(ticket.id, ask);
                     }
                     Decision::Refuse(refusal) => self.refused.push((node, refusal)),
@@ -397,6 +414,10 @@ impl Rig {
                         .asks
                         .remove(&ticket)
                         .expect("only who waits is let in");
+                    let now = self.now;
+                    self.turns
+                        .entry((number, ticket))
+                        .and_modify(|turn| turn.went = Some(now));
                     self.sent(number, ask, permit);
                 }
                 Output::Refuse { ticket, refusal } => {

@@ -132,7 +132,7 @@ impl Group {
         self.reflect(now, &sent, reply, was_away);
         let lets = self.divide(now, &sent, reply, allowances);
         self.heed_delay(now.saturating_sub(sent.first), reply.granted.contains(&true));
-        self.adopt_tags(&sent, reply);
+        self.adopt_tags(now, &sent, reply);
         if is_in_touch {
             if was_away {
                 for meter in &mut self.meters {
@@ -449,7 +449,7 @@ impl Group {
         self.note_service(caller, -service);
     }
 
-    fn adopt_tags(&mut self, sent: &Sent, reply: &Reply) {
+    fn adopt_tags(&mut self, now: u64, sent: &Sent, reply: &Reply) {
         for (ask, tag) in sent
             .call
             .asks
@@ -461,7 +461,8 @@ impl Group {
                 continue;
             };
             let tenant = TenantId::from_value(ask.tenant);
-            self.queue.adopt_service((*tier, tenant), tag << SERVICE_BITS);
+            self.queue
+                .adopt_service(now, (*tier, tenant), tag << SERVICE_BITS);
         }
     }
 

@@ -366,3 +366,53 @@ fn tenants_have_their_shares_although_most_of_each_asks_at_one_replica() {
         }
     }
 }
+
+#[test]
+fn turns_are_told_although_most_of_a_tenant_waits_at_one_replica() {
+    let tenants = [("steady", 3, 1.1), ("usual", 2, 1.2), ("greedy", 1, 1.5)];
+    for (nodes, most) in [(1, 10), (3, 15), (8, 40)] {
+        let mut plan = shared(vec![limit(Dimension::Tokens, 300_000)]);
+        for (name, weight, _) in tenants {
+            plan.tenants.push(TenantPlan {
+                weight: core::num::NonZeroU32::new(weight).expect("positive"),
+                ..TenantPlan::new(name)
+            });
+        }
+        let mut rig = Rig::new(nodes, &plan);
+        for (own, (tenant, weight, demand)) in tenants.into_iter().enumerate() {
+            let pause = 600.0 * 60.0 * 6.0 / (f64::from(weight) * demand * 300_000.0);
+            for number in 0..(420.0 / pause) as usize {
+                let node = if number % 2 == 0 { own } else { number / 2 } % nodes;
+                let tokens = 600;
+                rig.arrive(
+                    node,
+                    number as f64 * pause,
+                    Ask {
+                        tenant,
+                        tokens,
+                        ..ASK
+                    },
+                );
+            }
+        }
+        rig.run(720.0);
+        // By how much of the wait, or of ten seconds, what was told was wrong.
+        let of_interest = START.as_micros() + 120_000_000..START.as_micros() + 240_000_000;
+        let mut errors: Vec<u64> = rig
+            .turns
+            .values()
+            .filter(|turn| of_interest.contains(&turn.came))
+            .map(|turn| {
+                let went = turn.went.expect("everybody is let in");
+                turn.expected.abs_diff(went) * 100 / (went - turn.came).max(10_000_000)
+            })
+            .collect();
+        errors.sort_unstable();
+        let at = |percent: usize| errors[errors.len() * percent / 100];
+        let (usual, high) = (at(50), at(90));
+        assert!(
+            usual <= 8 && high <= most,
+            "{usual} and {high} % with {nodes} replicas"
+        );
+    }
+}
