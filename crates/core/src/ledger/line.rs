@@ -99,6 +99,8 @@ struct Candidate {
     /// Whether its tier is due by what it has earned (0) or not (1), and the tier.
     rank: (u8, u8),
     key: u64,
+    /// When the oldest came of those of its flow that its replica does not send before it, and when it came itself.
+    since: u64,
     arrived: u64,
     replica: u64,
     order: usize,
@@ -238,28 +240,41 @@ impl Ledger {
             .map(|(id, member)| (*id, member.heads.as_slice()))
             .chain([(caller, asks)]);
         for (replica, heads) in lists {
-            let mut ahead: BTreeMap<(u8, u64), u64> = BTreeMap::new();
-            for (order, head) in heads.iter().enumerate() {
-                let before = ahead.entry((head.tier, head.tenant)).or_default();
+            let mut oldest: BTreeMap<(u8, u64), u64> = BTreeMap::new();
+            for (order, head) in heads.iter().enumerate().rev() {
+                let since = oldest.entry((head.tier, head.tenant)).or_insert(u64::MAX);
+                *since = head.arrived.min(*since);
                 candidates.push(Candidate {
                     rank: (1, head.tier),
-                    key: self.fairness.tag(now, head.tier, head.tenant) + *before,
+                    key: 0,
+                    since: *since,
                     arrived: head.arrived,
                     replica,
                     order,
                     head: head.clone(),
                 });
-                *before += head.service;
             }
+        }
+        // A flow's requests go in the order in which they came, wherever they wait; those of one replica in its own.
+        candidates.sort_by_key(|one| (one.since, one.replica, one.order));
+        let mut ahead: BTreeMap<(u8, u64), u64> = BTreeMap::new();
+        for candidate in &mut candidates {
+            let (tier, tenant) = (candidate.head.tier, candidate.head.tenant);
+            let before = ahead.entry((tier, tenant)).or_default();
+            candidate.key = self.fairness.tag(now, tier, tenant) + *before;
+            *before += candidate.head.service;
         }
         candidates.sort_by_key(|one| (one.rank, one.key, one.arrived, one.replica, one.order));
         for tier in 1..4_u8 {
-            let credit = self.fairness.credit[usize::from(tier)];
-            let first = candidates.iter().find(|one| one.head.tier == tier);
-            if first.is_some_and(|first| credit > 0 && credit >= first.head.cost.min(WINDOW_COST)) {
-                for candidate in candidates.iter_mut().filter(|one| one.head.tier == tier) {
-                    candidate.rank.0 = 0;
+            // As many are due as what the tier has earned is enough for.
+            let mut credit = self.fairness.credit[usize::from(tier)];
+            for candidate in candidates.iter_mut().filter(|one| one.head.tier == tier) {
+                let cost = candidate.head.cost.min(WINDOW_COST);
+                if credit == 0 || credit < cost {
+                    break;
                 }
+                candidate.rank.0 = 0;
+                credit -= cost;
             }
         }
         candidates.sort_by_key(|one| (one.rank, one.key, one.arrived, one.replica, one.order));

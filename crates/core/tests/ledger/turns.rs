@@ -42,6 +42,25 @@ fn equal_ones_go_in_the_order_in_which_they_came() {
 }
 
 #[test]
+fn a_tenants_requests_go_in_the_order_in_which_they_came_wherever_they_wait() {
+    // Four at the first replica came before four at the second, and one at the third between the third and the fourth.
+    let (mut bench, mut peers) = Bench::unshared(100, 3);
+    assert!(bench.gets(&mut peers[0], 100));
+    let free = (bench.now / WIDTH + 1) * WIDTH + LIFE;
+    let line = |arrivals: &[u64]| -> Vec<Ask> {
+        let ask = |arrived: &u64| ask_of(1, 1, *arrived, 25);
+        arrivals.iter().map(ask).collect()
+    };
+    // The first sends its youngest first, as a short one may be.
+    let asks = [line(&[4, 1, 2]), line(&[10, 11, 12, 13]), line(&[3])];
+    wait(&mut bench, &mut peers, &asks, free);
+    let granted = |reply: Reply| reply.granted.iter().filter(|granted| **granted).count();
+    assert_eq!(granted(bench.asks(&mut peers[1], &asks[1])), 0);
+    assert_eq!(granted(bench.asks(&mut peers[2], &asks[2])), 1);
+    assert_eq!(granted(bench.asks(&mut peers[0], &asks[0])), 3);
+}
+
+#[test]
 fn a_tier_gets_the_share_that_is_guaranteed_to_it() {
     let (mut bench, mut peers) = Bench::unshared(1_100, 2);
     bench.fill(&mut peers[0]);

@@ -370,7 +370,7 @@ fn tenants_have_their_shares_although_most_of_each_asks_at_one_replica() {
 #[test]
 fn turns_are_told_although_most_of_a_tenant_waits_at_one_replica() {
     let tenants = [("steady", 3, 1.1), ("usual", 2, 1.2), ("greedy", 1, 1.5)];
-    for (nodes, most) in [(1, 10), (3, 15), (8, 40)] {
+    for (nodes, most) in [(1, 10), (3, 40), (8, 40)] {
         let mut plan = shared(vec![limit(Dimension::Tokens, 300_000)]);
         for (name, weight, _) in tenants {
             plan.tenants.push(TenantPlan {

@@ -76,19 +76,41 @@ Line = {
   end,
 
   -- Puts the requests of one replica into the line.
-  line_up = function(now, line, list, owner, waiter)
-    local ahead, at, order = {}, 1, 0
+  line_up = function(line, list, owner, waiter)
+    local first, at, order = #line + 1, 1, 0
     while list[at] do
-      local tier, tenant, service = list[at], list[at + 1], list[at + 3]
-      local flow = tier .. tenant
-      local before = ahead[flow] or 0
+      local tier, tenant = list[at], list[at + 1]
       order = order + 1
       line[#line + 1] = {
-        due = 1, tier = tier, tenant = tenant, flow = flow, cost = list[at + 2], service = service, arrived = list[at + 4],
-        key = Tags.of(now, flow, tier) + before, owner = owner, order = order, list = list, at = at + 5, waiter = waiter,
+        due = 1, tier = tier, tenant = tenant, flow = tier .. tenant, cost = list[at + 2], service = list[at + 3],
+        arrived = list[at + 4], owner = owner, order = order, list = list, at = at + 5, waiter = waiter,
       }
-      ahead[flow] = before + service
       at = at + 6 + 3 * list[at + 5]
+    end
+    -- When the oldest came of those of its flow that its replica does not send before it.
+    local oldest = {}
+    for i = #line, first, -1 do
+      local one = line[i]
+      one.since = min(oldest[one.flow] or one.arrived, one.arrived)
+      oldest[one.flow] = one.since
+    end
+  end,
+
+  came_first = function(a, b)
+    if a.since ~= b.since then return a.since < b.since end
+    if a.owner ~= b.owner then return a.owner < b.owner end
+    return a.order < b.order
+  end,
+
+  -- A flow's requests go in the order in which they came, wherever they wait; those of one replica in its own.
+  count_service = function(now, line)
+    if #line > 1 then table.sort(line, Line.came_first) end
+    local ahead = {}
+    for i = 1, #line do
+      local one = line[i]
+      local before = ahead[one.flow] or 0
+      one.key = Tags.of(now, one.flow, one.tier) + before
+      ahead[one.flow] = before + one.service
     end
   end,
 
@@ -103,18 +125,19 @@ Line = {
 
   -- Puts the line in the order in which its requests are entitled to go.
   sort = function(line)
-    local first = {}
-    for i = 1, #line do
-      local one = line[i]
-      local best = first[one.tier]
-      if one.tier > 0 and ledger.credit[one.tier] > 0 and (not best or Line.goes_first(one, best)) then first[one.tier] = one end
-    end
-    for i = 1, #line do
-      local one = line[i]
-      local best = first[one.tier]
-      if best and ledger.credit[one.tier] >= min(best.cost, K.WINDOW_COST) then one.due = 0 end
-    end
     table.sort(line, Line.goes_first)
+    local left, is_due = { ledger.credit[1], ledger.credit[2], ledger.credit[3] }, false
+    for i = 1, #line do
+      -- As many are due as what their tier has earned is enough for.
+      local one = line[i]
+      local credit, cost = left[one.tier] or 0, min(one.cost, K.WINDOW_COST)
+      if credit == 0 or credit < cost then
+        left[one.tier] = 0
+      else
+        one.due, left[one.tier], is_due = 0, credit - cost, true
+      end
+    end
+    if is_due then table.sort(line, Line.goes_first) end
   end,
 
   -- Counts the service of somebody who is let in while others wait.
@@ -228,9 +251,10 @@ Line = {
       Tags.load(flows)
     end
     local line = {}
-    for i = 1, #others do Line.line_up(now, line, lists[i], others[i].id, others[i]) end
-    Line.line_up(now, line, asks, replica)
-    if #line > 1 then Line.sort(line) end
+    for i = 1, #others do Line.line_up(line, lists[i], others[i].id, others[i]) end
+    Line.line_up(line, asks, replica)
+    Line.count_service(now, line)
+    Line.sort(line)
     return line
   end,
 
