@@ -33,7 +33,7 @@ const BEAT: u64 = 300_000;
 
 /// The most requests that one call asks for, and the least where few were let in the last time.
 const ASKS_MAX: usize = 64;
-const ASKS_MIN: usize = 4;
+const ASKS_MIN: usize = 8;
 
 /// Where permits come too late they are valid for longer, at most so long, in microseconds, until so many answers in a row
 /// took less than half of the usual time.

@@ -114,6 +114,7 @@ struct Node {
 /// When somebody came who had to wait, was expected to go, and went.
 #[derive(Debug, Clone, Copy)]
 struct Turn {
+    who: (usize, &'static str),
     came: u64,
     expected: u64,
     went: Option<u64>,
@@ -292,6 +293,7 @@ impl Rig {
                     Decision::Admit(permit) => self.sent(node, ask, permit),
                     Decision::Wait(ticket) => {
                         let turn = Turn {
+                            who: (node, ask.tenant),
                             came: now,
                             expected: ticket.eta.as_micros(),
                             went: None,

@@ -416,3 +416,57 @@ fn turns_are_told_although_most_of_a_tenant_waits_at_one_replica() {
         );
     }
 }
+
+#[test]
+fn who_waits_where_most_of_a_tenant_do_waits_no_longer() {
+    let tenants = [("steady", 3, 1.1), ("usual", 2, 1.2), ("greedy", 1, 1.5)];
+    for nodes in [3, 8] {
+        let mut plan = shared(vec![Limit::rolling(
+            Dimension::Tokens,
+            Duration::from_secs(20),
+            amount(1_600_000),
+        )]);
+        for (name, weight, _) in tenants {
+            plan.tenants.push(TenantPlan {
+                weight: core::num::NonZeroU32::new(weight).expect("positive"),
+                ..TenantPlan::new(name)
+            });
+        }
+        let mut rig = Rig::new(nodes, &plan);
+        for (own, (tenant, weight, demand)) in tenants.into_iter().enumerate() {
+            let pause = 2_100.0 * 20.0 * 6.0 / (f64::from(weight) * demand * 1_600_000.0);
+            for number in 0..(120.0 / pause) as usize {
+                let node = if number % 2 == 0 { own } else { number / 2 } % nodes;
+                let tokens = 2_100;
+                rig.arrive(
+                    node,
+                    number as f64 * pause,
+                    Ask {
+                        tenant,
+                        tokens,
+                        ..ASK
+                    },
+                );
+            }
+        }
+        rig.run(200.0);
+        for (own, (tenant, ..)) in tenants.into_iter().enumerate() {
+            let median = |is_own: bool| {
+                let mut waits: Vec<u64> = rig
+                    .turns
+                    .values()
+                    .filter(|turn| turn.who.1 == tenant && (turn.who.0 == own) == is_own)
+                    .filter(|turn| turn.came >= START.as_micros() + 60_000_000)
+                    .map(|turn| turn.went.expect("everybody is let in") - turn.came)
+                    .collect();
+                waits.sort_unstable();
+                waits[waits.len() / 2] / 1_000
+            };
+            let (own, others) = (median(true), median(false));
+            assert!(
+                own * 10 <= others * 13 && others * 10 <= own * 13,
+                "{tenant}: {own} ms where most wait, {others} elsewhere, with {nodes} replicas"
+            );
+        }
+    }
+}
