@@ -590,6 +590,8 @@ impl Engine {
                 Step::Idle => break,
             }
         }
+        // The last who waited for the ledger may have left.
+        self.keep_in_touch(index);
         self.rearm(index);
     }
 

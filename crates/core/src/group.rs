@@ -237,6 +237,7 @@ impl Group {
         // A pause of days may have been a mistake, and a reload is what people reach for.
         self.hold_until = self.hold_until.min(now.saturating_add(HOLD_RELOADED));
         self.projection.follow(plan.guarantee);
+        let is_alone = self.waits_for_store() == Some(WaitReason::Store);
         let older = core::mem::replace(&mut self.meters, meters(now, plan, &self.margin));
         for meter in &mut self.meters {
             let window = meter.window();
@@ -244,8 +245,11 @@ impl Group {
                 .iter()
                 .filter(|old| old.dimension() == meter.dimension() && !old.is_passing())
                 .max_by_key(|old| (old.window() == window, old.window()));
-            if let Some(old) = nearest {
-                meter.inherit(old);
+            match nearest {
+                Some(old) => meter.inherit(old),
+                // Of what others use of it nothing is known.
+                None if is_alone => meter.retreat(now, 0, 1),
+                None => {}
             }
         }
         self.learns = plan.learning != Learning::Off;
@@ -484,10 +488,19 @@ impl Group {
         let expected = self.expect_turn(now, place.flow, &place.waiting, allowances);
         // What it waited for is what it is told; how long that still takes is another question.
         let caller = place.waiting.request.caller;
-        let waited_for = self.waits_for_store().unwrap_or(place.waiting.reason);
+        let waited_for = self.waited_for(place.waiting.reason, expected.reason);
         let wait = expected.eta.saturating_sub(now);
         let refusal = eta::refusal(caller, waited_for, wait, RefusalReason::Deadline);
         Step::Expire(slot, place, refusal)
+    }
+
+    /// Returns what somebody waited for: the store only if it is not there, for whoever was never asked for believes that.
+    fn waited_for(&self, believed: WaitReason, otherwise: WaitReason) -> WaitReason {
+        let reason = match believed {
+            WaitReason::Store => otherwise,
+            reason => reason,
+        };
+        self.waits_for_store().unwrap_or(reason)
     }
 
     /// Takes one of those out of the line who will be too late as things stand now, of tiers that have not been empty for a
@@ -501,7 +514,8 @@ impl Group {
         let place = self.queue.remove(slot)?;
         // There may be more of them.
         self.shed_at = now - SHED_LOOK;
-        let (caller, waited_for) = (place.waiting.request.caller, place.waiting.reason);
+        let caller = place.waiting.request.caller;
+        let waited_for = self.waited_for(place.waiting.reason, WaitReason::Line);
         let refusal = eta::refusal(caller, waited_for, wait, RefusalReason::Deadline);
         Some(Step::Expire(slot, place, refusal))
     }

@@ -295,6 +295,7 @@ impl Ledger {
         member.share_life = call.share_life;
         member.lease = call.lease;
         member.heads.clear();
+        member.forget_others(&call.limits);
         for terms in &call.limits {
             member.held.insert(terms.name, terms.held);
         }

@@ -377,6 +377,9 @@ impl Meter {
     /// Takes over what was charged and learned under another version of the limit, perhaps one of another window; what
     /// is held has to be held again.
     pub(crate) fn inherit(&mut self, older: &Self) {
+        // While the ledger is out of reach no reload makes the share that is used any larger.
+        let is_same = self.window == older.window;
+        self.ceiling = older.ceiling.map(|ceiling| if is_same { ceiling } else { 0 });
         if self.dimension() == Dimension::Concurrency || older.is_passing() {
             return;
         }

@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::{Desk, Group, HOLD_MAX};
 use crate::allowance::{Allowances, Allowed, Hold, Used};
 use crate::charge::{Charge, OutputCharge, Settlement};
-use crate::decision::{Refusal, RefusalReason, WaitReason};
+use crate::decision::{Obstacle, Refusal, RefusalReason, WaitReason};
 use crate::meter::{AMOUNT_MAX, Taking};
 use crate::outcome::{Failure, Outcome, Usage};
 use crate::output::Notice;
@@ -295,7 +295,9 @@ impl Group {
             }
         }
         self.let_go(&flight, false);
+        let obstacle = Obstacle::of(reason);
         let refusal = |reason| Refusal {
+            obstacle,
             retry_after: Some(Duration::from_micros(resume.saturating_sub(now).max(1_000))),
             ..Refusal::of(reason)
         };

@@ -150,7 +150,11 @@ impl Group {
         {
             (eta, reason) = (at, own_reason);
         }
-        let own = before.0.amount(Dimension::Requests).value();
+        let own = match self.queue.flow(flow) {
+            Some(flow) => self.spread_of(now, flow).charge(&before.0),
+            None => before.0,
+        };
+        let own = own.amount(Dimension::Requests).value();
         let requests = ahead.amount(Dimension::Requests).value();
         let is_of_own = matches!(reason, WaitReason::Tenant(_) | WaitReason::Budget);
         let is_own = match requests {

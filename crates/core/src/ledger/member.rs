@@ -7,7 +7,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::call::LimitName;
+use super::call::{LimitName, Terms};
 use super::ring::Ring;
 
 /// A replica that was not heard of for so long, in microseconds, is silent: its share is kept for it, and its requests are
@@ -131,6 +131,15 @@ impl Member {
         self.granted.clear();
     }
 
+    /// Forgets what it held and knew of limits that it does not ask for any more.
+    pub(super) fn forget_others(&mut self, limits: &[Terms]) {
+        let is_kept = |name: &LimitName| limits.iter().any(|terms| terms.name == *name);
+        self.held.retain(|name, _| is_kept(name));
+        self.granted.retain(|name, _| is_kept(name));
+        self.told.sights.retain(|name, _| is_kept(name));
+        self.before.sights.retain(|name, _| is_kept(name));
+    }
+
     /// Notes what it is told of a limit by the answer to its call.
     pub(super) fn tell(&mut self, name: LimitName, ring: &Ring, granted: u64, is_shown: bool) {
         let now = Sight {
@@ -175,11 +184,14 @@ impl Member {
         if share == 0 {
             return 0;
         }
+        if self.is_in_touch(now) {
+            // Whoever was told nothing of it counts on nothing.
+            let sight = self.before.sights.get(&name);
+            let refunded = sight.map_or(0, |sight| ring.refunded.saturating_sub(sight.mark));
+            return u128::from(refunded) * share;
+        }
         let told = self.told.sights.get(&name).copied().unwrap_or_default();
         let before = self.before.sights.get(&name).copied().unwrap_or_default();
-        if self.is_in_touch(now) {
-            return u128::from(ring.refunded.saturating_sub(before.mark)) * share;
-        }
         let granted = self.granted.get(&name).copied().unwrap_or(0);
         u128::from(told.seen.max(before.seen + granted)) * share
     }

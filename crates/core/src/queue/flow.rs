@@ -20,6 +20,9 @@ const GONE_INTERVALS: u64 = 8;
 /// The proportions of what a flow takes are those of about so many of its requests.
 const MIX_PARTS: u64 = 16;
 
+/// Deadlines further away, in microseconds, are all the same: a day.
+const LONG: u64 = 86_400_000_000;
+
 /// What was usual is forgotten by this part in a sixteenth of a window.
 const USUAL_DECAY: u64 = 8;
 
@@ -216,11 +219,12 @@ impl Flow {
         (cost.saturating_mul(SERVICE_SCALE) / u64::from(self.weight.get())).max(1)
     }
 
-    /// Adopts the service that it has had at all replicas together.
-    pub(super) fn adopt(&mut self, now: u64, clock: Clock, tag: u64) {
+    /// Adopts the service that it has had at all replicas together, and whether that was counted.
+    pub(super) fn adopt(&mut self, now: u64, clock: Clock, tag: u64, is_counted: bool) {
         self.tag = tag;
         let everywhere = self.everywhere.get_or_insert_default();
         if let Some((at, before)) = everywhere.told
+            && is_counted
             && now.saturating_sub(at) <= TOLD_LATELY
         {
             let weight = i128::from(self.weight.get());
@@ -229,7 +233,7 @@ impl Flow {
                 .recent
                 .add(clock.slot(now), i64::try_from(cost).unwrap_or(0));
         }
-        everywhere.told = Some((now, tag));
+        everywhere.told = is_counted.then_some((now, tag));
     }
 
     /// Returns the lane of a route and size, made if there is none.
@@ -264,6 +268,14 @@ impl Flow {
         match self.order {
             Order::Arrival => waiting.position,
             Order::Deadline => waiting.deadline,
+        }
+    }
+
+    /// Returns the moment by which its requests are ordered over all replicas, in microseconds: when each came, or has to go.
+    pub(crate) fn since(&self, now: u64, waiting: &Waiting) -> u64 {
+        match self.order {
+            Order::Arrival => waiting.arrived,
+            Order::Deadline => waiting.deadline.min(now.saturating_add(LONG)),
         }
     }
 }

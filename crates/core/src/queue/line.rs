@@ -84,8 +84,14 @@ impl Queue {
         }
     }
 
-    /// Adopts the service that a flow has had at all replicas together.
-    pub(crate) fn adopt_service(&mut self, now: u64, caller: (Priority, crate::caller::TenantId), tag: u64) {
+    /// Adopts the service that a flow has had at all replicas together, and whether that was counted.
+    pub(crate) fn adopt_service(
+        &mut self,
+        now: u64,
+        caller: (Priority, crate::caller::TenantId),
+        tag: u64,
+        is_counted: bool,
+    ) {
         let Some(at) = self.index.get(&caller).copied() else {
             return;
         };
@@ -94,7 +100,7 @@ impl Queue {
         };
         let tier = &mut self.tiers[flow.priority.index()];
         let (is_ready, rank) = (flow.is_ready(), flow.rank(at));
-        flow.adopt(now, self.clock, tag);
+        flow.adopt(now, self.clock, tag, is_counted);
         if is_ready {
             tier.ready.remove(&rank);
             tier.ready.insert(flow.rank(at));

@@ -231,3 +231,51 @@ fn a_share_that_may_have_been_renewed_goes_to_nobody_else() {
     bench.beats(&mut other, SHARE_LIFE);
     assert_eq!(bench.beat(&mut other[0]).share, 500_000);
 }
+
+#[test]
+fn nothing_is_kept_for_who_was_told_nothing() {
+    let (mut bench, mut peers) = half_used();
+    let stamp = bench.now - SECOND;
+    for _ in 0..3 {
+        // Far more is refunded than the limit, in all.
+        let entry = |kind: fn(usize, u64, u64) -> Entry, amount| kind(0, stamp, amount);
+        let refund = entry(|limit, stamp, amount| Entry::Refund { limit, stamp, amount }, 80);
+        let charge = entry(|limit, stamp, amount| Entry::Charge { limit, stamp, amount }, 80);
+        bench.tells(&mut peers[0], &[refund, charge]);
+    }
+    bench.beats(&mut peers, SECOND);
+    let mut third = Peer::new(3);
+    bench.tells(
+        &mut peers[0],
+        &[Entry::Refund {
+            limit: 0,
+            stamp,
+            amount: 80,
+        }],
+    );
+    bench.beats(&mut peers, SECOND);
+    assert_eq!(bench.beat(&mut third).totals, [0]);
+    // Nor for who does not have the limit any more.
+    let other = Terms {
+        name: LimitName::of(Dimension::Requests, WINDOW),
+        ..terms(10)
+    };
+    bench.sends(&mut peers[1], |call| call.limits = vec![other]);
+    bench.sends(&mut peers[1], |call| call.limits = vec![other]);
+    assert!(bench.gets(&mut peers[0], 80));
+    let stamp = bench.now;
+    bench.beat(&mut peers[0]);
+    bench.beat(&mut peers[0]);
+    bench.tells(
+        &mut peers[0],
+        &[Entry::Refund {
+            limit: 0,
+            stamp,
+            amount: 80,
+        }],
+    );
+    bench.beat(&mut peers[0]);
+    bench.beat(&mut third);
+    bench.beat(&mut third);
+    assert_eq!(bench.beat(&mut peers[0]).totals, [0]);
+}

@@ -87,7 +87,9 @@ impl ErrorReply {
             (None, Some(Obstacle::Learning)) => {
                 " How much of the quota is in use is not known yet.".to_owned()
             }
-            (None, Some(Obstacle::Hold)) => " The provider asked for a pause.".to_owned(),
+            (None, Some(Obstacle::Hold)) => {
+                " Sending pauses, because the provider has refused requests.".to_owned()
+            }
             (None, _) => String::new(),
         };
         let reply = match refusal.reason {

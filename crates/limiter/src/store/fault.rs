@@ -203,6 +203,7 @@ impl Fault {
             (None, ErrorKind::Io) if error.is_timeout() => StoreError::Timeout,
             (None, ErrorKind::Io) => StoreError::Closed,
             (None, ErrorKind::Parse | ErrorKind::UnexpectedReturnType) => StoreError::Reply,
+            _ if detail.contains("no permissions") => StoreError::Denied,
             _ if detail.contains("DB index") || error.to_string().contains("switch database") => {
                 StoreError::Database
             }

@@ -182,7 +182,10 @@ impl Dialer {
         match timeout(patience, tls.connect(name, stream)).await {
             Ok(Ok(stream)) => Ok(Box::new(stream)),
             Ok(Err(error)) => Err(Fault::new(StoreError::Tls, why_no_tls(&error))),
-            Err(_) => Err(Fault::new(StoreError::Tls, format!("no answer; {PLAIN}"))),
+            Err(_) => Err(Fault::new(
+                StoreError::Timeout,
+                format!("no answer in TLS; {PLAIN}"),
+            )),
         }
     }
 }

@@ -362,3 +362,27 @@ fn what_is_said_of_a_moment_long_ago_changes_nothing_of_now() {
     }];
     assert_eq!(both.call(looks.time, &looks, "what was charged").0.totals, [0]);
 }
+
+#[test]
+fn what_another_version_has_stored_is_not_taken_for_this_ones() {
+    let server = RedisServer::start();
+    let mut both = Both::new(&server, "format");
+    let epoch = joined(&mut both);
+    // The first value says in which way the others are stored.
+    let state = both.place.keys(&[])[0].clone();
+    let mut stored: Vec<u8> = both.command(&["HGET", &state, "c"]);
+    assert_eq!(stored[0], 2);
+    stored[0] = 1;
+    redis::cmd("HSET")
+        .arg(&state)
+        .arg("c")
+        .arg(&stored)
+        .exec(&mut server.connect())
+        .expect("it is stored");
+    let numbers = both
+        .in_redis(NOW + 1, &call(5, 2, epoch, 100))
+        .expect("an answer");
+    let (reply, _) = wire::read_reply(&numbers).expect("a reply");
+    assert_eq!(reply.status, Status::Lost);
+    assert_ne!(reply.epoch, epoch);
+}

@@ -450,6 +450,8 @@ impl Group {
     }
 
     fn adopt_tags(&mut self, now: u64, sent: &Sent, reply: &Reply) {
+        // Alone in the ledger a flow's service is not counted, and is told as the least that anybody has.
+        let is_counted = sent.call.asks.len() > 1 || reply.denial != Denial::None;
         for (ask, tag) in sent
             .call
             .asks
@@ -462,7 +464,7 @@ impl Group {
             };
             let tenant = TenantId::from_value(ask.tenant);
             self.queue
-                .adopt_service(now, (*tier, tenant), tag << SERVICE_BITS);
+                .adopt_service(now, (*tier, tenant), tag << SERVICE_BITS, is_counted);
         }
     }
 

@@ -38,6 +38,9 @@ impl Group {
         let Some(shared) = &self.shared else { return };
         if !is_in_use && !shared.is_member && shared.standing == Standing::Closed {
             // Nobody waits for the ledger any more.
+            for meter in &mut self.meters {
+                meter.advance_again();
+            }
             self.stand(Standing::Idle, notices);
             return;
         }

@@ -88,6 +88,10 @@ impl Group {
             seed,
             ..Call::default()
         };
+        if leaves {
+            // It may be gone for the ledger from now on, which keeps nothing for it then.
+            shared.share = 0;
+        }
         shared.calls += 1;
         (shared.is_urgent, shared.is_fresh) = (false, false);
         shared.beat_at = now + BEAT;

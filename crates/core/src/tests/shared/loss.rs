@@ -241,3 +241,84 @@ fn who_comes_to_a_store_that_is_gone_is_told_so() {
     assert_eq!(rig.refused[0].1.obstacle, Some(crate::Obstacle::Store));
     assert_eq!(rig.between(20.0, 22.0).len(), 1, "who waits on is let in");
 }
+
+/// An engine whose driver has no way to the store, as far as it has timers, until a moment.
+fn pass(engine: &mut Engine, until: Timestamp) {
+    while let Some((at, _)) = engine.poll_timeout().filter(|(at, _)| *at <= until) {
+        engine.handle_timeout(at);
+        while engine.poll_output().is_some() {}
+    }
+    engine.handle_timeout(until);
+    while engine.poll_output().is_some() {}
+}
+
+fn standing(engine: &mut Engine, now: Timestamp) -> Standing {
+    let store = engine.snapshot(now).quotas[0].store.clone();
+    store.expect("it is shared").standing
+}
+
+#[test]
+fn who_left_while_the_store_was_gone_leaves_nothing_behind() {
+    let key = QuotaKey::named(QUOTA);
+    for leaves in [true, false] {
+        let mut engine = Engine::new(START, shared(vec![limit(Dimension::Tokens, 30_000)]), 7);
+        let second = Duration::from_secs(1);
+        let request = |deadline| Request::new(key, Demand::input_only(Tokens::new(1_000)), deadline);
+        let Decision::Wait(ticket) = engine.submit(START, request(START + second * 10)) else {
+            panic!("nobody goes without the store");
+        };
+        let mut now = START + second * 5;
+        pass(&mut engine, now);
+        assert_eq!(standing(&mut engine, now), Standing::Closed);
+        if leaves {
+            engine.cancel(now, ticket.id);
+        } else {
+            now = START + second * 11;
+            pass(&mut engine, now);
+        }
+        assert_eq!(standing(&mut engine, now), Standing::Idle);
+        // The store is there, and who comes is let in.
+        let deadline = now + second;
+        assert!(matches!(engine.submit(now, request(deadline)), Decision::Wait(_)));
+        let call = engine.call(now, key).expect("a call is due");
+        let (reply, _) = Ledger::new().call(now.as_micros(), &call);
+        engine.answer(now, key, call.key(), &reply);
+        let outputs: Vec<Output> = core::iter::from_fn(|| engine.poll_output()).collect();
+        let is_let_in = |output: &Output| matches!(output, Output::Admit { .. });
+        assert!(outputs.iter().any(is_let_in), "{outputs:?}");
+    }
+}
+
+#[test]
+fn a_reload_while_the_store_is_gone_makes_no_share_larger() {
+    let mut sent = Vec::new();
+    for limits in [
+        vec![],
+        vec![limit(Dimension::Requests, 600)],
+        vec![limit(Dimension::Requests, 6_000)],
+        vec![Limit::rolling(
+            Dimension::Requests,
+            Duration::from_secs(10),
+            amount(600),
+        )],
+        vec![
+            limit(Dimension::Requests, 600),
+            limit(Dimension::OutputTokens, 60_000),
+        ],
+    ] {
+        let mut rig = busy(3, 5);
+        rig.befall(120.0, Deed::Freeze);
+        rig.run(130.0);
+        if !limits.is_empty() {
+            for number in 0..3 {
+                let now = at(rig.now);
+                rig.nodes[number].engine.reconfigure(now, shared(limits.clone()));
+                rig.drain(number);
+            }
+        }
+        rig.run(160.0);
+        check(&rig, "without the store");
+        sent.push(rig.between(130.0, 160.0).len());
+    }
+    assert!(sent.iter().all(|count| *count <= sent[0]), "{sent:?}");
+}

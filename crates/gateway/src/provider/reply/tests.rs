@@ -365,6 +365,6 @@ fn who_waited_for_the_store_is_told_so() {
             .contains("The store through which the gateways share their limits is out of reach.")
     );
     assert!(text(Some(Obstacle::Learning)).contains("is not known yet"));
-    assert!(text(Some(Obstacle::Hold)).contains("The provider asked for a pause."));
+    assert!(text(Some(Obstacle::Hold)).contains("Sending pauses"));
     assert!(!text(None).contains("store"));
 }

@@ -81,6 +81,15 @@ Answer = {
       Replica.confirm(me, Replica.is_answered(me[K.SEQUENCE]))
     end
     me[K.SENT], me[K.SEQUENCE], me[K.BEAT], me[K.SHARE_LIFE], me[K.LEASE] = sent, sequence, now, share_life, lease
+    -- What it held and knew of limits that it does not ask for any more is forgotten.
+    local is_asked = {}
+    for i = 1, #run.rings do is_asked[run.rings[i].index] = true end
+    for i = 1, #ledger.rings do
+      local at = K.PER_RING * i
+      if not is_asked[i] then
+        me[K.HELD + at], me[K.TOLD_SEEN + at], me[K.TOLD_MARK + at], me[K.SEEN + at], me[K.MARK + at], me[K.GRANTED + at] = 0, 0, -1, 0, -1, -1
+      end
+    end
     for i = 1, #run.rings do me[K.HELD + K.PER_RING * run.rings[i].index] = limits[K.LIMIT * i] end
     ledger.there = ledger.there - (was_there and 1 or 0)
     ledger.shares = ledger.shares - claimed

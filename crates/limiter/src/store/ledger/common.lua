@@ -15,7 +15,7 @@ local function common_call()
   if not got[1] or not got[2] or got[4] then return end
   local c, me, roll = { decode(got[1]) }, { decode(got[2]) }, { decode(got[3]) }
   -- Format, epoch, server, how many wait, news of limits; whether everybody knows everybody.
-  if c[1] ~= 1 or c[2] ~= known_epoch or c[24] ~= server or c[26] ~= 0 or c[7] ~= known_facts then return end
+  if c[1] ~= 2 or c[2] ~= known_epoch or c[24] ~= server or c[26] ~= 0 or c[7] ~= known_facts then return end
   if has_ask and c[22] ~= 1 then return end
   -- Sequence, left, repeated, told for the first time.
   if sequence ~= me[1] + 1 or me[6] ~= 0 or me[14] ~= 0 or me[11] == 0 then return end

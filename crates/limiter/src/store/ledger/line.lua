@@ -174,8 +174,8 @@ Line = {
           local member = members[i]
           local ends = Replica.share_ends(member)
           if member and Replica.is_there(member, now) and Replica.is_in_touch(member, now) and now <= ends + ring.life and ring.since <= ends then
-            local mark = max(member[K.MARK + K.PER_RING * ring.index] or 0, 0)
-            Ring.keep(sum, ring.refunded - mark, max(member[K.TOLD_SHARE], member[K.SHARE]))
+            local mark = member[K.MARK + K.PER_RING * ring.index] or -1
+            if mark >= 0 then Ring.keep(sum, ring.refunded - mark, max(member[K.TOLD_SHARE], member[K.SHARE])) end
           end
         end
         if over > sum.kept + (sum.part > 0 and 1 or 0) then return false end

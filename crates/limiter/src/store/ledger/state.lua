@@ -165,8 +165,12 @@ Replica = {
       if is_held then ring.held = ring.held + times * (member[K.HELD + at] or 0) end
       if share ~= 0 and now <= ends + ring.life and ring.since <= ends then
         if in_touch then
-          ring.rate = ring.rate + share
-          Ring.keep(ring, ring.refunded - max(member[K.MARK + at] or 0, 0), share)
+          -- Whoever was told nothing of it counts on nothing.
+          local mark = member[K.MARK + at] or -1
+          if mark >= 0 then
+            ring.rate = ring.rate + share
+            Ring.keep(ring, ring.refunded - mark, share)
+          end
         else
           local seen_and_granted = (member[K.SEEN + at] or 0) + max(member[K.GRANTED + at] or 0, 0)
           Ring.keep(ring, max(member[K.TOLD_SEEN + at] or 0, seen_and_granted), share)
