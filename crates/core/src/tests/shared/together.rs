@@ -470,3 +470,30 @@ fn who_waits_where_most_of_a_tenant_do_waits_no_longer() {
         }
     }
 }
+
+#[test]
+fn who_has_to_go_soonest_goes_first_wherever_they_wait() {
+    for (order, expected) in [(crate::Order::Deadline, 1), (crate::Order::Arrival, 0)] {
+        let mut plan = shared(vec![limit(Dimension::Requests, 60)]);
+        plan.tenants.push(TenantPlan {
+            order,
+            ..TenantPlan::new("a")
+        });
+        let mut rig = Rig::new(2, &plan);
+        let patient = Ask { tenant: "a", ..ASK };
+        for second in 0..60 {
+            rig.arrive(0, f64::from(second), patient);
+        }
+        for _ in 0..100 {
+            rig.arrive(0, 59.5, patient);
+        }
+        let hurried = Ask {
+            patience: Duration::from_secs(5),
+            ..patient
+        };
+        rig.arrive(1, 70.0, hurried);
+        rig.run(80.0);
+        let soon = rig.between(70.0, 75.0);
+        assert_eq!(soon.iter().filter(|used| used.node == 1).count(), expected);
+    }
+}
