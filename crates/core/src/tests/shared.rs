@@ -1,5 +1,6 @@
 //! Engines of several replicas on one ledger, in virtual time: a driver of each, and the way between them.
 
+mod crowd;
 mod escrow;
 mod loss;
 mod together;
