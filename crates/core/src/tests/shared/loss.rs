@@ -253,7 +253,7 @@ fn pass(engine: &mut Engine, until: Timestamp) {
 }
 
 fn standing(engine: &mut Engine, now: Timestamp) -> Standing {
-    let store = engine.snapshot(now).quotas[0].store.clone();
+    let store = engine.snapshot(now).quotas[0].store;
     store.expect("it is shared").standing
 }
 
