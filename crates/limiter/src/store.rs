@@ -33,10 +33,10 @@
 //!
 //! # The driver
 //!
-//! One task ([`driver`]) on the runtime on which the limiter was made: it takes the calls that the engine wants made, sends
-//! those of different groups side by side over one connection to each server ([`link`]), and hands back the answers. The
-//! connection speaks RESP3, so what tells it to call comes over the same connection. [`whereabouts`] knows which server that
-//! is, [`fault`] what goes wrong, and [`status`] what people see of it.
+//! One task (`driver`) on the runtime on which the limiter was made: it takes the calls that the engine wants made, sends
+//! those of different groups side by side over one connection to each server (`link`), and hands back the answers. The
+//! connection speaks RESP3, so what tells it to call comes over the same connection. `whereabouts` knows which server that
+//! is, `fault` what goes wrong, and `status` what people see of it.
 
 mod address;
 mod driver;

@@ -92,7 +92,7 @@ impl Escrow {
         usual.min(self.patience() / 4)
     }
 
-    /// Returns the moment until which an allowance may use what it has, for [`Holding::room`].
+    /// Returns the moment until which an allowance may use what it has, for `Holding::room`.
     pub(super) fn until_of(&self, holding: Option<&Holding>) -> u64 {
         self.usable_until(holding.and_then(|holding| holding.contact))
     }
