@@ -5,6 +5,7 @@ mod attempt;
 mod congestion;
 mod eta;
 mod inform;
+mod late;
 mod lessons;
 mod memory;
 mod probe;
@@ -56,9 +57,6 @@ pub(crate) use attempt::InFlight;
 pub(crate) use eta::Expectation;
 pub(crate) use memory::UnderWay;
 pub(crate) use shared::{Let, Shared};
-
-/// The shortest time between two looks for those who will be too late, in microseconds.
-const SHED_LOOK: u64 = 1_000_000;
 
 /// What happens next in a group.
 #[derive(Debug)]
@@ -475,49 +473,6 @@ impl Group {
             },
             Turn::Nobody => Step::Idle,
         }
-    }
-
-    /// Takes somebody out of the line whose deadline has passed, or whose quota is spent until after it.
-    fn expire(&mut self, now: u64, slot: u32, allowances: &mut Allowances) -> Step {
-        let Some(place) = self.queue.remove(slot) else {
-            return Step::Idle;
-        };
-        if place.waiting.deadline > now {
-            return Step::Expire(slot, place, self.lessons.spent(now));
-        }
-        let expected = self.expect_turn(now, place.flow, &place.waiting, allowances);
-        // What it waited for is what it is told; how long that still takes is another question.
-        let caller = place.waiting.request.caller;
-        let waited_for = self.waited_for(place.waiting.reason, expected.reason);
-        let wait = expected.eta.saturating_sub(now);
-        let refusal = eta::refusal(caller, waited_for, wait, RefusalReason::Deadline);
-        Step::Expire(slot, place, refusal)
-    }
-
-    /// Returns what somebody waited for: the store only if it is not there, for whoever was never asked for believes that.
-    fn waited_for(&self, believed: WaitReason, otherwise: WaitReason) -> WaitReason {
-        let reason = match believed {
-            WaitReason::Store => otherwise,
-            reason => reason,
-        };
-        self.waits_for_store().unwrap_or(reason)
-    }
-
-    /// Takes one of those out of the line who will be too late as things stand now, of tiers that have not been empty for a
-    /// whole window: they are told now instead of then.
-    fn shed(&mut self, now: u64) -> Option<Step> {
-        if now.saturating_sub(self.shed_at) < SHED_LOOK || self.queue.line_is_empty() {
-            return None;
-        }
-        self.shed_at = now;
-        let (slot, wait) = self.hopeless(now)?;
-        let place = self.queue.remove(slot)?;
-        // There may be more of them.
-        self.shed_at = now - SHED_LOOK;
-        let caller = place.waiting.request.caller;
-        let waited_for = self.waited_for(place.waiting.reason, WaitReason::Line);
-        let refusal = eta::refusal(caller, waited_for, wait, RefusalReason::Deadline);
-        Some(Step::Expire(slot, place, refusal))
     }
 
     /// Returns when to look again, and why.

@@ -71,9 +71,6 @@ const DOUBLINGS: u32 = 12;
 /// Estimates are not refined below this, in microseconds.
 const RESOLUTION: u64 = 500_000;
 
-/// The most requests that are looked at when it is looked for those who will be too late.
-const SHED_MAX: usize = 500;
-
 impl Group {
     /// Returns what is expected of a request that comes to the end of its flow's line.
     ///
@@ -170,39 +167,9 @@ impl Group {
         }
     }
 
-    /// Returns somebody who will be too late as things stand now, and how long they would still have to wait. At most
-    /// [`SHED_MAX`] are looked at.
-    pub(super) fn hopeless(&self, now: u64) -> Option<(u32, u64)> {
-        let mut looks = 0;
-        for at in self.queue.overloaded(now) {
-            let mut before = (Charge::ZERO, 0);
-            for (_, _, slot) in self.queue.flow(at)?.in_order() {
-                looks += 1;
-                if looks > SHED_MAX {
-                    return None;
-                }
-                let Some(place) = self.queue.place(slot) else {
-                    continue;
-                };
-                let waiting = &place.waiting;
-                let ahead = self.ahead(now, at, before, waiting.cost, now);
-                let need = self.need(&waiting.request.demand);
-                let (eta, reason) = self.eta(now, &ahead, &waiting.charge, &need);
-                let wait = at_best(now, eta, reason).saturating_sub(now);
-                // A tenth is left for what may change.
-                if now.saturating_add(wait - wait / 10) > waiting.deadline {
-                    return Some((slot, wait));
-                }
-                before.0.add(&waiting.charge);
-                before.1 += waiting.cost;
-            }
-        }
-        None
-    }
-
     /// Returns what will have been taken by those before a request of this cost that stands in a flow's line behind
     /// `before`, if it takes until `until`.
-    fn ahead(&self, now: u64, at: u32, before: (Charge, u64), cost: u64, until: u64) -> Charge {
+    pub(super) fn ahead(&self, now: u64, at: u32, before: (Charge, u64), cost: u64, until: u64) -> Charge {
         let known = self.ahead_of_known(now, at, before, cost, until);
         self.unseen(now).charge(&known)
     }

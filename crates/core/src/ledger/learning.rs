@@ -33,8 +33,8 @@ pub(super) struct Learning {
     pub(super) seen: BTreeMap<(LimitName, u64), u64>,
     /// Dimensions of which the provider has told what is in use.
     pub(super) proven: BTreeSet<usize>,
-    /// Who was let through last to see what the provider says, and when.
-    pub(super) tried: Option<(u64, u64)>,
+    /// When somebody was last let through to see what the provider says.
+    pub(super) tried: Option<u64>,
 }
 
 /// Replicas that somebody knew of before charges were lost, and that have not said what they know: they may be cut off, and
@@ -61,11 +61,8 @@ impl Missing {
 
 impl Learning {
     /// Returns whether one request may be let through to see what the provider says.
-    pub(super) fn lets_try(&self, now: u64, _caller: u64) -> bool {
-        self.is_fresh
-            && self
-                .tried
-                .is_none_or(|(_, at)| now.saturating_sub(at) >= TRIAL_LIFE)
+    pub(super) fn lets_try(&self, now: u64) -> bool {
+        self.is_fresh && self.tried.is_none_or(|at| now.saturating_sub(at) >= TRIAL_LIFE)
     }
 }
 

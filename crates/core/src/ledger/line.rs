@@ -167,7 +167,7 @@ impl Ledger {
                 }
                 continue;
             }
-            let closed = self.closed(now, caller);
+            let closed = self.closed(now);
             let fits = closed.is_none() && self.fits(&candidate.head, &totals);
             let may_go = fits && barrier.as_ref().is_none_or(|barrier| passes(&candidate, barrier));
             if may_go {
@@ -298,9 +298,9 @@ impl Ledger {
     }
 
     /// Returns why nobody is let in now, if that is so.
-    fn closed(&self, now: u64, caller: u64) -> Option<Denial> {
+    fn closed(&self, now: u64) -> Option<Denial> {
         match &self.learning {
-            Some(learning) if !learning.lets_try(now, caller) => Some(Denial::Learning),
+            Some(learning) if !learning.lets_try(now) => Some(Denial::Learning),
             _ if now < self.paused_until => Some(Denial::Pause),
             _ => None,
         }
@@ -386,7 +386,7 @@ impl Ledger {
             }
         }
         if let Some(learning) = &mut self.learning {
-            learning.tried = Some((caller, now));
+            learning.tried = Some(now);
         }
     }
 

@@ -129,7 +129,7 @@ impl Group {
             self.hold_until = self.hold_until.max(until);
         }
         self.believe(now, &reply.facts, notices);
-        self.reflect(now, &sent, reply, was_away);
+        self.reflect(now, &sent, reply);
         let lets = self.divide(now, &sent, reply, allowances);
         self.heed_delay(now.saturating_sub(sent.first), reply.granted.contains(&true));
         self.adopt_tags(now, &sent, reply);
@@ -247,7 +247,7 @@ impl Group {
     }
 
     /// Makes the meters show what everybody has charged.
-    fn reflect(&mut self, now: u64, sent: &Sent, reply: &Reply, was_away: bool) {
+    fn reflect(&mut self, now: u64, sent: &Sent, reply: &Reply) {
         let Some(shared) = &mut self.shared else { return };
         if reply.view.is_some() {
             shared.viewed_at = Some(now);
@@ -320,7 +320,6 @@ impl Group {
             shared.names.clone_from(&reply.names);
         }
         shared.is_tight = is_tight || reply.denial != Denial::None;
-        let _ = was_away;
     }
 
     /// Lets permits be valid for longer where they come too late. The ledger is told with the next call, before it gives any.
