@@ -1,6 +1,7 @@
 //! Limiters that share their limits through a real Redis. Each test has a server of its own.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod address;
 mod loss;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
